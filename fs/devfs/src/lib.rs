@@ -1,0 +1,6 @@
+//! Device nodes: /dev with its usual nodes.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;

@@ -1,0 +1,6 @@
+//! Pure algorithms with no machine under them: range map, radix tree, ELF, cpio, paths, line discipline.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
