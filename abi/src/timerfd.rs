@@ -1,0 +1,6 @@
+//! `timerfd` flags.
+
+pub use linux_raw_sys::general::{
+    TFD_CLOEXEC, TFD_CREATE_FLAGS, TFD_NONBLOCK, TFD_SETTIME_FLAGS, TFD_SHARED_FCNTL_FLAGS,
+    TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET,
+};
