@@ -1,0 +1,9 @@
+//! What differs between processors: one backend per architecture, chosen at compile time.
+//!
+//! Nothing outside this crate uses it. The interface that every backend gives is written in `arch/README.md`.
+
+#[cfg(target_os = "none")]
+pub(crate) mod x86_64;
+
+#[cfg(not(target_os = "none"))]
+pub(crate) mod host;

@@ -1,0 +1,1 @@
+//! The host backend: the machine as an ordinary process.

@@ -1,0 +1,43 @@
+//! Calls from the machine up to the kernel: a table of functions, registered once at boot.
+
+use crate::sync::Once;
+use crate::user::{Fault, FaultAccess};
+
+/// A fault that the kernel itself took on a user address (a copy from or to user memory).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageFaultInfo {
+    /// The address that was touched.
+    pub address: usize,
+    /// How it was touched.
+    pub access: FaultAccess,
+    /// Whether a page was there (then its protection was wrong).
+    pub present: bool,
+}
+
+/// The functions that the crates above give to the machine.
+pub struct Hooks {
+    /// This CPU's one-shot timer fired. Interrupt context.
+    pub timer: fn(),
+    /// A preemption is due: interrupts on or off, preempt count 0. Called at the end of an interrupt and when the last
+    /// preempt guard goes; should clear need-resched and switch threads.
+    pub preempt: fn(),
+    /// Kernel code touched user memory that is not mapped. Thread context, interrupts on, may sleep. `Ok` retries.
+    pub page_fault: fn(&PageFaultInfo) -> core::result::Result<(), Fault>,
+    /// The kernel hit a bug in the current thread (an exception in kernel mode); may kill the thread by not returning.
+    /// If it returns the machine panics.
+    pub oops: fn(&str),
+    /// A byte came in on the serial console. Interrupt context.
+    pub serial_input: fn(u8),
+}
+
+static HOOKS: Once<&'static Hooks> = Once::new();
+
+/// Sets the hooks; once, before [`crate::cpu::start_secondary_cpus`]. A second call is ignored and gives `false`.
+pub fn register(hooks: &'static Hooks) -> bool {
+    HOOKS.set(hooks).is_ok()
+}
+
+/// The registered hooks.
+pub(crate) fn get() -> Option<&'static Hooks> {
+    HOOKS.get().copied()
+}

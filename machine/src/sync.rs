@@ -1,0 +1,42 @@
+//! Locks, wait queues, RCU and the atomics they are made of.
+//!
+//! | type | for | held |
+//! |---|---|---|
+//! | [`SpinLock`] | short sections in threads | preemption off |
+//! | [`IrqSpinLock`] | the same, shared with interrupt handlers | interrupts off |
+//! | [`RwSpinLock`] | read-mostly short sections | preemption off |
+//! | [`SeqLock`] | small values read very often | readers hold nothing |
+//! | [`Mutex`], [`RwLock`] | sections that may sleep | thread |
+//! | [`rcu`] | pointers read without locks | preemption off |
+//!
+//! No guard is `Send`. Debug builds check the order of locks (see [`LockClass`]).
+
+pub mod class;
+pub mod once;
+pub mod rcu;
+pub mod seq;
+pub mod sleep;
+pub mod spin;
+pub mod wait;
+
+pub use class::LockClass;
+pub use once::{Lazy, Once};
+pub use rcu::{RcuArc, RcuGuard};
+pub use seq::SeqLock;
+pub use sleep::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use spin::{
+    IrqSpinLock, IrqSpinLockGuard, RwSpinLock, RwSpinLockReadGuard, RwSpinLockWriteGuard, SpinLock,
+    SpinLockGuard,
+};
+pub use wait::{
+    Registration, SleepHooks, WaitError, WaitKind, WaitQueue, Waiter, WakeCallback, WakeReason,
+    register_sleep_hooks,
+};
+
+/// The atomics: `core`'s, or loom's under `cfg(loom)`.
+pub mod atomic {
+    #[cfg(not(loom))]
+    pub use core::sync::atomic::*;
+    #[cfg(loom)]
+    pub use loom::sync::atomic::*;
+}

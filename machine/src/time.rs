@@ -1,0 +1,43 @@
+//! Clocks and the per-CPU one-shot timer.
+
+/// Nanoseconds since boot; monotonic, the same on all CPUs.
+#[inline]
+pub fn now_ns() -> u64 {
+    todo!()
+}
+
+/// The wall clock (nanoseconds since 1970 UTC) at the moment when [`now_ns`] was 0, as the RTC said it.
+pub fn boot_realtime_ns() -> u64 {
+    todo!()
+}
+
+/// Arms this CPU's timer: the `timer` hook runs at or soon after `deadline_ns` (of [`now_ns`]). Replaces the previous
+/// deadline. A deadline in the past fires at once.
+pub fn set_timer(deadline_ns: u64) {
+    let _ = deadline_ns;
+    todo!()
+}
+
+/// Disarms this CPU's timer.
+pub fn cancel_timer() {
+    todo!()
+}
+
+/// How user space can compute [`now_ns`] itself from the time-stamp counter:
+/// `ns = base_ns + ((tsc - base_cycles) * multiplier >> shift)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VdsoClock {
+    /// Counter value at `base_ns`.
+    pub base_cycles: u64,
+    /// [`now_ns`] at `base_cycles`.
+    pub base_ns: u64,
+    /// Nanoseconds per cycle, times 2^`shift`.
+    pub multiplier: u32,
+    /// See `multiplier`.
+    pub shift: u32,
+}
+
+/// The parameters for the vDSO, or `None` if user space cannot read the clock (the vDSO then makes the system call).
+pub fn vdso_clock() -> Option<VdsoClock> {
+    todo!()
+}

@@ -1,0 +1,180 @@
+//! User mode: entering it, its registers, and copies from and to its memory.
+//!
+//! Key types: [`UserRegisters`], [`UserExit`], [`Fault`]. Copies run in the address space that is active on this CPU and
+//! check that the range is below [`crate::USER_END`]. A missing page calls the `page_fault` hook, except with
+//! preemption off: then the copy fails at once.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+bitflags::bitflags! {
+    /// How memory was touched.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct FaultAccess: u8 {
+        /// Read.
+        const READ = 1;
+        /// Written.
+        const WRITE = 2;
+        /// Fetched as an instruction.
+        const EXEC = 4;
+    }
+}
+
+/// User memory was not accessible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault;
+
+/// A user program's registers. Any value is safe: what would harm the kernel is corrected on the way to user mode (flags
+/// masked, segments fixed; a non-canonical `rip` faults in user mode as on Linux).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct UserRegisters {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rax: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    /// The system call's number at entry (`rax` becomes the result); `u64::MAX` if not in a system call.
+    pub orig_rax: u64,
+    pub rip: u64,
+    /// Ignored; a constant at exits.
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    /// Ignored; a constant at exits.
+    pub ss: u64,
+    pub fs_base: u64,
+    pub gs_base: u64,
+}
+
+/// Why user mode was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserExit {
+    /// A `syscall` instruction; number in `orig_rax`, arguments in the registers.
+    Syscall,
+    /// A page fault.
+    PageFault {
+        /// The address touched.
+        address: usize,
+        /// How.
+        access: FaultAccess,
+        /// Whether a page was there.
+        present: bool,
+    },
+    /// Another exception.
+    Exception {
+        /// The processor's vector (0 divide error, 6 invalid opcode, 13 protection …).
+        vector: u8,
+        /// The error code, or 0.
+        error_code: u64,
+        /// The address that the exception is about (for a debug or alignment exception), or 0.
+        address: usize,
+    },
+    /// An interrupt came and has been handled: look for signals and need-resched.
+    Interrupt,
+}
+
+/// Runs the user program with these registers in the active page table until its next exit. Thread context, no guard
+/// held (panics otherwise).
+#[inline]
+pub fn run_user(registers: &mut UserRegisters) -> UserExit {
+    let _ = registers;
+    todo!()
+}
+
+/// Copies from user memory; all or [`Fault`] (the buffer's contents are then unspecified).
+#[inline]
+pub fn read_bytes(address: usize, destination: &mut [u8]) -> Result<(), Fault> {
+    if read_bytes_partial(address, destination) == destination.len() { Ok(()) } else { Err(Fault) }
+}
+
+/// Copies to user memory; all or [`Fault`] (a part may have been written).
+#[inline]
+pub fn write_bytes(address: usize, source: &[u8]) -> Result<(), Fault> {
+    if write_bytes_partial(address, source) == source.len() { Ok(()) } else { Err(Fault) }
+}
+
+/// Copies from user memory and says how many bytes came before a fault.
+pub fn read_bytes_partial(address: usize, destination: &mut [u8]) -> usize {
+    let _ = (address, destination);
+    todo!()
+}
+
+/// Copies to user memory and says how many bytes went before a fault.
+pub fn write_bytes_partial(address: usize, source: &[u8]) -> usize {
+    let _ = (address, source);
+    todo!()
+}
+
+/// Zeroes user memory and says how many bytes it could.
+pub fn zero_partial(address: usize, length: usize) -> usize {
+    let _ = (address, length);
+    todo!()
+}
+
+/// Zeroes user memory; all or [`Fault`].
+pub fn zero(address: usize, length: usize) -> Result<(), Fault> {
+    if zero_partial(address, length) == length { Ok(()) } else { Err(Fault) }
+}
+
+/// Reads a value of a plain type.
+#[inline]
+pub fn read_value<T: FromBytes + IntoBytes>(address: usize) -> Result<T, Fault> {
+    let mut value = T::new_zeroed();
+    read_bytes(address, value.as_mut_bytes())?;
+    Ok(value)
+}
+
+/// Writes a value of a plain type.
+#[inline]
+pub fn write_value<T: IntoBytes + Immutable>(address: usize, value: &T) -> Result<(), Fault> {
+    write_bytes(address, value.as_bytes())
+}
+
+/// Why a string could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CstrError {
+    /// User memory was not accessible.
+    Fault,
+    /// No NUL within the buffer.
+    TooLong,
+}
+
+/// Copies a NUL-terminated string; gives its length without the NUL (which is also copied).
+pub fn read_cstr(address: usize, buffer: &mut [u8]) -> Result<usize, CstrError> {
+    let _ = (address, buffer);
+    todo!()
+}
+
+/// Reads a futex word atomically. Misaligned addresses give [`Fault`] (callers check alignment before).
+pub fn read_u32_atomic(address: usize) -> Result<u32, Fault> {
+    let _ = address;
+    todo!()
+}
+
+/// Compares and exchanges a futex word; gives the value that was there (equal to `old` = exchanged).
+pub fn compare_exchange_u32(address: usize, old: u32, new: u32) -> Result<u32, Fault> {
+    let _ = (address, old, new);
+    todo!()
+}
+
+/// Changes a futex word atomically (`FUTEX_WAKE_OP`); gives the old value.
+pub fn fetch_update_u32(address: usize, update: impl Fn(u32) -> u32) -> Result<u32, Fault> {
+    let mut old = read_u32_atomic(address)?;
+    loop {
+        let seen = compare_exchange_u32(address, old, update(old))?;
+        if seen == old {
+            return Ok(old);
+        }
+        old = seen;
+    }
+}
