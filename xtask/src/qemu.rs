@@ -1,0 +1,465 @@
+//! One virtual machine: QEMU's command line, its two serial lines, its end.
+//!
+//! ttyS0 carries the console and, from `/init`, lines that begin with a nonce; ttyS1 carries the command's
+//! bytes, unchanged in both directions. Both are sockets that this process serves, so QEMU never waits for us.
+
+use crate::cpio::Archive;
+use crate::deps;
+use crate::util::{say, target_sub};
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use std::io::{IsTerminal, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// QEMU's value of `isa-debug-exit` is doubled and one is added; Linnet writes 50 when it panics.
+const PANIC_EXIT: i32 = 101;
+/// How long a guest may take to power off after it told the status.
+const POWER_OFF_GRACE: Duration = Duration::from_secs(10);
+
+/// The kind of virtual hardware.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Machine {
+    /// A PC with PCI Express.
+    Q35,
+    /// QEMU's minimal machine.
+    Microvm,
+}
+
+/// A machine to be started.
+#[derive(Clone)]
+pub struct Vm {
+    /// The kernel file: an ELF with a PVH note, or a bzImage.
+    pub kernel: PathBuf,
+    /// With symbols, for the hint that `--debug` prints.
+    pub symbols: Option<PathBuf>,
+    /// The root image.
+    pub initrd: Vec<u8>,
+    /// The kernel's command line, complete.
+    pub command_line: String,
+    /// The virtual hardware.
+    pub machine: Machine,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory.
+    pub memory_mib: u32,
+    /// Give up after this long.
+    pub timeout: Option<Duration>,
+    /// Wait for gdb before the first instruction.
+    pub wait_for_debugger: bool,
+    /// Copy the console to stderr as it comes.
+    pub verbose: bool,
+}
+
+/// Where a guest command's input comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// `/dev/null`.
+    Null,
+    /// Our terminal; the command sees a terminal, too.
+    Terminal,
+    /// Our standard input, a pipe or file; the command sees a pipe that ends.
+    Stream,
+}
+
+impl Input {
+    /// What our own standard input is.
+    pub fn of_this_process() -> Input {
+        let stdin = std::io::stdin();
+        if stdin.is_terminal() {
+            return Input::Terminal;
+        }
+        let is_null = std::fs::read_link("/proc/self/fd/0").is_ok_and(|path| path == Path::new("/dev/null"));
+        if is_null || !Path::new("/proc/self/fd/0").exists() { Input::Null } else { Input::Stream }
+    }
+}
+
+/// How a guest ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The command ended with this status and the machine powered off.
+    Exited(u8),
+    /// The kernel panicked.
+    Panicked,
+    /// The time was over.
+    TimedOut,
+    /// QEMU ended and nobody said why.
+    Vanished,
+}
+
+/// What came out of a guest.
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// Everything the console said.
+    pub console: Vec<u8>,
+    /// Everything the command wrote, unless a sink took it.
+    pub output: Vec<u8>,
+}
+
+enum Event {
+    Console(Vec<u8>),
+    Output(Vec<u8>),
+    Input(Vec<u8>),
+    InputEnd,
+}
+
+impl Vm {
+    /// Boots to a shell on this terminal; ends when the guest powers off or the user types Ctrl-A x.
+    pub fn run_on_terminal(&self) -> Result<u8> {
+        let files = Files::new(&self.initrd)?;
+        let mut qemu = self.qemu(&files)?;
+        if std::io::stdin().is_terminal() {
+            say("the terminal is the guest's now; Ctrl-A x ends it");
+        }
+        qemu.args([
+            "-chardev",
+            "stdio,id=line0,mux=on,signal=off",
+            "-mon",
+            "line0",
+            "-serial",
+            "chardev:line0",
+        ]);
+        let mut child = qemu.spawn().context("starting QEMU")?;
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(u8::try_from(status.code().unwrap_or(125)).unwrap_or(125));
+            }
+            if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                child.kill()?;
+                child.wait()?;
+                say("timeout: the machine was stopped");
+                return Ok(124);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Boots, runs `words` as root, and returns what came of it. Each file is (path in the guest, permissions,
+    /// contents). The output goes to `sink` as it comes.
+    pub fn run_command(
+        &self,
+        words: &[String],
+        files: &[(String, u32, Vec<u8>)],
+        input: Input,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<Outcome> {
+        let nonce = nonce();
+        let mut initrd = self.initrd.clone();
+        initrd.extend(instructions(words, files, input, &nonce));
+        let scratch = Files::new(&initrd)?;
+        let mut qemu = self.qemu(&scratch)?;
+        let (events, inbox) = channel();
+        let listeners = [scratch.listen("line0")?, scratch.listen("line1")?];
+        for (index, _) in listeners.iter().enumerate() {
+            let path = scratch.path(&format!("line{index}"));
+            qemu.arg("-chardev").arg(format!("socket,id=line{index},path={}", path.display()));
+            qemu.arg("-serial").arg(format!("chardev:line{index}"));
+        }
+        qemu.stdin(Stdio::null());
+        let mut child = qemu.spawn().context("starting QEMU")?;
+        let [console, command] = &listeners;
+        let Some(console) = accept(console, &mut child)? else { bail!("QEMU did not start") };
+        let Some(command) = accept(command, &mut child)? else { bail!("QEMU did not start") };
+        forward(console, events.clone(), Event::Console);
+        forward(command.try_clone()?, events.clone(), Event::Output);
+        let _raw = (input == Input::Terminal).then(RawTerminal::enter);
+        if input != Input::Null {
+            forward_stdin(input, command.try_clone()?, events);
+        }
+        let mut session = Session {
+            child,
+            inbox,
+            command,
+            nonce,
+            verbose: self.verbose,
+            waiting_input: Vec::new(),
+            may_send: true,
+            told: None,
+            outcome: Outcome { end: End::Vanished, console: Vec::new(), output: Vec::new() },
+            searched: 0,
+        };
+        session.serve(self.timeout, sink)?;
+        Ok(session.outcome)
+    }
+
+    /// QEMU with everything but the serial lines.
+    fn qemu(&self, files: &Files) -> Result<Command> {
+        deps::need(&deps::QEMU)?;
+        let mut qemu = Command::new(deps::QEMU.program);
+        let machine = match self.machine {
+            Machine::Q35 => "q35",
+            Machine::Microvm => "microvm",
+        };
+        qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+            .args(["-machine", machine, "-accel", "tcg,thread=multi", "-cpu", "max"])
+            .args(["-smp", &self.cpus.to_string(), "-m", &format!("{}M", self.memory_mib)])
+            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
+            .arg("-kernel")
+            .arg(&self.kernel)
+            .arg("-initrd")
+            .arg(files.path("initrd"))
+            .args(["-append", &self.command_line]);
+        if self.wait_for_debugger {
+            qemu.args(["-s", "-S"]);
+            let symbols = self.symbols.as_ref().unwrap_or(&self.kernel);
+            say(format_args!("waiting for: gdb {} -ex 'target remote :1234'", symbols.display()));
+        }
+        Ok(qemu)
+    }
+}
+
+/// The second archive: what `/init` shall do, and the files for it.
+fn instructions(words: &[String], files: &[(String, u32, Vec<u8>)], input: Input, nonce: &str) -> Vec<u8> {
+    let input = match input {
+        Input::Null => "null",
+        Input::Terminal => "terminal",
+        Input::Stream => "stream",
+    };
+    let mut script = format!("NONCE={nonce}\nINPUT={input}\nset --");
+    for word in words {
+        script.push_str(&format!(" '{}'", word.replace('\'', r"'\''")));
+    }
+    script.push('\n');
+    let mut archive = Archive::new();
+    archive.file("linnet-run", 0o644, script.as_bytes());
+    let mut made = std::collections::BTreeSet::new();
+    for (name, permissions, contents) in files {
+        let name = name.trim_start_matches('/');
+        for (end, _) in name.match_indices('/') {
+            if made.insert(name[..end].to_owned()) && !BASE_FOLDERS.contains(&&name[..end]) {
+                archive.directory(&name[..end], 0o755);
+            }
+        }
+        archive.file(name, *permissions, contents);
+    }
+    archive.finish()
+}
+
+/// Folders of the root image whose permissions a file below them must not change.
+const BASE_FOLDERS: [&str; 8] = ["bin", "sbin", "usr", "usr/bin", "etc", "root", "tmp", "var"];
+
+/// The state of one run with a command.
+struct Session {
+    child: Child,
+    inbox: Receiver<Event>,
+    command: UnixStream,
+    nonce: String,
+    verbose: bool,
+    waiting_input: Vec<Event>,
+    may_send: bool,
+    told: Option<(u8, Instant)>,
+    outcome: Outcome,
+    searched: usize,
+}
+
+impl Session {
+    /// Handles events until the machine is gone.
+    fn serve(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            match self.inbox.recv_timeout(Duration::from_millis(10)) {
+                Ok(event) => self.handle(event, sink)?,
+                Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => {
+                    if let Some(status) = self.child.try_wait()? {
+                        self.drain(sink)?;
+                        self.outcome.end = self.judge(status.code());
+                        return Ok(());
+                    }
+                }
+            }
+            let now = Instant::now();
+            let overdue = self.told.is_some_and(|(_, when)| now > when + POWER_OFF_GRACE);
+            let late = self.told.is_none() && deadline.is_some_and(|deadline| now > deadline);
+            if overdue || late {
+                self.child.kill()?;
+                self.child.wait()?;
+                self.drain(sink)?;
+                if overdue {
+                    say("the guest did not power off; stopped");
+                }
+                self.outcome.end = self.told.map_or(End::TimedOut, |(status, _)| End::Exited(status));
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what is still in the sockets after QEMU's end.
+    fn drain(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        while let Ok(event) = self.inbox.recv_timeout(Duration::from_millis(50)) {
+            self.handle(event, sink)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&self, code: Option<i32>) -> End {
+        let console = String::from_utf8_lossy(&self.outcome.console);
+        match self.told {
+            Some((status, _)) => End::Exited(status),
+            None if code == Some(PANIC_EXIT) || console.to_lowercase().contains("kernel panic") => {
+                End::Panicked
+            }
+            None => End::Vanished,
+        }
+    }
+
+    fn handle(&mut self, event: Event, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        match event {
+            Event::Console(bytes) => {
+                if self.verbose {
+                    std::io::stderr().write_all(&bytes)?;
+                }
+                self.outcome.console.extend_from_slice(&bytes);
+                self.read_messages();
+            }
+            Event::Output(bytes) => sink(&bytes)?,
+            Event::Input(_) | Event::InputEnd => self.waiting_input.insert(0, event),
+        }
+        if self.may_send
+            && let Some(event) = self.waiting_input.pop()
+        {
+            let piece = if let Event::Input(bytes) = event { bytes } else { Vec::new() };
+            let mut message = format!("{}\n", piece.len()).into_bytes();
+            message.extend(piece);
+            // A guest that has stopped reading is not an error of ours.
+            let _ = self.command.write_all(&message);
+            self.may_send = false;
+        }
+        Ok(())
+    }
+
+    /// Looks for `/init`'s lines in what is new on the console.
+    fn read_messages(&mut self) {
+        while let Some(length) = self.outcome.console[self.searched..].iter().position(|byte| *byte == b'\n')
+        {
+            let line = String::from_utf8_lossy(&self.outcome.console[self.searched..self.searched + length]);
+            let mark = format!("@linnet {} ", self.nonce);
+            if let Some((_, message)) = line.split_once(&mark) {
+                let message = message.trim_end();
+                if message == "taken" {
+                    self.may_send = true;
+                } else if let Some(status) = message.strip_prefix("status=") {
+                    self.told = Some((status.parse().unwrap_or(255), Instant::now()));
+                }
+            }
+            self.searched += length + 1;
+        }
+    }
+}
+
+/// Reads a line into events until it closes.
+fn forward(mut stream: UnixStream, events: Sender<Event>, make: fn(Vec<u8>) -> Event) {
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 65536];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            if events.send(make(buffer[..count].to_vec())).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Reads our standard input: a terminal goes straight to the line, a stream in acknowledged pieces.
+fn forward_stdin(input: Input, mut line: UnixStream, events: Sender<Event>) {
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin();
+        let mut buffer = [0; 1024];
+        while let Ok(count @ 1..) = stdin.read(&mut buffer) {
+            let gone = match input {
+                Input::Terminal => line.write_all(&buffer[..count]).is_err(),
+                _ => events.send(Event::Input(buffer[..count].to_vec())).is_err(),
+            };
+            if gone {
+                return;
+            }
+        }
+        let _ = events.send(Event::InputEnd);
+    });
+}
+
+/// Our terminal in raw mode while it lives, so that keys reach the guest.
+struct RawTerminal(String);
+
+impl RawTerminal {
+    fn enter() -> RawTerminal {
+        let stty = |arguments: &[&str]| {
+            Command::new("stty").args(arguments).stdin(Stdio::inherit()).stderr(Stdio::null()).output()
+        };
+        let saved = stty(&["-g"]).map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        let _ = stty(&["raw", "-echo", "opost", "isig"]);
+        RawTerminal(saved.unwrap_or_else(|_| "sane".to_owned()))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        let _ = Command::new("stty").arg(&self.0).stdin(Stdio::inherit()).status();
+    }
+}
+
+/// Waits for QEMU to connect; `None` if it ends before.
+fn accept(listener: &UnixListener, child: &mut Child) -> Result<Option<UnixStream>> {
+    listener.set_nonblocking(true)?;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                return Ok(Some(stream));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                if child.try_wait()?.is_some() {
+                    return Ok(None);
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A folder for one run, gone with it.
+struct Files(PathBuf);
+
+impl Files {
+    fn new(initrd: &[u8]) -> Result<Files> {
+        // A socket's path has at most 107 bytes, so it is not below a deep target directory.
+        let dir = std::env::temp_dir().join(format!("linnet-{}-{}", std::process::id(), nonce()));
+        std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        let files = Files(dir);
+        std::fs::write(files.path("initrd"), initrd)?;
+        Ok(files)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn listen(&self, name: &str) -> Result<UnixListener> {
+        UnixListener::bind(self.path(name))
+            .with_context(|| format!("listening at {}", self.path(name).display()))
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Something the guest cannot guess, different for every run.
+fn nonce() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    let hasher = std::collections::hash_map::RandomState::new().build_hasher();
+    format!("{:016x}", hasher.finish())
+}
+
+/// Keeps a console log below `target/` and says where.
+pub fn keep_console(name: &str, console: &[u8]) -> Result<PathBuf> {
+    let path = target_sub("consoles")?.join(format!("{name}.log"));
+    std::fs::write(&path, console)?;
+    Ok(path)
+}

@@ -1,0 +1,189 @@
+//! `cargo xtask run`: boots a kernel to a shell, or to run one command.
+//!
+//! The exit status is the command's; 101 after a kernel panic, 124 after a timeout, 125 if it could not be
+//! run at all. The command's output goes to stdout unchanged.
+
+use crate::kernel::{self, Profile};
+use crate::linux;
+use crate::qemu::{End, Input, Machine, Outcome, Vm};
+use crate::root::Root;
+use crate::util::say;
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What `cargo xtask run` takes.
+#[derive(Args)]
+pub struct RunArguments {
+    /// What to boot: linnet, linux (Debian's), or a file.
+    #[arg(long, default_value = "linnet")]
+    pub kernel: Kernel,
+    /// The root: busybox, a folder, or a cpio archive.
+    #[arg(long, default_value = "busybox")]
+    pub root: Root,
+    /// Virtual CPUs.
+    #[arg(long, default_value_t = 2)]
+    pub smp: u32,
+    /// Memory in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    pub mem: u32,
+    /// The network; only none works yet.
+    #[arg(long, value_enum, default_value = "none")]
+    pub net: Net,
+    /// A disk image; does not work yet.
+    #[arg(long, value_name = "FILE")]
+    pub disk: Vec<PathBuf>,
+    /// Stop the machine after this many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// More kernel parameters.
+    #[arg(long, value_name = "PARAMETERS", default_value = "", allow_hyphen_values = true)]
+    pub append: String,
+    /// The virtual hardware.
+    #[arg(long, value_enum, default_value = "q35")]
+    pub machine: Machine,
+    /// How Linnet is built.
+    #[arg(long, value_enum, default_value = "release")]
+    pub profile: Profile,
+    /// Put a host file into the guest, with its permissions (may be given more than once).
+    #[arg(long, value_name = "HOST:GUEST")]
+    pub file: Vec<String>,
+    /// Wait for gdb before the first instruction.
+    #[arg(long)]
+    pub debug: bool,
+    /// Show the console of a run with a command on stderr.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// The command to run as root in the guest, with its arguments.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// What to boot.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Kernel {
+    /// Ours, built first.
+    Linnet,
+    /// Debian's newest.
+    Linux,
+    /// Any file QEMU can start.
+    File(PathBuf),
+}
+
+impl std::str::FromStr for Kernel {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Kernel> {
+        match text {
+            "linnet" => Ok(Kernel::Linnet),
+            "linux" => Ok(Kernel::Linux),
+            path if PathBuf::from(path).is_file() => Ok(Kernel::File(path.into())),
+            path => bail!("{path} is neither linnet nor linux nor a file"),
+        }
+    }
+}
+
+/// The guest's network.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Net {
+    /// None.
+    None,
+    /// QEMU's user network.
+    User,
+    /// Two guests on one wire.
+    Pair,
+}
+
+/// `cargo xtask run`.
+pub fn command(arguments: &RunArguments) -> Result<u8> {
+    if arguments.net != Net::None {
+        bail!("--net: not yet; Linnet has no network");
+    }
+    if !arguments.disk.is_empty() {
+        bail!("--disk: not yet; Linnet has no disk driver");
+    }
+    let files = arguments.file.iter().map(|pair| read_file(pair)).collect::<Result<Vec<_>>>()?;
+    let mut vm = machine(&arguments.kernel, arguments.profile, &arguments.root)?;
+    vm.cpus = arguments.smp;
+    vm.memory_mib = arguments.mem;
+    vm.machine = arguments.machine;
+    vm.timeout = arguments.timeout.map(Duration::from_secs);
+    vm.wait_for_debugger = arguments.debug;
+    vm.verbose = arguments.verbose;
+    if !arguments.append.is_empty() {
+        vm.command_line.push(' ');
+        vm.command_line.push_str(&arguments.append);
+    }
+    if arguments.command.is_empty() {
+        if !files.is_empty() {
+            vm.initrd.extend(files_archive(files));
+        }
+        return vm.run_on_terminal();
+    }
+    let mut stdout = std::io::stdout().lock();
+    let mut sink = |bytes: &[u8]| -> Result<()> {
+        stdout.write_all(bytes)?;
+        Ok(stdout.flush()?)
+    };
+    let outcome = vm.run_command(&arguments.command, &files, Input::of_this_process(), &mut sink)?;
+    Ok(report(&outcome, arguments.verbose))
+}
+
+/// Says why a run failed, and returns the status to exit with.
+pub fn report(outcome: &Outcome, console_was_shown: bool) -> u8 {
+    let (what, code) = match outcome.end {
+        End::Exited(status) => return status,
+        End::Panicked => ("kernel panic", 101),
+        End::TimedOut => ("timeout: the machine was stopped", 124),
+        End::Vanished => ("the machine stopped without telling a status", 125),
+    };
+    if !console_was_shown {
+        let _ = std::io::stderr().write_all(&outcome.console);
+        eprintln!();
+    }
+    say(what);
+    code
+}
+
+/// A machine for this kernel and root, with the defaults for everything else.
+pub fn machine(kernel: &Kernel, profile: Profile, root: &Root) -> Result<Vm> {
+    let (file, symbols, parameters) = match kernel {
+        Kernel::Linnet => {
+            let built = kernel::build(profile)?;
+            (built.stripped, Some(built.full), "console=ttyS0")
+        }
+        Kernel::Linux => (linux::find()?.image, None, "console=ttyS0 panic=-1 quiet"),
+        Kernel::File(path) => (path.clone(), None, "console=ttyS0 panic=-1"),
+    };
+    Ok(Vm {
+        kernel: file,
+        symbols,
+        initrd: root.bytes()?,
+        command_line: parameters.to_owned(),
+        machine: Machine::Q35,
+        cpus: 2,
+        memory_mib: 512,
+        timeout: None,
+        wait_for_debugger: false,
+        verbose: false,
+    })
+}
+
+/// Reads HOST:GUEST.
+fn read_file(pair: &str) -> Result<(String, u32, Vec<u8>)> {
+    use std::os::unix::fs::PermissionsExt;
+    let (host, guest) = pair.split_once(':').with_context(|| format!("--file {pair}: not HOST:GUEST"))?;
+    let contents = std::fs::read(host).with_context(|| format!("--file {host}"))?;
+    let permissions = std::fs::metadata(host)?.permissions().mode() & 0o7777;
+    Ok((guest.to_owned(), permissions, contents))
+}
+
+fn files_archive(files: Vec<(String, u32, Vec<u8>)>) -> Vec<u8> {
+    let mut archive = crate::cpio::Archive::new();
+    for (name, permissions, contents) in files {
+        archive.file(name.trim_start_matches('/'), permissions, &contents);
+    }
+    archive.finish()
+}
