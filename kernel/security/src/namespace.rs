@@ -1,0 +1,330 @@
+//! User namespaces: identifier maps, nesting, and who is capable where (user_namespaces(7)).
+//!
+//! Key types: [`UserNamespace`], [`IdMap`], [`Kuid`], [`Kgid`]. The kernel stores `Kuid`/`Kgid` everywhere; a number
+//! that user space gave or will see goes through a map. Locks: none; a map is written once.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use abi::errno::{Errno, Result};
+use machine::sync::{Lazy, Once};
+
+use crate::{Capability, Credentials};
+
+/// What user space sees of an identifier that its namespace does not map (`/proc/sys/kernel/overflowuid`).
+pub const OVERFLOW_ID: u32 = 65534;
+/// Nesting beyond this is refused with `ENOSPC` (32 in Linux).
+const MAX_LEVEL: u32 = 32;
+/// At most so many ranges in one map (`EINVAL`).
+const MAX_RANGES: usize = 340;
+
+/// A user identifier as the kernel keeps it: that of the initial namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash, Default)]
+pub struct Kuid(pub u32);
+/// A group identifier as the kernel keeps it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash, Default)]
+pub struct Kgid(pub u32);
+
+impl Kuid {
+    /// The superuser of the initial namespace.
+    pub const ROOT: Kuid = Kuid(0);
+}
+impl Kgid {
+    /// Group 0 of the initial namespace.
+    pub const ROOT: Kgid = Kgid(0);
+}
+
+/// `length` identifiers from `inside` of the namespace stand for those from `outside` (kernel numbers).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IdRange {
+    /// First number inside the namespace.
+    pub inside: u32,
+    /// First number in the kernel.
+    pub outside: u32,
+    /// How many.
+    pub length: u32,
+}
+
+/// An identifier map: ranges that overlap on neither side.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct IdMap {
+    /// Sorted by `inside`.
+    ranges: Vec<IdRange>,
+}
+
+impl IdMap {
+    /// The map of the initial namespace: every number is itself.
+    pub fn identity() -> IdMap {
+        IdMap { ranges: Vec::from([IdRange { inside: 0, outside: 0, length: u32::MAX }]) }
+    }
+
+    /// A map of these ranges. `EINVAL`: none, too many, empty, wrapping or overlapping ones.
+    pub fn new(mut ranges: Vec<IdRange>) -> Result<IdMap> {
+        if ranges.is_empty() || ranges.len() > MAX_RANGES {
+            return Err(Errno::EINVAL);
+        }
+        for range in &ranges {
+            let fits = |start: u32| start.checked_add(range.length).is_some();
+            if range.length == 0 || !fits(range.inside) || !fits(range.outside) {
+                return Err(Errno::EINVAL);
+            }
+        }
+        let overlap = |first: u32, length: u32, next: u32| first + length > next;
+        ranges.sort_unstable_by_key(|range| range.outside);
+        if ranges.windows(2).any(|pair| overlap(pair[0].outside, pair[0].length, pair[1].outside)) {
+            return Err(Errno::EINVAL);
+        }
+        ranges.sort_unstable_by_key(|range| range.inside);
+        if ranges.windows(2).any(|pair| overlap(pair[0].inside, pair[0].length, pair[1].inside)) {
+            return Err(Errno::EINVAL);
+        }
+        Ok(IdMap { ranges })
+    }
+
+    /// The kernel's number of one inside the namespace.
+    pub fn to_kernel(&self, inside: u32) -> Option<u32> {
+        let at = self.ranges.partition_point(|range| range.inside <= inside).checked_sub(1)?;
+        let range = self.ranges.get(at)?;
+        let offset = inside - range.inside;
+        (offset < range.length).then(|| range.outside + offset)
+    }
+
+    /// The number inside the namespace of one of the kernel's.
+    pub fn from_kernel(&self, outside: u32) -> Option<u32> {
+        self.ranges.iter().find_map(|range| {
+            let offset = outside.checked_sub(range.outside)?;
+            (offset < range.length).then(|| range.inside + offset)
+        })
+    }
+
+    /// The ranges, sorted by the inside number (`/proc/PID/uid_map`).
+    pub fn ranges(&self) -> &[IdRange] {
+        &self.ranges
+    }
+}
+
+/// A user namespace: where identifiers and capabilities have their meaning.
+pub struct UserNamespace {
+    parent: Option<Arc<UserNamespace>>,
+    level: u32,
+    owner: Kuid,
+    group: Kgid,
+    uid_map: Once<IdMap>,
+    gid_map: Once<IdMap>,
+    setgroups_allowed: AtomicBool,
+}
+
+static INITIAL: Lazy<Arc<UserNamespace>> = Lazy::new(|| {
+    let namespace = UserNamespace::unmapped(None, 0, Kuid::ROOT, Kgid::ROOT);
+    let _ = namespace.uid_map.set(IdMap::identity());
+    let _ = namespace.gid_map.set(IdMap::identity());
+    Arc::new(namespace)
+});
+
+/// The namespace that the machine starts in.
+pub fn initial_namespace() -> &'static Arc<UserNamespace> {
+    &INITIAL
+}
+
+impl UserNamespace {
+    fn unmapped(parent: Option<Arc<UserNamespace>>, level: u32, owner: Kuid, group: Kgid) -> UserNamespace {
+        UserNamespace {
+            parent,
+            level,
+            owner,
+            group,
+            uid_map: Once::new(),
+            gid_map: Once::new(),
+            setgroups_allowed: AtomicBool::new(true),
+        }
+    }
+
+    /// A child owned by the creator's effective identifiers; its maps are empty.
+    /// `ENOSPC`: nested too deep; `EPERM`: the creator's own identifiers are not mapped.
+    pub fn create(creator: &Credentials) -> Result<Arc<UserNamespace>> {
+        let parent = &creator.user_namespace;
+        if parent.level >= MAX_LEVEL {
+            return Err(Errno::ENOSPC);
+        }
+        if parent.from_kuid(creator.euid).is_none() || parent.from_kgid(creator.egid).is_none() {
+            return Err(Errno::EPERM);
+        }
+        let level = parent.level + 1;
+        let child = UserNamespace::unmapped(Some(parent.clone()), level, creator.euid, creator.egid);
+        child.setgroups_allowed.store(parent.setgroups_allowed(), Ordering::Relaxed);
+        Ok(Arc::new(child))
+    }
+
+    /// The enclosing namespace; none for the initial one.
+    pub fn parent(&self) -> Option<&Arc<UserNamespace>> {
+        self.parent.as_ref()
+    }
+
+    /// Nesting depth; 0 is the initial namespace.
+    pub fn level(&self) -> u32 {
+        self.level
+    }
+
+    /// The user who made it, capable of everything in it from the parent.
+    pub fn owner(&self) -> Kuid {
+        self.owner
+    }
+
+    /// The group of the maker.
+    pub fn group(&self) -> Kgid {
+        self.group
+    }
+
+    /// The user map, once written.
+    pub fn uid_map(&self) -> Option<&IdMap> {
+        self.uid_map.get()
+    }
+
+    /// The group map, once written.
+    pub fn gid_map(&self) -> Option<&IdMap> {
+        self.gid_map.get()
+    }
+
+    /// Writes the user map (kernel numbers outside). `EPERM`: it has been written before.
+    pub fn set_uid_map(&self, map: IdMap) -> Result<()> {
+        set_once(&self.uid_map, map)
+    }
+
+    /// Writes the group map (kernel numbers outside). `EPERM`: it has been written before.
+    pub fn set_gid_map(&self, map: IdMap) -> Result<()> {
+        set_once(&self.gid_map, map)
+    }
+
+    /// Whether setgroups(2) may be called here (`/proc/PID/setgroups`).
+    pub fn setgroups_allowed(&self) -> bool {
+        self.setgroups_allowed.load(Ordering::Relaxed)
+    }
+
+    /// Forbids setgroups(2) for good. `EPERM`: the group map is written already.
+    pub fn deny_setgroups(&self) -> Result<()> {
+        if self.gid_map.get().is_some() {
+            return Err(Errno::EPERM);
+        }
+        self.setgroups_allowed.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The kernel's identifier for a number that user space gave.
+    pub fn make_kuid(&self, uid: u32) -> Option<Kuid> {
+        self.uid_map.get()?.to_kernel(uid).map(Kuid)
+    }
+
+    /// The kernel's identifier for a number that user space gave.
+    pub fn make_kgid(&self, gid: u32) -> Option<Kgid> {
+        self.gid_map.get()?.to_kernel(gid).map(Kgid)
+    }
+
+    /// The number that user space here knows the user by, if there is one.
+    pub fn from_kuid(&self, uid: Kuid) -> Option<u32> {
+        self.uid_map.get()?.from_kernel(uid.0)
+    }
+
+    /// The number that user space here knows the group by, if there is one.
+    pub fn from_kgid(&self, gid: Kgid) -> Option<u32> {
+        self.gid_map.get()?.from_kernel(gid.0)
+    }
+
+    /// As [`from_kuid`](Self::from_kuid), with the overflow number for those it does not know.
+    pub fn from_kuid_munged(&self, uid: Kuid) -> u32 {
+        self.from_kuid(uid).unwrap_or(OVERFLOW_ID)
+    }
+
+    /// As [`from_kgid`](Self::from_kgid), with the overflow number for those it does not know.
+    pub fn from_kgid_munged(&self, gid: Kgid) -> u32 {
+        self.from_kgid(gid).unwrap_or(OVERFLOW_ID)
+    }
+}
+
+impl core::fmt::Debug for UserNamespace {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("UserNamespace").field("level", &self.level).field("owner", &self.owner).finish()
+    }
+}
+
+fn set_once(cell: &Once<IdMap>, map: IdMap) -> Result<()> {
+    cell.set(map).map_err(|_| Errno::EPERM)
+}
+
+/// Whether the credentials have the capability in `namespace` (user_namespaces(7), "Capabilities"): by their
+/// effective set if it is theirs or below theirs, or by being the owner of one on the way up to theirs.
+pub fn capable(credentials: &Credentials, namespace: &UserNamespace, capability: Capability) -> bool {
+    let own = &credentials.user_namespace;
+    let mut at = namespace;
+    loop {
+        if core::ptr::eq(at, Arc::as_ptr(own)) {
+            return credentials.effective.contains(capability);
+        }
+        if at.level <= own.level {
+            return false;
+        }
+        let Some(parent) = at.parent.as_ref() else { return false };
+        if Arc::ptr_eq(parent, own) && at.owner == credentials.euid {
+            return true;
+        }
+        at = parent;
+    }
+}
+
+/// Whether the credentials have the capability in the initial namespace (what `capable()` means in Linux).
+pub fn capable_anywhere_above(credentials: &Credentials, capability: Capability) -> bool {
+    credentials.user_namespace.level == 0 && credentials.effective.contains(capability)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_translate_both_ways() {
+        let map = IdMap::new(Vec::from([
+            IdRange { inside: 0, outside: 100_000, length: 1000 },
+            IdRange { inside: 5000, outside: 1000, length: 1 },
+        ]))
+        .unwrap();
+        assert_eq!(map.to_kernel(0), Some(100_000));
+        assert_eq!(map.to_kernel(999), Some(100_999));
+        assert_eq!(map.to_kernel(1000), None);
+        assert_eq!(map.from_kernel(1000), Some(5000));
+        assert_eq!(map.from_kernel(1001), None);
+    }
+
+    #[test]
+    fn bad_maps_are_refused() {
+        let range = |inside, outside, length| IdRange { inside, outside, length };
+        for bad in [
+            Vec::new(),
+            Vec::from([range(0, 0, 0)]),
+            Vec::from([range(0, u32::MAX, 2)]),
+            Vec::from([range(0, 0, 10), range(9, 100, 1)]),
+            Vec::from([range(0, 0, 10), range(20, 9, 1)]),
+        ] {
+            assert_eq!(IdMap::new(bad), Err(Errno::EINVAL));
+        }
+    }
+
+    #[test]
+    fn owner_is_capable_in_the_child_only() {
+        let root = Credentials::initial();
+        let mut user = (*root).clone();
+        user.euid = Kuid(1000);
+        user.effective = crate::CapabilitySet::EMPTY;
+        let child = UserNamespace::create(&user).unwrap();
+        assert!(capable(&user, &child, Capability::SysAdmin));
+        assert!(!capable(&user, initial_namespace(), Capability::SysAdmin));
+        assert!(capable(&root, &child, Capability::SysAdmin));
+        let mut inside = (*root).clone();
+        inside.user_namespace = child.clone();
+        assert!(capable(&inside, &child, Capability::SysAdmin));
+        assert!(!capable(&inside, initial_namespace(), Capability::SysAdmin));
+        assert!(!capable_anywhere_above(&inside, Capability::SysAdmin));
+        assert_eq!(child.from_kuid_munged(Kuid(1)), OVERFLOW_ID);
+        child.set_uid_map(IdMap::identity()).unwrap();
+        assert_eq!(child.set_uid_map(IdMap::identity()), Err(Errno::EPERM));
+    }
+}
