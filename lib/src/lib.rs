@@ -7,5 +7,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod cpio;
+pub mod decompress;
+pub mod elf;
+pub mod path;
 pub mod radix_tree;
 pub mod range_map;
