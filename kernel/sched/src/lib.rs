@@ -4,3 +4,10 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod fair;
+pub mod policy;
+pub mod runqueue;
+pub mod tree;

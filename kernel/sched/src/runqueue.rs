@@ -346,16 +346,20 @@ impl<P: Payload> RunQueue<P> {
     /// still runnable competes with the queued ones.
     pub fn reschedule(&mut self, now_ns: u64, release: Release) -> Decision {
         self.roll_rt_period(now_ns);
+        let mut displaced = None;
         if let Some(current) = self.current.take() {
             match self.compete(current, release) {
                 Ok(current) => {
                     self.current = Some(current);
                     return Decision::Same;
                 }
-                Err((current, place)) => self.insert(current, place),
+                Err(loser) => displaced = Some(loser),
             }
         }
         self.current = self.pick();
+        if let Some((node, place)) = displaced {
+            self.insert(node, place);
+        }
         self.picked_at_ns = now_ns;
         self.charged_until_ns = now_ns;
         if self.current.is_some() { Decision::Switched } else { Decision::Same }
@@ -381,7 +385,10 @@ impl<P: Payload> RunQueue<P> {
         let average = &self.average;
         let best = self.fair.first_where(|vruntime| average.is_eligible(vruntime));
         match best {
-            Some(best) if self.beats(best, &current) => Err((current, Place::Back)),
+            Some(best) if release == Release::Yielded || !current.fair.is_before(&best.fair) => {
+                Err((current, Place::Back))
+            }
+            Some(_) if !average.is_eligible(current.fair.vruntime) => Err((current, Place::Back)),
             _ => Ok(current),
         }
     }
