@@ -16,6 +16,7 @@ pub mod once;
 pub mod rcu;
 pub mod seq;
 pub mod sleep;
+pub mod slot;
 pub mod spin;
 pub mod wait;
 
@@ -23,6 +24,7 @@ pub use class::LockClass;
 pub use once::{Lazy, Once};
 pub use rcu::{RcuArc, RcuGuard};
 pub use seq::SeqLock;
+pub use slot::ParkSlot;
 pub use sleep::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use spin::{
     IrqSpinLock, IrqSpinLockGuard, RwSpinLock, RwSpinLockReadGuard, RwSpinLockWriteGuard, SpinLock,

@@ -1,4 +1,13 @@
 //! The scheduler: threads, run queues, policies, timers and deferred work.
+//!
+//! Where to look: *what runs next* is pure and tested as such: [`fair`] (EEVDF), [`runqueue`] (all policies of
+//! one CPU), [`tree`] (the structure under both), [`policy`] (what user space may ask for), [`timer_queue`].
+//! *Making it so* is `cpu` (switch, wake, preempt), `place` (which CPU), [`sleep`] (park, deadlines), [`timer`],
+//! [`thread`], [`account`] (times, load), [`work`] (deferred work), [`boot`] (start, idle loop), [`clock`] (wall
+//! time).
+//!
+//! Lock order: wait queues and timers of `machine::sync` → a thread's attributes → a timer's state → a timer
+//! queue; a run queue's lock last. All are held with interrupts off and never while anything sleeps.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -7,7 +16,26 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod account;
+pub mod boot;
+mod cpu;
 pub mod fair;
+mod place;
 pub mod policy;
 pub mod runqueue;
+pub mod sleep;
+pub mod thread;
+pub mod timer;
+pub mod timer_queue;
 pub mod tree;
+pub mod work;
+
+pub use account::{Counts, CpuTimes, counts, cpu_times, enter_user, leave_user, load_averages};
+pub use boot::{init, run_idle, start_cpu, start_kernel_threads};
+pub use cpu::{exit_current, preempt, schedule_if_needed, timer_interrupt, yield_now};
+pub use machine::sync::{WaitKind, WakeReason};
+pub use policy::{Attributes, Policy, Priority, ResetOnFork};
+pub use sleep::{IoWaitGuard, io_wait, park, sleep_until};
+pub use thread::{
+    Current, SpawnOptions, State, Thread, ThreadTimes, WakeHint, current, current_arc, spawn, try_current,
+};

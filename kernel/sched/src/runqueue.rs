@@ -310,10 +310,16 @@ impl<P: Payload> RunQueue<P> {
         self.current = Some(node);
     }
 
-    /// Takes a queued entity out by the key that was last noted to it.
-    pub fn remove(&mut self, key: Key, parameters: Parameters) -> Option<EntityBox<P>> {
-        let tree = if parameters.is_realtime() { &mut self.realtime } else { &mut self.fair };
-        let mut node = tree.remove(&key)?;
+    /// Takes a queued entity out by the key that was last noted to it, if it is (still) the one meant.
+    pub fn remove(&mut self, key: Key, is_meant: impl Fn(&P) -> bool) -> Option<EntityBox<P>> {
+        let is_there = |tree: &Tree<Entity<P>>| tree.get(&key).is_some_and(|entity| is_meant(&entity.payload));
+        let mut node = if is_there(&self.fair) {
+            self.fair.remove(&key)?
+        } else if is_there(&self.realtime) {
+            self.realtime.remove(&key)?
+        } else {
+            return None;
+        };
         self.leave(&mut node);
         Some(node)
     }
@@ -326,8 +332,7 @@ impl<P: Payload> RunQueue<P> {
         }
     }
 
-    /// Takes a queued entity out for another CPU: the first few are looked at, fair ones before real-time ones
-    /// are not preferred: what waits for a CPU with higher urgency goes first.
+    /// Takes a queued entity out for another CPU, the most urgent that is `wanted` among the first few.
     pub fn steal(&mut self, mut wanted: impl FnMut(&P) -> bool) -> Option<EntityBox<P>> {
         let mut budget = STEAL_SCAN_LIMIT;
         let mut look = |entity: &Entity<P>| {
@@ -335,11 +340,11 @@ impl<P: Payload> RunQueue<P> {
             budget == 0 || wanted(&entity.payload)
         };
         let found = self.realtime.find(&mut look).or_else(|| self.fair.find(&mut look))?;
-        let (key, parameters) = (found.key, found.parameters);
+        let key = found.key;
         if budget == 0 {
             return None;
         }
-        self.remove(key, parameters)
+        self.remove(key, |_| true)
     }
 
     /// Picks who runs now. [`Self::charge`] must have been called with the same time. A running thread that is

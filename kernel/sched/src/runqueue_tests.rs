@@ -155,9 +155,9 @@ proptest! {
         }
         simulation.run(run_ms * MILLISECOND);
         let current = simulation.current();
-        for (name, level) in nices.iter().enumerate() {
+        for name in 0..nices.len() {
             let key = simulation.probes[name].key.get();
-            let found = simulation.queue.remove(key, nice(*level).parameters(Priority::FAIR));
+            let found = simulation.queue.remove(key, |probe| probe.name == name);
             prop_assert_eq!(found.is_some(), Some(name) != current);
         }
         prop_assert_eq!(simulation.queue.runnable(), 1);
@@ -292,7 +292,7 @@ fn a_boost_takes_effect_on_the_running_thread() {
     simulation.add(realtime(Policy::Fifo, 5));
     assert_eq!(simulation.current(), Some(1));
     let key = simulation.probes[0].key.get();
-    let mut node = simulation.queue.remove(key, nice(0).parameters(Priority::FAIR)).unwrap();
+    let mut node = simulation.queue.remove(key, |probe| probe.name == 0).unwrap();
     node.set_parameters(nice(0).parameters(Priority::realtime(6)));
     assert_eq!(simulation.queue.enqueue(node, Arrival::Move), Preemption::Now);
     simulation.reschedule(Release::Preempted);

@@ -256,6 +256,18 @@ impl<T: Item> Tree<T> {
         self.account_taken(taken)
     }
 
+    /// The item with this key.
+    pub fn get(&self, key: &T::Key) -> Option<&T> {
+        let mut node = self.root.as_ref()?;
+        loop {
+            node = match key.cmp(&node.key()) {
+                core::cmp::Ordering::Less => node.left.as_ref()?,
+                core::cmp::Ordering::Greater => node.right.as_ref()?,
+                core::cmp::Ordering::Equal => return Some(&node.item),
+            };
+        }
+    }
+
     /// Takes the item with the smallest key out.
     pub fn pop_first(&mut self) -> Option<Box<Node<T>>> {
         let taken = take_leftmost(&mut self.root);
@@ -308,6 +320,42 @@ impl<T: Item> Tree<T> {
     /// The first item in key order that `wanted` accepts: O(n), for searches that cannot be asked by key.
     pub fn find(&self, mut wanted: impl FnMut(&T) -> bool) -> Option<&T> {
         find_at(&self.root, &mut wanted)
+    }
+}
+
+/// Boxed nodes in a pile, last in, first out: for those that are in no tree but must be kept without allocating.
+pub struct Pile<T: Item> {
+    top: Link<T>,
+}
+
+impl<T: Item> Default for Pile<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Item> Pile<T> {
+    /// An empty pile.
+    pub const fn new() -> Self {
+        Self { top: None }
+    }
+
+    /// Puts a node on top.
+    pub fn push(&mut self, mut node: Box<Node<T>>) {
+        node.left = self.top.take();
+        self.top = Some(node);
+    }
+
+    /// Takes the topmost node.
+    pub fn pop(&mut self) -> Option<Box<Node<T>>> {
+        let mut node = self.top.take()?;
+        self.top = node.left.take();
+        Some(node)
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.top.is_none()
     }
 }
 
@@ -382,6 +430,7 @@ mod tests {
                         tree.insert(Box::new(Node::new(Probe { key, value })));
                     }
                     Step::Remove(key) => {
+                        prop_assert_eq!(tree.get(&key).map(|probe| probe.value), model.get(&key).copied());
                         let taken = tree.remove(&key).map(|node| node.value);
                         prop_assert_eq!(taken, model.remove(&key));
                     }
