@@ -75,7 +75,8 @@ impl Times {
         let mut times = self.charged();
         if self.running.load(Ordering::Relaxed) {
             let since_ns = now_ns.saturating_sub(self.stamp_ns.load(Ordering::Relaxed));
-            let running = if self.in_user.load(Ordering::Relaxed) { &mut times.user_ns } else { &mut times.system_ns };
+            let running =
+                if self.in_user.load(Ordering::Relaxed) { &mut times.user_ns } else { &mut times.system_ns };
             *running += since_ns;
         }
         times
@@ -156,7 +157,8 @@ impl CpuClock {
     /// The idle thread ends.
     pub(crate) fn end_idle(&self, now_ns: u64) {
         let since_ns = self.idle_since_ns.swap(0, Ordering::Relaxed);
-        let counter = if self.io_waiters.load(Ordering::Relaxed) > 0 { &self.iowait_ns } else { &self.idle_ns };
+        let counter =
+            if self.io_waiters.load(Ordering::Relaxed) > 0 { &self.iowait_ns } else { &self.idle_ns };
         if since_ns != 0 {
             add(counter, now_ns.saturating_sub(since_ns));
         }

@@ -183,22 +183,30 @@ impl Cpu {
     }
 }
 
+/// Who runs while [`choose`] decides.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    Thread,
+    Idle,
+}
+
 /// What [`choose`] decided.
 struct Next {
     kernel: Arc<KernelThread>,
+    /// `None`: the idle thread.
     thread: Option<Arc<Thread>>,
+    from: From,
     now_ns: u64,
 }
 
 /// Picks the next thread, publishes, arms the timer and unlocks. `None`: the running one goes on.
-fn choose(cpu: &Cpu, mut queue: QueueGuard<'_>, now_ns: u64, release: Release) -> Option<Next> {
-    let had_current = queue.current().is_some();
+fn choose(cpu: &Cpu, mut queue: QueueGuard<'_>, now_ns: u64, from: From, release: Release) -> Option<Next> {
     let decision = queue.reschedule(now_ns, release);
     let next = match (decision, queue.current()) {
         (Decision::Switched, Some(entity)) => {
             Some((entity.payload.kernel.clone(), Some(entity.payload.thread.clone())))
         }
-        (_, None) if !had_current => Some((cpu.idle_thread().clone(), None)),
+        (_, None) if from == From::Thread => Some((cpu.idle_thread().clone(), None)),
         _ => None,
     };
     cpu.resched_sent.store(false, Ordering::Relaxed);
@@ -207,21 +215,14 @@ fn choose(cpu: &Cpu, mut queue: QueueGuard<'_>, now_ns: u64, release: Release) -
     drop(queue);
     preempt::clear_need_resched();
     cpu.clock.set_slice_end(slice_end_ns);
-    next.map(|(kernel, thread)| Next { kernel, thread, now_ns })
-}
-
-/// Whether the calling thread is this CPU's idle thread.
-fn is_idle(cpu: &Cpu, thread: &Thread) -> bool {
-    cpu.idle.get().and_then(|idle| idle.local::<crate::thread::Context>()).is_some_and(|idle| {
-        core::ptr::eq(Arc::as_ptr(&idle.thread), thread)
-    })
+    next.map(|(kernel, thread)| Next { kernel, thread, from, now_ns })
 }
 
 /// Bookkeeping between two threads, interrupts off; activates the next one's page table.
 fn prepare_switch(cpu: &Cpu, previous: &Thread, next: &Next) {
     previous.times.end(next.now_ns);
     add(&cpu.times.switches, 1);
-    if is_idle(cpu, previous) {
+    if next.from == From::Idle {
         cpu.times.end_idle(next.now_ns);
     } else {
         cpu.times.end_thread(previous.times.charged(), previous.parameters_in_force());
@@ -286,11 +287,12 @@ fn reap() {
 
 /// Starts this CPU's callback thread if callbacks wait and it does not know yet.
 pub(crate) fn wake_rcu(cpu: &Cpu) {
-    if rcu::has_callbacks() && !cpu.rcu_active.load(Ordering::Relaxed) {
-        if let Some(thread) = cpu.rcu_thread.get() {
-            cpu.rcu_active.store(true, Ordering::Relaxed);
-            thread.wake();
-        }
+    if rcu::has_callbacks()
+        && !cpu.rcu_active.load(Ordering::Relaxed)
+        && let Some(thread) = cpu.rcu_thread.get()
+    {
+        cpu.rcu_active.store(true, Ordering::Relaxed);
+        thread.wake();
     }
 }
 
@@ -312,7 +314,7 @@ pub(crate) fn block() {
     if waits_for_device {
         cpu.times.io_waiters.fetch_add(1, Ordering::Relaxed);
     }
-    if let Some(next) = choose(cpu, queue, now_ns, Release::Preempted) {
+    if let Some(next) = choose(cpu, queue, now_ns, From::Thread, Release::Preempted) {
         add(&thread.voluntary_switches, 1);
         switch(cpu, &thread, next);
     }
@@ -329,10 +331,11 @@ fn reschedule(release: Release) {
     let guard = irq::disable();
     let cpu = data(machine_cpu::current());
     let (mut queue, now_ns) = cpu.lock_charged();
-    if queue.current().is_some() && !thread.may_use(cpu.id) {
+    let from = if queue.current().is_some() { From::Thread } else { From::Idle };
+    if from == From::Thread && !thread.may_use(cpu.id) {
         evict_current(cpu, &mut queue);
     }
-    if let Some(next) = choose(cpu, queue, now_ns, release) {
+    if let Some(next) = choose(cpu, queue, now_ns, from, release) {
         let counter = match release {
             Release::Preempted => &thread.involuntary_switches,
             Release::Yielded => &thread.voluntary_switches,
@@ -389,7 +392,7 @@ pub fn exit_current() -> ! {
         panic!("the idle thread must not exit");
     };
     cpu.outgoing.dead.lock().push(node);
-    let Some(next) = choose(cpu, queue, now_ns, Release::Preempted) else {
+    let Some(next) = choose(cpu, queue, now_ns, From::Thread, Release::Preempted) else {
         panic!("no thread to run after an exit");
     };
     prepare_switch(cpu, &thread, &next);
@@ -503,7 +506,8 @@ pub(crate) fn kick_if_running(thread: &Thread) {
         return;
     }
     let queue = data(id).queue.lock();
-    let runs = queue.current().is_some_and(|entity| core::ptr::eq(Arc::as_ptr(&entity.payload.thread), thread));
+    let runs =
+        queue.current().is_some_and(|entity| core::ptr::eq(Arc::as_ptr(&entity.payload.thread), thread));
     drop(queue);
     if runs {
         machine_cpu::send_reschedule(id);

@@ -72,9 +72,8 @@ impl FairState {
     /// Changes weight and slice of a thread that is in no queue. What it is owed stays the same in real time.
     pub fn reweight(&mut self, weight: u64, slice_ns: u64) {
         let changed = Self::new(weight, slice_ns);
-        let rescale = |value: i64| {
-            (i128::from(value) * i128::from(self.weight) / i128::from(changed.weight)) as i64
-        };
+        let rescale =
+            |value: i64| (i128::from(value) * i128::from(self.weight) / i128::from(changed.weight)) as i64;
         *self = Self { lag: rescale(self.lag), deadline_left: rescale(self.deadline_left), ..changed };
     }
 

@@ -164,9 +164,9 @@ pub(crate) fn balance_if_due(cpu: &Cpu) {
 
 fn push(from: CpuId, to: CpuId) {
     let _irq = irq::disable();
-    if let Some(node) = cpu::take_queued(from, to) {
-        if let Err(node) = cpu::enqueue_on(to, node, Arrival::Move) {
-            cpu::activate(node, Arrival::Move, WakeHint::Normal);
-        }
+    if let Some(node) = cpu::take_queued(from, to)
+        && let Err(node) = cpu::enqueue_on(to, node, Arrival::Move)
+    {
+        cpu::activate(node, Arrival::Move, WakeHint::Normal);
     }
 }

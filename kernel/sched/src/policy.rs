@@ -246,8 +246,9 @@ pub const WEIGHT_IDLE: u64 = 3;
 /// between two threads. sched(7) documents the factor 1.25; the values are what `/proc/PID/sched` prints on
 /// Linux (`se.load.weight`), which programs compare.
 const WEIGHTS: [u32; 40] = [
-    88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916, 9548, 7620, 6100, 4904, 3906, 3121, 2501,
-    1991, 1586, 1277, 1024, 820, 655, 526, 423, 335, 272, 215, 172, 137, 110, 87, 70, 56, 45, 36, 29, 23, 18, 15,
+    88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916, 9548, 7620, 6100, 4904, 3906, 3121,
+    2501, 1991, 1586, 1277, 1024, 820, 655, 526, 423, 335, 272, 215, 172, 137, 110, 87, 70, 56, 45, 36, 29,
+    23, 18, 15,
 ];
 
 /// The weight of a nice level; levels outside -20..=19 count as the nearest.

@@ -312,7 +312,8 @@ impl<P: Payload> RunQueue<P> {
 
     /// Takes a queued entity out by the key that was last noted to it, if it is (still) the one meant.
     pub fn remove(&mut self, key: Key, is_meant: impl Fn(&P) -> bool) -> Option<EntityBox<P>> {
-        let is_there = |tree: &Tree<Entity<P>>| tree.get(&key).is_some_and(|entity| is_meant(&entity.payload));
+        let is_there =
+            |tree: &Tree<Entity<P>>| tree.get(&key).is_some_and(|entity| is_meant(&entity.payload));
         let mut node = if is_there(&self.fair) {
             self.fair.remove(&key)?
         } else if is_there(&self.realtime) {
@@ -371,7 +372,11 @@ impl<P: Payload> RunQueue<P> {
     }
 
     /// Whether the running thread goes on (`Ok`), or which end of its priority it queues at.
-    fn compete(&mut self, mut current: EntityBox<P>, release: Release) -> Result<EntityBox<P>, (EntityBox<P>, Place)> {
+    fn compete(
+        &mut self,
+        mut current: EntityBox<P>,
+        release: Release,
+    ) -> Result<EntityBox<P>, (EntityBox<P>, Place)> {
         if self.queued() == 0 {
             if current.turn_left_ns == 0 {
                 current.turn_left_ns = ROUND_ROBIN_NS;
@@ -452,8 +457,10 @@ impl<P: Payload> RunQueue<P> {
         if !self.fair.is_empty() {
             end = Some(now_ns + RT_RUNTIME_NS.saturating_sub(self.rt_used_ns));
         }
-        let has_equal =
-            self.realtime.first().is_some_and(|first| first.parameters.priority == current.parameters.priority);
+        let has_equal = self
+            .realtime
+            .first()
+            .is_some_and(|first| first.parameters.priority == current.parameters.priority);
         if current.parameters.class == Class::RoundRobin && has_equal {
             let turn = now_ns + current.turn_left_ns;
             end = Some(end.map_or(turn, |end: u64| end.min(turn)));

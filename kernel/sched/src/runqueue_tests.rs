@@ -215,7 +215,11 @@ fn round_robin_takes_turns_and_fifo_does_not() {
         simulation.add(realtime(Policy::RoundRobin, 10));
     }
     simulation.run(3 * SECOND);
-    assert!(simulation.ran_ns.iter().all(|ran| ran.abs_diff(SECOND) <= 100 * MILLISECOND), "{:?}", simulation.ran_ns);
+    assert!(
+        simulation.ran_ns.iter().all(|ran| ran.abs_diff(SECOND) <= 100 * MILLISECOND),
+        "{:?}",
+        simulation.ran_ns
+    );
     let mut simulation = Simulation::new();
     for _ in 0..3 {
         simulation.add(realtime(Policy::Fifo, 10));

@@ -408,10 +408,7 @@ impl Thread {
     }
 
     pub(crate) fn key(&self) -> Key {
-        Key {
-            primary: self.key_primary.load(Ordering::Relaxed),
-            turn: self.key_turn.load(Ordering::Relaxed),
-        }
+        Key { primary: self.key_primary.load(Ordering::Relaxed), turn: self.key_turn.load(Ordering::Relaxed) }
     }
 
     /// CPU time used so far, to the moment for a running thread.
@@ -613,7 +610,11 @@ pub fn current_arc() -> Arc<Thread> {
 ///
 /// # Errors
 /// As [`Thread::create`].
-pub fn spawn(name: &str, options: SpawnOptions, entry: impl FnOnce() + Send + 'static) -> Result<Arc<Thread>> {
+pub fn spawn(
+    name: &str,
+    options: SpawnOptions,
+    entry: impl FnOnce() + Send + 'static,
+) -> Result<Arc<Thread>> {
     let thread = Thread::create(name, options, None, Box::new(entry))?;
     thread.start();
     Ok(thread)

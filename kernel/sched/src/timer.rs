@@ -89,14 +89,22 @@ impl TimerCore {
         matches!(self.state.lock().place, Place::Absent)
     }
 
-    fn arm_locked(&self, state: &mut State, spare: Option<TimerNode>, owner: Arc<dyn TimerOwner>, deadline_ns: u64) {
+    fn arm_locked(
+        &self,
+        state: &mut State,
+        spare: Option<TimerNode>,
+        owner: Arc<dyn TimerOwner>,
+        deadline_ns: u64,
+    ) {
         state.place = match withdraw(mem::replace(&mut state.place, Place::Absent)) {
             Place::Unarmed(node) => enqueue(node, owner, deadline_ns),
             Place::Absent => match spare {
                 Some(node) => enqueue(node, owner, deadline_ns),
                 None => Place::Absent,
             },
-            Place::Armed { .. } | Place::InFlight { .. } => Place::InFlight { rearm_at_ns: Some(deadline_ns) },
+            Place::Armed { .. } | Place::InFlight { .. } => {
+                Place::InFlight { rearm_at_ns: Some(deadline_ns) }
+            }
         };
     }
 
@@ -189,10 +197,10 @@ pub(crate) fn run_expired(data: &cpu::Cpu) -> Option<u64> {
         let Some(mut node) = queue.pop_expired(now_ns) else { return queue.next_deadline_ns() };
         drop(queue);
         let Some(owner) = node.payload.take() else { continue };
-        if let Some(generation) = owner.core().land(node, &owner) {
-            if let TimerAction::RearmAt(deadline_ns) = owner.expire(now_ns) {
-                owner.clone().core().rearm_if_untouched(owner, deadline_ns, generation);
-            }
+        if let Some(generation) = owner.core().land(node, &owner)
+            && let TimerAction::RearmAt(deadline_ns) = owner.expire(now_ns)
+        {
+            owner.clone().core().rearm_if_untouched(owner, deadline_ns, generation);
         }
     }
 }
