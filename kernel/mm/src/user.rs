@@ -330,7 +330,11 @@ impl UserBuffer {
     }
 
     /// Moves up to `len` bytes piece by piece: `copy_part(done, address, count)` copies and says how far it came.
-    fn transfer(&mut self, len: usize, mut copy_part: impl FnMut(usize, usize, usize) -> usize) -> Result<usize> {
+    fn transfer(
+        &mut self,
+        len: usize,
+        mut copy_part: impl FnMut(usize, usize, usize) -> usize,
+    ) -> Result<usize> {
         let mut done = 0;
         while done < len {
             let Some(piece) = self.piece() else { break };

@@ -1,0 +1,474 @@
+//! Page faults.
+//!
+//! # The way of a fault
+//! 1. **Fast path** ([`AddressSpace::try_fault`]), preemption off, no lock, no reference count: find the VMA in the
+//!    published map, check the access, find or make the page (memory that needs no sleep, pages in the cache), and
+//!    install it under the leaf lock of the page table, after asking there once more whether the VMA still stands and the
+//!    page is still the file's. Faults on different leaf tables (2 MiB) share nothing that is written.
+//! 2. **Slow path**, sleeping allowed: bring a page in from its file, let memory be reclaimed, grow the stack, or wait
+//!    for a writer of the map. Then the fast path again. So installing happens in one place only.
+//!
+//! Copy-on-write: a private page is mapped without write permission as long as it may be shared. A store finds it and,
+//! if no one else holds the frame ([`machine::memory::Frame::ref_count`] is 1), takes it over, else copies it.
+//!
+//! Key types: [`FaultInfo`], [`FaultError`]. Locks: see `crate::space`.
+
+use crate::page_cache::{Access, PageCache, Retention};
+use crate::remote::RemoteAccess;
+use crate::space::{AddressSpace, Limits};
+use crate::stats::FrameKind;
+use crate::vma::{Backing, Protection, Vma, VmaFlags};
+use abi::errno::Errno;
+use alloc::sync::Arc;
+use machine::PAGE_SIZE;
+use machine::memory::{AllocFlags, EntryAction, Frame, MappingRef, Perms, TlbBatch, zero_frame};
+use machine::user::FaultAccess;
+
+/// Cached pages mapped around a faulting one of a file, the faulting one included.
+const FAULT_AROUND_PAGES: usize = 16;
+
+/// What the processor says about a fault.
+#[derive(Copy, Clone, Debug)]
+pub struct FaultInfo {
+    /// The address touched.
+    pub address: usize,
+    /// How it was touched.
+    pub access: FaultAccess,
+    /// Whether a page was there (so its permissions were too few).
+    pub present: bool,
+}
+
+/// Why a fault cannot be resolved, in terms of the signal to send.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum FaultError {
+    /// Nothing is mapped there: SIGSEGV, `SEGV_MAPERR`.
+    NotMapped,
+    /// The mapping does not allow it: SIGSEGV, `SEGV_ACCERR`.
+    AccessDenied,
+    /// A file does not reach so far, or cannot be read: SIGBUS, `BUS_ADRERR`.
+    BusError,
+    /// No memory. If the thread is being killed, it dies; else the program may be restarted at the instruction.
+    OutOfMemory,
+    /// A fatal signal arrived meanwhile.
+    Interrupted,
+}
+
+/// How an attempt ended.
+pub(crate) enum Attempt {
+    /// The page is there.
+    Done,
+    /// The map is changing: look again.
+    Retry,
+    /// This page of this file must be brought in first.
+    NeedPage(Arc<PageCache>, u64),
+    /// Memory was not to be had without sleeping.
+    NeedMemory,
+    /// It cannot be.
+    Failed(FaultError),
+}
+
+/// What happened under the leaf lock.
+enum Installed {
+    /// Something new is mapped, of this kind; what was there before is to be counted out.
+    New(FrameKind, Option<FrameKind>),
+    /// What was there suffices or was given more permissions.
+    Same,
+    Retry,
+    NeedMemory,
+}
+
+/// A fault as the parts below pass it on.
+#[derive(Copy, Clone)]
+pub(crate) struct Request {
+    /// The page's address.
+    pub page: usize,
+    pub access: FaultAccess,
+    /// Whether a page was there.
+    pub present: bool,
+    pub rights: RemoteAccess,
+}
+
+/// Whether the VMA allows the access.
+fn permits(vma: &Vma, request: Request) -> bool {
+    let (protection, access) = (vma.protection(), request.access);
+    if request.rights == RemoteAccess::Forced {
+        // The caller has looked at what the mapping could be given.
+        true
+    } else if access.contains(FaultAccess::WRITE) {
+        protection.contains(Protection::WRITE)
+    } else if access.contains(FaultAccess::EXEC) {
+        protection.contains(Protection::EXEC)
+    } else {
+        !protection.is_empty()
+    }
+}
+
+/// Whether an entry already allows the access.
+fn suffices(perms: Perms, access: FaultAccess) -> bool {
+    if access.contains(FaultAccess::WRITE) {
+        perms.contains(Perms::WRITE)
+    } else if access.contains(FaultAccess::EXEC) {
+        perms.contains(Perms::EXEC)
+    } else {
+        perms.contains(Perms::READ)
+    }
+}
+
+impl AddressSpace {
+    /// Resolves a page fault. Thread context, may sleep. `limits` is asked only if a stack has to grow.
+    ///
+    /// Errors: see [`FaultError`].
+    pub fn handle_fault(
+        &self,
+        fault: &FaultInfo,
+        limits: impl FnOnce() -> Limits,
+    ) -> core::result::Result<(), FaultError> {
+        let mut limits = Some(limits);
+        let page = fault.address & !(PAGE_SIZE - 1);
+        let rights = RemoteAccess::Checked;
+        let request = Request { page, access: fault.access, present: fault.present, rights };
+        loop {
+            match self.try_fault(request) {
+                None => match limits.take() {
+                    Some(limits) => self.grow_stack(fault.address, &limits())?,
+                    None => return Err(FaultError::NotMapped),
+                },
+                Some(attempt) => {
+                    if self.conclude(request, attempt)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Resolves a fault whatever the protection says: a debugger's access. A store to a private page that is not writable
+    /// makes a copy of it that is not writable either.
+    pub(crate) fn handle_forced_fault(&self, fault: &FaultInfo) -> core::result::Result<(), FaultError> {
+        let page = fault.address & !(PAGE_SIZE - 1);
+        let rights = RemoteAccess::Forced;
+        let request = Request { page, access: fault.access, present: fault.present, rights };
+        loop {
+            let attempt = self.try_fault(request).ok_or(FaultError::NotMapped)?;
+            if self.conclude(request, attempt)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Brings in what an attempt lacked; returns whether the fault is resolved.
+    pub(crate) fn conclude(
+        &self,
+        request: Request,
+        attempt: Attempt,
+    ) -> core::result::Result<bool, FaultError> {
+        match attempt {
+            Attempt::Done => Ok(true),
+            Attempt::Failed(error) => Err(error),
+            Attempt::Retry => {
+                // A writer has marked the VMA and not published yet: wait until it lets go.
+                drop(self.state.read());
+                Ok(false)
+            }
+            Attempt::NeedPage(cache, index) => match cache.get_page(index, Access::Create) {
+                Ok(_) => Ok(false),
+                Err(Errno::ENOMEM) => Err(FaultError::OutOfMemory),
+                Err(Errno::EINTR) => Err(FaultError::Interrupted),
+                Err(_) => Err(FaultError::BusError),
+            },
+            Attempt::NeedMemory => self.fault_with_reclaim(request),
+        }
+    }
+
+    /// The attempt with memory that may have to be reclaimed, so with preemption on and a counted VMA.
+    #[cold]
+    fn fault_with_reclaim(&self, request: Request) -> core::result::Result<bool, FaultError> {
+        let Some(vma) = self.find_vma(request.page) else { return Ok(false) };
+        // Held over the attempt: makes sure that there is a page, and that table pages can be had.
+        let reserve = Frame::alloc(AllocFlags::empty()).map_err(|_| FaultError::OutOfMemory)?;
+        match self.fault_in(&vma, request, Some(reserve)) {
+            Attempt::NeedMemory => Err(FaultError::OutOfMemory),
+            attempt => self.conclude(request, attempt),
+        }
+    }
+
+    /// One attempt that does not sleep; `None` if nothing is mapped at `page`.
+    pub(crate) fn try_fault(&self, request: Request) -> Option<Attempt> {
+        self.with_vma(request.page, |vma| self.fault_in(vma, request, None))
+    }
+
+    /// Resolves a fault on `vma`. `spare` is a page (with arbitrary contents) to use if one is needed.
+    fn fault_in(&self, vma: &Vma, request: Request, spare: Option<Frame>) -> Attempt {
+        if !permits(vma, request) {
+            return Attempt::Failed(FaultError::AccessDenied);
+        }
+        match vma.backing() {
+            Backing::Anonymous => self.install(vma, request, spare, Source::Zeros),
+            Backing::File { .. } => self.fault_file(vma, request, spare),
+            Backing::Special { pages, first_page } => {
+                let index = *first_page as usize + (request.page - vma.start()) / PAGE_SIZE;
+                match pages.frames.get(index) {
+                    Some(frame) => self.install(vma, request, spare, Source::Kernel(frame)),
+                    None => Attempt::Failed(FaultError::BusError),
+                }
+            }
+        }
+    }
+
+    fn fault_file(&self, vma: &Vma, request: Request, spare: Option<Frame>) -> Attempt {
+        let Request { page, access, .. } = request;
+        let Some((cache, index)) = vma.page_of(page) else { return Attempt::Retry };
+        if !cache.contains_page(index) {
+            return Attempt::Failed(FaultError::BusError);
+        }
+        if !access.contains(FaultAccess::WRITE) && !vma.flags().contains(VmaFlags::RANDOM_READ) {
+            match self.fault_around(vma, page, cache) {
+                Some(attempt) => return attempt,
+                None => return Attempt::NeedPage(cache.clone(), index),
+            }
+        }
+        match cache.lookup(index) {
+            Some(frame) => self.install(vma, request, spare, Source::Cache(cache, index, &frame)),
+            None => Attempt::NeedPage(cache.clone(), index),
+        }
+    }
+
+    /// Maps the cached pages in the 64 KiB around `page` that are not mapped yet; `None` if the one that is wanted is
+    /// not cached.
+    fn fault_around(&self, vma: &Vma, page: usize, cache: &Arc<PageCache>) -> Option<Attempt> {
+        const WINDOW: usize = FAULT_AROUND_PAGES * PAGE_SIZE;
+        let start = (page & !(WINDOW - 1)).max(vma.start());
+        let end = ((page & !(WINDOW - 1)) + WINDOW).min(vma.end());
+        let (_, first) = vma.page_of(start)?;
+        let mut frames = [const { None }; FAULT_AROUND_PAGES];
+        let count = (end - start) / PAGE_SIZE;
+        cache.lookup_many(first, frames.get_mut(..count)?);
+        frames.get((page - start) / PAGE_SIZE)?.as_ref()?;
+        let perms = clean_perms(vma, cache);
+        let mut stale = false;
+        let mapped = self.page_table().map_range(start..end, perms, |address| {
+            let frame = frames.get_mut((address - start) / PAGE_SIZE)?.take()?;
+            let valid = vma.is_current() && cache.owns(&frame);
+            stale |= !valid;
+            valid.then_some(frame)
+        });
+        match mapped {
+            Err(_) => Some(Attempt::NeedMemory),
+            Ok(mapped) => {
+                let kind = match cache.retention() {
+                    Retention::OnlyCopy => FrameKind::Shmem,
+                    Retention::Reloadable => FrameKind::File,
+                };
+                self.count_mapped(kind, mapped);
+                if stale {
+                    return Some(Attempt::Retry);
+                }
+                if mapped == 0 {
+                    // Something is mapped at `page`, with too few permissions maybe.
+                    return Some(self.raise(vma, page));
+                }
+                Some(Attempt::Done)
+            }
+        }
+    }
+
+    /// Gives an entry that is there the permissions that a clean page of the VMA has.
+    fn raise(&self, vma: &Vma, page: usize) -> Attempt {
+        let mut batch = TlbBatch::new(self.page_table());
+        let result = self.page_table().update(page, &mut batch, |mapping| match mapping {
+            _ if !vma.is_current() => (EntryAction::Keep, Attempt::Retry),
+            // Unmapped again meanwhile.
+            None => (EntryAction::Keep, Attempt::Retry),
+            Some(mapping) => {
+                let perms = vma.protection().perms_without_write() | mapping.perms & Perms::WRITE;
+                let action =
+                    if perms == mapping.perms { EntryAction::Keep } else { EntryAction::Protect(perms) };
+                (action, Attempt::Done)
+            }
+        });
+        result.unwrap_or(Attempt::NeedMemory)
+    }
+
+    /// Installs one page at `page` for `access`, from `source`: the heart of every fault.
+    fn install(&self, vma: &Vma, request: Request, spare: Option<Frame>, source: Source<'_>) -> Attempt {
+        let Request { page, access, .. } = request;
+        let mut prepared = match self.prepare(vma, request, spare, &source) {
+            Ok(prepared) => prepared,
+            Err(attempt) => return attempt,
+        };
+        let mut batch = TlbBatch::new(self.page_table());
+        let result = self.page_table().update(page, &mut batch, |mapping| {
+            if !vma.is_current() || !source.is_valid() {
+                return (EntryAction::Keep, Installed::Retry);
+            }
+            match mapping {
+                None => place_new(vma, access, &source, &mut prepared),
+                Some(mapping) => improve(vma, access, &source, mapping, &mut prepared),
+            }
+        });
+        match result {
+            Err(_) | Ok(Installed::NeedMemory) => Attempt::NeedMemory,
+            Ok(Installed::Retry) => Attempt::Retry,
+            Ok(Installed::Same) => Attempt::Done,
+            Ok(Installed::New(kind, replaced)) => {
+                self.count_mapped(kind, 1);
+                if let Some(replaced) = replaced {
+                    self.count_out(replaced, 1);
+                }
+                Attempt::Done
+            }
+        }
+    }
+
+    /// Makes the private page that the access will probably need, outside the leaf lock.
+    fn prepare(
+        &self,
+        vma: &Vma,
+        request: Request,
+        spare: Option<Frame>,
+        source: &Source<'_>,
+    ) -> core::result::Result<Prepared, Attempt> {
+        if !request.access.contains(FaultAccess::WRITE) || vma.is_shared() {
+            return Ok(Prepared { frame: None, zeroed: Zeroed::No });
+        }
+        // With a page there, it is a copy that is wanted.
+        let zeros = matches!(source, Source::Zeros) && !request.present && spare.is_none();
+        let zeroed = if zeros { Zeroed::Yes } else { Zeroed::No };
+        let frame = match spare {
+            Some(frame) => frame,
+            None => {
+                let flags = if zeroed == Zeroed::Yes { AllocFlags::ZEROED } else { AllocFlags::empty() };
+                Frame::alloc(flags | AllocFlags::NO_RECLAIM).map_err(|_| Attempt::NeedMemory)?
+            }
+        };
+        Ok(Prepared { frame: Some(frame), zeroed })
+    }
+}
+
+/// Whether a prepared page is all zeros.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+enum Zeroed {
+    Yes,
+    No,
+}
+
+/// A page made for a store before the leaf lock is taken.
+struct Prepared {
+    frame: Option<Frame>,
+    zeroed: Zeroed,
+}
+
+impl Prepared {
+    /// The page, with the contents of `original`, or zeros.
+    fn take(&mut self, original: Option<&Frame>) -> Option<Frame> {
+        let frame = self.frame.take()?;
+        match original {
+            Some(original) => frame.copy_from(original),
+            None if self.zeroed == Zeroed::No => frame.zero(),
+            None => {}
+        }
+        Some(frame)
+    }
+}
+
+/// Where a page that is not mapped yet comes from.
+enum Source<'a> {
+    Zeros,
+    Cache(&'a Arc<PageCache>, u64, &'a Frame),
+    Kernel(&'a Frame),
+}
+
+impl Source<'_> {
+    /// Whether the page still belongs to its file. For leaf locks.
+    fn is_valid(&self) -> bool {
+        match self {
+            Source::Cache(cache, _, frame) => cache.owns(frame),
+            Source::Zeros | Source::Kernel(_) => true,
+        }
+    }
+}
+
+/// The permissions of a page of a file that has not been written through this mapping: writable only where stores need
+/// not be noticed.
+fn clean_perms(vma: &Vma, cache: &PageCache) -> Perms {
+    if vma.is_shared() && cache.retention() == Retention::OnlyCopy {
+        vma.protection().perms()
+    } else {
+        vma.protection().perms_without_write()
+    }
+}
+
+/// Decides for an empty entry, under the leaf lock.
+fn place_new(
+    vma: &Vma,
+    access: FaultAccess,
+    source: &Source<'_>,
+    prepared: &mut Prepared,
+) -> (EntryAction, Installed) {
+    let is_store = access.contains(FaultAccess::WRITE);
+    let map = |frame: Frame, perms| {
+        let kind = FrameKind::of(&frame);
+        (EntryAction::Map(frame, perms), Installed::New(kind, None))
+    };
+    match source {
+        Source::Zeros if !is_store => map(zero_frame(), vma.protection().perms_without_write()),
+        Source::Cache(cache, index, frame) if !is_store || vma.is_shared() => {
+            if is_store {
+                cache.mark_dirty(*index);
+                return map((*frame).clone(), vma.protection().perms());
+            }
+            map((*frame).clone(), clean_perms(vma, cache))
+        }
+        Source::Kernel(frame) if !is_store || vma.is_shared() => {
+            map((*frame).clone(), vma.protection().perms())
+        }
+        Source::Zeros | Source::Cache(..) | Source::Kernel(_) => {
+            let original = match source {
+                Source::Zeros => None,
+                Source::Cache(_, _, frame) | Source::Kernel(frame) => Some(*frame),
+            };
+            let Some(own) = prepared.take(original) else {
+                return (EntryAction::Keep, Installed::NeedMemory);
+            };
+            vma.note_anonymous();
+            map(own, vma.protection().perms())
+        }
+    }
+}
+
+/// Decides for an entry that maps something already, under the leaf lock: another thread was faster, the permissions
+/// were raised by `mprotect`, or it is copy-on-write.
+fn improve(
+    vma: &Vma,
+    access: FaultAccess,
+    source: &Source<'_>,
+    mapping: MappingRef<'_>,
+    prepared: &mut Prepared,
+) -> (EntryAction, Installed) {
+    if suffices(mapping.perms, access) {
+        return (EntryAction::Keep, Installed::Same);
+    }
+    if !access.contains(FaultAccess::WRITE) {
+        let perms = vma.protection().perms_without_write() | mapping.perms & Perms::WRITE;
+        return (EntryAction::Protect(perms), Installed::Same);
+    }
+    let kind = FrameKind::of(mapping.frame);
+    if vma.is_shared() {
+        if let Source::Cache(cache, index, frame) = source {
+            if !mapping.frame.is_same(frame) {
+                return (EntryAction::Keep, Installed::Retry);
+            }
+            cache.mark_dirty(*index);
+        }
+        return (EntryAction::Protect(vma.protection().perms()), Installed::Same);
+    }
+    if kind == FrameKind::Anonymous && mapping.frame.ref_count() == 1 {
+        return (EntryAction::Protect(vma.protection().perms()), Installed::Same);
+    }
+    let is_zero_page = kind == FrameKind::Uncounted && vma.is_anonymous();
+    let original = (!is_zero_page).then_some(mapping.frame);
+    let Some(own) = prepared.take(original) else { return (EntryAction::Keep, Installed::NeedMemory) };
+    vma.note_anonymous();
+    let new_kind = FrameKind::of(&own);
+    (EntryAction::Map(own, vma.protection().perms()), Installed::New(new_kind, Some(kind)))
+}

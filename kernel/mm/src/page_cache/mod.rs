@@ -1,0 +1,366 @@
+//! The page cache: the pages of one file, whoever uses them.
+//!
+//! A [`PageCache`] holds a file's contents by page number. `read(2)`, `write(2)`, mappings and the filesystem all meet
+//! here, so they always agree. It also owns the file's **size**. Where the contents come from is a [`Pager`]'s affair:
+//! with [`Retention::Reloadable`] pages are read on demand, written back when dirty and dropped under memory pressure;
+//! with [`Retention::OnlyCopy`] (tmpfs, memfd, shared anonymous memory) the cache *is* the file, and a page that is
+//! not there is zeros.
+//!
+//! # Locks
+//! * `pages` (reader-writer spinlock): the index. Look-ups share it. The size changes only with it held to write, so
+//!   a page can be put in only below the size that counts.
+//! * `mappings` (mutex): the reverse map, who maps which part. Taken inside an address space's lock, outside leaf
+//!   locks of page tables, which in turn are taken outside `pages`.
+//! * A page being read in has `LOCKED` and lacks `UPTODATE`; whoever wants it waits on `filled`.
+//!
+//! A page that has left the cache has `mapping == 0` in its frame state: a page fault tests that inside the leaf lock,
+//! which closes the race against truncation the same way as [`crate::vma::Vma::is_current`] closes that against unmapping.
+
+mod reverse_map;
+mod transfer;
+mod truncate;
+mod writeback;
+
+pub(crate) use reverse_map::MappingKey;
+pub use reverse_map::ZapScope;
+
+use crate::stats;
+use abi::errno::{Errno, Result};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+use linnet_lib::radix_tree::{Mark, RadixTree};
+use machine::PAGE_SIZE;
+use machine::memory::{AllocFlags, Frame, FrameFlags, zero_frame};
+use machine::sync::{Mutex, RwSpinLock, WaitKind, WaitQueue};
+
+/// The frame belongs to a file with [`Retention::OnlyCopy`].
+pub(crate) const FRAME_SHMEM: FrameFlags = FrameFlags::OWNER_1;
+/// The frame belongs to a file with [`Retention::Reloadable`].
+pub(crate) const FRAME_FILE: FrameFlags = FrameFlags::OWNER_2;
+
+/// Whether the pages of a cache can be had again.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Retention {
+    /// The pager can read them again: clean ones may be dropped.
+    Reloadable,
+    /// The cache has the only copy; a missing page is a hole of zeros.
+    OnlyCopy,
+}
+
+/// What a lookup may do when the page is not there.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// A hole reads as the shared page of zeros.
+    Read,
+    /// A hole gets a page of its own.
+    Create,
+}
+
+/// Where the contents of a page cache come from and go to. The defaults suit a filesystem that lives in memory.
+pub trait Pager: Send + Sync {
+    /// Whether pages can be read again. Asked once.
+    fn retention(&self) -> Retention {
+        Retention::OnlyCopy
+    }
+    /// Fills `frame` with page `index`. May sleep. Errors: `EIO` and the like.
+    fn read_page(&self, index: u64, frame: &Frame) -> Result<()> {
+        let _ = index;
+        frame.zero();
+        Ok(())
+    }
+    /// Writes page `index` to the backing store. May sleep. Errors: `EIO`, `ENOSPC`.
+    fn write_page(&self, index: u64, frame: &Frame) -> Result<()> {
+        let _ = (index, frame);
+        Ok(())
+    }
+    /// Asks for room for `pages` more pages (only for [`Retention::OnlyCopy`]). Errors: `ENOSPC`.
+    fn charge(&self, pages: u64) -> Result<()> {
+        let _ = pages;
+        Ok(())
+    }
+    /// Gives room back.
+    fn uncharge(&self, pages: u64) {
+        let _ = pages;
+    }
+}
+
+/// The pager of memory that no filesystem limits.
+struct PlainMemory;
+
+impl Pager for PlainMemory {}
+
+/// The pages and the size of one file; see the head of this module.
+pub struct PageCache {
+    id: u64,
+    pager: Arc<dyn Pager>,
+    retention: Retention,
+    /// Changed only with `pages` held to write.
+    size: AtomicU64,
+    pages: RwSpinLock<RadixTree<Frame>>,
+    filled: WaitQueue,
+    mappings: Mutex<reverse_map::Mappings>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// How many pages `bytes` take.
+pub(crate) fn pages_for(bytes: u64) -> u64 {
+    bytes.div_ceil(PAGE_SIZE as u64)
+}
+
+impl PageCache {
+    /// The cache of a file of `size` bytes.
+    pub fn new(pager: Arc<dyn Pager>, size: u64) -> Arc<PageCache> {
+        let cache = Arc::new(PageCache {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            retention: pager.retention(),
+            pager,
+            size: AtomicU64::new(size),
+            pages: RwSpinLock::new(RadixTree::new()),
+            filled: WaitQueue::new(),
+            mappings: Mutex::new(reverse_map::Mappings::new()),
+        });
+        if cache.retention == Retention::Reloadable {
+            crate::reclaim::register(&cache);
+        }
+        cache
+    }
+
+    /// A file of `size` zeros in memory, without a limit: shared anonymous memory, memfd.
+    pub fn new_in_memory(size: u64) -> Arc<PageCache> {
+        PageCache::new(Arc::new(PlainMemory), size)
+    }
+
+    /// A number that no other cache ever has.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether pages can be read again.
+    pub fn retention(&self) -> Retention {
+        self.retention
+    }
+
+    /// The file's size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// How many pages are resident.
+    pub fn page_count(&self) -> u64 {
+        self.pages.read().len()
+    }
+
+    /// Whether page `index` lies within the size.
+    pub fn contains_page(&self, index: u64) -> bool {
+        index < pages_for(self.size())
+    }
+
+    /// The page, if it is there and complete.
+    pub fn lookup(&self, index: u64) -> Option<Frame> {
+        let pages = self.pages.read();
+        pages.get(index).filter(|frame| frame.state().flags().contains(FrameFlags::UPTODATE)).cloned()
+    }
+
+    /// Looks up `found.len()` neighbouring pages from `first` on under one lock: those that are there and complete.
+    pub(crate) fn lookup_many(&self, first: u64, found: &mut [Option<Frame>]) {
+        let pages = self.pages.read();
+        let last = first.saturating_add(found.len() as u64).saturating_sub(1);
+        for (index, frame) in pages.iter_range(first..=last, None) {
+            if frame.state().flags().contains(FrameFlags::UPTODATE)
+                && let Some(place) = found.get_mut((index - first) as usize)
+            {
+                *place = Some(frame.clone());
+            }
+        }
+    }
+
+    /// The page, complete; brings it in if it is not there.
+    ///
+    /// Errors: `EFAULT` if `index` is beyond the size; `ENOMEM`; `ENOSPC`, `EIO` and the like from the pager; `EINTR`
+    /// if a fatal signal came while another thread was reading the page in.
+    pub fn get_page(&self, index: u64, access: Access) -> Result<Frame> {
+        loop {
+            if let Some(frame) = self.lookup(index) {
+                return Ok(frame);
+            }
+            let present = self.pages.read().get(index).cloned();
+            if let Some(frame) = present {
+                self.wait_until_filled(&frame)?;
+                continue;
+            }
+            if !self.contains_page(index) {
+                return Err(Errno::EFAULT);
+            }
+            let made = match (self.retention, access) {
+                (Retention::OnlyCopy, Access::Read) => return Ok(zero_frame()),
+                (Retention::OnlyCopy, Access::Create) => self.create_zeroed(index)?,
+                (Retention::Reloadable, _) => self.read_in(index)?,
+            };
+            if let Some(frame) = made {
+                return Ok(frame);
+            }
+        }
+    }
+
+    fn wait_until_filled(&self, frame: &Frame) -> Result<()> {
+        self.filled
+            .wait_until(WaitKind::Killable, None, || {
+                let busy = frame.state().flags().contains(FrameFlags::LOCKED) && self.owns(frame);
+                (!busy).then_some(())
+            })
+            .map_err(|_| Errno::EINTR)
+    }
+
+    /// Makes a page of zeros; `None` if another thread was faster.
+    fn create_zeroed(&self, index: u64) -> Result<Option<Frame>> {
+        let frame = Frame::alloc(AllocFlags::ZEROED)?;
+        let placed = self.insert(index, &frame, FrameFlags::UPTODATE, Growth::WithinSize)?;
+        Ok(placed.then_some(frame))
+    }
+
+    /// Makes a page and has the pager fill it; `None` if another thread was faster.
+    fn read_in(&self, index: u64) -> Result<Option<Frame>> {
+        let frame = Frame::alloc(AllocFlags::empty())?;
+        if !self.insert(index, &frame, FrameFlags::LOCKED, Growth::WithinSize)? {
+            return Ok(None);
+        }
+        let result = self.pager.read_page(index, &frame);
+        match result {
+            Ok(()) => {
+                frame.state().set_flags(FrameFlags::UPTODATE);
+            }
+            Err(_) => drop(self.remove_if_same(index, &frame)),
+        }
+        frame.state().clear_flags(FrameFlags::LOCKED);
+        self.filled.wake_all();
+        result.map(|()| Some(frame))
+    }
+
+    /// Puts `frame` at `index` unless a page is there; returns whether it did.
+    ///
+    /// Errors: `ENOSPC` from the pager; `EFAULT` if the page would be beyond the size and must not.
+    pub(crate) fn insert(
+        &self,
+        index: u64,
+        frame: &Frame,
+        flags: FrameFlags,
+        growth: Growth,
+    ) -> Result<bool> {
+        if self.retention == Retention::OnlyCopy {
+            self.pager.charge(1)?;
+        }
+        let placed = self.insert_charged(index, frame, flags, growth);
+        if !matches!(placed, Ok(true)) {
+            if self.retention == Retention::OnlyCopy {
+                self.pager.uncharge(1);
+            }
+            return placed;
+        }
+        stats::cached_pages(self.retention).add(1);
+        placed
+    }
+
+    fn insert_charged(&self, index: u64, frame: &Frame, flags: FrameFlags, growth: Growth) -> Result<bool> {
+        let state = frame.state();
+        let mut pages = self.pages.write();
+        match growth {
+            Growth::WithinSize if index >= pages_for(self.size.load(Ordering::Relaxed)) => {
+                return Err(Errno::EFAULT);
+            }
+            Growth::WithinSize | Growth::Anywhere => {}
+        }
+        if pages.get(index).is_some() {
+            return Ok(false);
+        }
+        state.index.store(index, Ordering::Relaxed);
+        state.mapping.store(self.id, Ordering::Relaxed);
+        let owner = if self.retention == Retention::OnlyCopy { FRAME_SHMEM } else { FRAME_FILE };
+        state.set_flags(flags | owner);
+        pages.insert(index, frame.clone());
+        Ok(true)
+    }
+
+    /// Puts a page with contents into the file, growing it if it lies beyond the end: for unpacking archives and for
+    /// read-ahead. `frame` must be the caller's alone.
+    ///
+    /// Errors: `EEXIST` if a page is there; `ENOSPC` from the pager.
+    pub fn add_page(&self, index: u64, frame: Frame) -> Result<()> {
+        if !self.insert(index, &frame, FrameFlags::UPTODATE, Growth::Anywhere)? {
+            return Err(Errno::EEXIST);
+        }
+        Ok(())
+    }
+
+    /// Whether the frame is (still) a page of this cache. Like [`crate::vma::Vma::is_current`], for leaf locks.
+    pub(crate) fn owns(&self, frame: &Frame) -> bool {
+        fence(Ordering::SeqCst);
+        frame.state().mapping.load(Ordering::Relaxed) == self.id
+    }
+
+    /// Takes a page out if it is `frame`.
+    pub(crate) fn remove_if_same(&self, index: u64, frame: &Frame) -> Option<Frame> {
+        let mut pages = self.pages.write();
+        pages.get(index).filter(|there| there.is_same(frame))?;
+        let removed = pages.remove(index);
+        drop(pages);
+        self.disown(removed.as_slice());
+        removed
+    }
+
+    /// Books pages out that were just taken from the index. Mappings of them must be removed afterwards.
+    fn disown(&self, removed: &[Frame]) {
+        for frame in removed {
+            frame.state().mapping.store(0, Ordering::Relaxed);
+            frame.state().clear_flags(FrameFlags::DIRTY);
+        }
+        fence(Ordering::SeqCst);
+        if removed.is_empty() {
+            return;
+        }
+        stats::cached_pages(self.retention).sub(removed.len() as u64);
+        if self.retention == Retention::OnlyCopy {
+            self.pager.uncharge(removed.len() as u64);
+        }
+    }
+
+    /// Notes that page `index` differs from the backing store.
+    pub fn mark_dirty(&self, index: u64) {
+        if self.retention == Retention::OnlyCopy {
+            return;
+        }
+        let mut pages = self.pages.write();
+        if pages.set_mark(index, Mark::Dirty) == Some(false) {
+            stats::DIRTY_PAGES.add(1);
+        }
+    }
+
+    /// Whether any page differs from the backing store.
+    pub fn has_dirty_pages(&self) -> bool {
+        self.pages.read().any_marked(Mark::Dirty)
+    }
+}
+
+/// Where a page may be put.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Growth {
+    /// Only below the end of the file.
+    WithinSize,
+    /// Anywhere: the caller is about to extend the file.
+    Anywhere,
+}
+
+impl Drop for PageCache {
+    fn drop(&mut self) {
+        let pages = core::mem::take(self.pages.get_mut());
+        for (_, frame) in pages.iter() {
+            frame.state().mapping.store(0, Ordering::Relaxed);
+        }
+        let dirty = pages.iter_range(0..=u64::MAX, Some(Mark::Dirty)).count() as u64;
+        stats::DIRTY_PAGES.sub(dirty);
+        stats::cached_pages(self.retention).sub(pages.len());
+        if self.retention == Retention::OnlyCopy && !pages.is_empty() {
+            self.pager.uncharge(pages.len());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The reverse map: which parts of which address spaces map a file, to unmap or write-protect its pages everywhere.
+//!
+//! Each mapping of the file has a record here from before it can fault until after its pages are gone from the page
+//! table. Records are ordered by first page, so a walk stops early.
+//!
+//! Address spaces are upgraded from weak references under the `mappings` mutex, but dropped only after it: the last
+//! reference to one takes this same mutex to remove its records.
+
+use super::PageCache;
+use crate::space::AddressSpace;
+use crate::stats;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::ops::{Range, RangeInclusive};
+use linnet_lib::radix_tree::Mark;
+use machine::PAGE_SIZE;
+use machine::memory::{EntryAction, Frame, FrameFlags, Perms, TlbBatch};
+
+/// Which entries of page tables an unmapping takes away.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum ZapScope {
+    /// Everything, private copies too: the file does not reach so far any more.
+    WithPrivateCopies,
+    /// Only pages of the file; private copies stay.
+    FilePagesOnly,
+}
+
+/// The identity of one mapping of a file: first page, address space, first address.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub(crate) struct MappingKey {
+    /// The page of the file at its start.
+    pub first_page: u64,
+    /// [`AddressSpace::id`].
+    pub space: u64,
+    /// Its first address.
+    pub start: usize,
+}
+
+struct Record {
+    pages: u64,
+    writable: bool,
+    space: Weak<AddressSpace>,
+}
+
+/// All mappings of one file.
+pub(super) struct Mappings {
+    records: BTreeMap<MappingKey, Record>,
+}
+
+impl Mappings {
+    pub(super) fn new() -> Self {
+        Mappings { records: BTreeMap::new() }
+    }
+
+    /// The live mappings that meet `range` of page numbers, with the addresses of the common part.
+    fn meeting(&self, range: &RangeInclusive<u64>) -> Vec<(Arc<AddressSpace>, Range<usize>)> {
+        let end = MappingKey { first_page: *range.end(), space: u64::MAX, start: usize::MAX };
+        let mut found = Vec::new();
+        for (key, record) in self.records.range(..=end) {
+            let past_end = key.first_page.saturating_add(record.pages);
+            if past_end <= *range.start() {
+                continue;
+            }
+            let Some(space) = record.space.upgrade() else { continue };
+            let first = key.first_page.max(*range.start());
+            let past_last = past_end.min(range.end().saturating_add(1));
+            let address = |page: u64| key.start + (page - key.first_page) as usize * PAGE_SIZE;
+            found.push((space, address(first)..address(past_last)));
+        }
+        found
+    }
+}
+
+impl PageCache {
+    /// Records a mapping, or gives an existing record of the same key a new length.
+    pub(crate) fn add_mapping(
+        &self,
+        key: MappingKey,
+        pages: usize,
+        shared_writable: bool,
+        space: &Weak<AddressSpace>,
+    ) {
+        let record = Record { pages: pages as u64, writable: shared_writable, space: space.clone() };
+        self.mappings.lock().records.insert(key, record);
+    }
+
+    /// Forgets a mapping.
+    pub(crate) fn remove_mapping(&self, key: &MappingKey) {
+        self.mappings.lock().records.remove(key);
+    }
+
+    /// Stops unmapping on behalf of the file while page-table entries are on their way from one place to another.
+    pub(crate) fn freeze_mappings(&self) -> impl Sized + '_ {
+        self.mappings.lock()
+    }
+
+    /// Whether some shared mapping may write (a memfd that is to be sealed against writes asks).
+    pub fn is_mapped_writable(&self) -> bool {
+        self.mappings.lock().records.values().any(|record| record.writable)
+    }
+
+    /// Whether the file is mapped at all.
+    pub fn is_mapped(&self) -> bool {
+        !self.mappings.lock().records.is_empty()
+    }
+
+    /// Takes the pages with these numbers out of all page tables.
+    pub fn unmap_pages(&self, range: RangeInclusive<u64>, scope: ZapScope) {
+        let spaces = {
+            let mappings = self.mappings.lock();
+            let found = mappings.meeting(&range);
+            for (space, addresses) in &found {
+                zap(space, addresses.clone(), scope);
+            }
+            found
+        };
+        drop(spaces);
+    }
+
+    /// Makes the page read-only everywhere and says whether some program had written it since the last call: before
+    /// it is written back, so that the next store is noticed again.
+    pub(super) fn write_protect_page(&self, index: u64, frame: &Frame) -> bool {
+        let mappings = self.mappings.lock();
+        let spaces = mappings.meeting(&(index..=index));
+        let mut written = false;
+        for (space, addresses) in &spaces {
+            let mut batch = TlbBatch::new(space.page_table());
+            space.page_table().update_range(addresses.clone(), &mut batch, |_, mapping| {
+                if !mapping.frame.is_same(frame) || !mapping.perms.contains(Perms::WRITE) {
+                    return EntryAction::Keep;
+                }
+                written |= mapping.dirty;
+                EntryAction::Protect(mapping.perms - Perms::WRITE)
+            });
+        }
+        drop(mappings);
+        written
+    }
+
+    /// For reclaim: unmaps a page unless somebody used it lately, or locked it into memory. Does not wait for locks.
+    /// Returns whether it is out of all page tables.
+    pub(crate) fn try_unmap_page(&self, index: u64, frame: &Frame) -> bool {
+        let Some(mappings) = self.mappings.try_lock() else { return false };
+        let spaces = mappings.meeting(&(index..=index));
+        drop(mappings);
+        let mut free = true;
+        for (space, addresses) in &spaces {
+            if space.is_locked_at(addresses.start) {
+                return false;
+            }
+            let mut batch = TlbBatch::new(space.page_table());
+            space.page_table().update_range(addresses.clone(), &mut batch, |_, mapping| {
+                if !mapping.frame.is_same(frame) {
+                    return EntryAction::Keep;
+                }
+                if mapping.accessed {
+                    free = false;
+                    return EntryAction::Clean;
+                }
+                space.count_unmapped(mapping.frame);
+                EntryAction::Unmap
+            });
+        }
+        // Dirty by a store through a mapping: its write fault marked it in the index.
+        free
+    }
+
+    /// Drops page `index` from the index if it is `frame`, clean, complete, and used by nobody but the cache (and the
+    /// caller's own handle, which this takes).
+    pub(crate) fn drop_if_unused(&self, index: u64, frame: Frame) -> bool {
+        let mut pages = self.pages.write();
+        let unused = pages.get(index).is_some_and(|there| there.is_same(&frame))
+            && frame.ref_count() == 2
+            && !pages.has_mark(index, Mark::Dirty)
+            && !pages.has_mark(index, Mark::Writeback)
+            && !frame.state().flags().intersects(FrameFlags::LOCKED);
+        if !unused {
+            return false;
+        }
+        let removed = pages.remove(index);
+        drop(pages);
+        self.disown(removed.as_slice());
+        true
+    }
+
+    /// A page, and whether it may be written back or dropped, for reclaim: the next at or after `from`.
+    pub(crate) fn next_page(&self, from: u64) -> Option<(u64, Frame)> {
+        self.pages.read().next(from, None).map(|(index, frame)| (index, frame.clone()))
+    }
+}
+
+/// Unmaps part of one address space on behalf of the file.
+fn zap(space: &AddressSpace, addresses: Range<usize>, scope: ZapScope) {
+    let mut batch = TlbBatch::new(space.page_table());
+    space.page_table().update_range(addresses, &mut batch, |_, mapping| {
+        let keep = scope == ZapScope::FilePagesOnly
+            && stats::FrameKind::of(mapping.frame) == stats::FrameKind::Anonymous;
+        if keep {
+            return EntryAction::Keep;
+        }
+        space.count_unmapped(mapping.frame);
+        EntryAction::Unmap
+    });
+}
