@@ -57,3 +57,9 @@ pub fn fail_after(count: Option<usize>) {
     let _ = count;
     todo!()
 }
+
+impl From<OutOfMemory> for abi::errno::Errno {
+    fn from(_: OutOfMemory) -> Self {
+        abi::errno::Errno::ENOMEM
+    }
+}

@@ -178,3 +178,9 @@ pub fn fetch_update_u32(address: usize, update: impl Fn(u32) -> u32) -> Result<u
         old = seen;
     }
 }
+
+impl From<Fault> for abi::errno::Errno {
+    fn from(_: Fault) -> Self {
+        abi::errno::Errno::EFAULT
+    }
+}
