@@ -211,10 +211,6 @@ impl AddressSpace {
         &self.page_table
     }
 
-    pub(crate) fn weak(&self) -> &Weak<AddressSpace> {
-        &self.this
-    }
-
     /// Makes this CPU use it: from the thread it belongs to, or with preemption off.
     pub fn activate(&self) {
         self.page_table.activate();
