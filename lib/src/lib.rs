@@ -10,6 +10,7 @@ extern crate std;
 pub mod cpio;
 pub mod decompress;
 pub mod elf;
+pub mod ldisc;
 pub mod path;
 pub mod radix_tree;
 pub mod range_map;
