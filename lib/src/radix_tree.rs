@@ -54,6 +54,8 @@ impl Summary {
     }
 }
 
+// One box for either: the sizes differ only for values that are not pointers.
+#[allow(clippy::large_enum_variant)]
 enum Slots<T> {
     Leaf([Option<T>; WIDTH]),
     Inner([Option<Box<Node<T>>>; WIDTH]),

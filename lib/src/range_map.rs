@@ -51,6 +51,8 @@ struct Child<V> {
     node: Arc<Node<V>>,
 }
 
+// Always behind an `Arc`: the sizes differ only for values that are not pointers.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone)]
 enum Node<V> {
     Leaf(ArrayVec<Entry<V>, LEAF_CAPACITY>),

@@ -44,7 +44,7 @@ impl AddressSpace {
         if edit.mappings_in(&range).iter().any(|vma| !change.suits(vma)) {
             return Err(Errno::EINVAL);
         }
-        edit.change_flags(range, Holes::SkipAndReport, |vma| vma.flags() - change.remove | change.add)
+        edit.change_flags(range, Holes::SkipAndReport, |vma| (vma.flags() - change.remove) | change.add)
     }
 
     fn advise_populate(&self, range: Range<usize>, access: FaultAccess) -> Result<()> {

@@ -20,6 +20,9 @@ pub enum Mode {
     Never,
 }
 
+/// Requests below this are fine without a look at how much memory there is (4 MiB).
+const SURELY_LESS_THAN_ALL: usize = 1024;
+
 static MODE: AtomicU8 = AtomicU8::new(0);
 static RATIO_PERCENT: AtomicU32 = AtomicU32::new(50);
 static COMMITTED_PAGES: AtomicI64 = AtomicI64::new(0);
@@ -67,7 +70,7 @@ pub fn charge(pages: usize) -> Result<()> {
     let now = COMMITTED_PAGES.fetch_add(pages as i64, Ordering::Relaxed) + pages as i64;
     let fits = match mode() {
         Mode::Always => true,
-        Mode::Guess => pages <= memory::stats().total_pages,
+        Mode::Guess => pages < SURELY_LESS_THAN_ALL || pages <= memory::stats().total_pages,
         Mode::Never => now <= limit_pages() as i64,
     };
     if fits {

@@ -85,8 +85,7 @@ fn copy_map(map: &Mappings, charged: &mut usize) -> Result<Vec<Arc<Vma>>> {
             commit::charge(vma.pages())?;
             *charged += vma.pages();
         }
-        let flags = vma.flags() - (VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT);
-        copies.push(Arc::new(vma.with_rights(vma.protection(), flags)));
+        copies.push(Arc::new(vma.for_child()));
     }
     Ok(copies)
 }

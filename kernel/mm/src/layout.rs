@@ -60,7 +60,7 @@ impl Layout {
         Layout {
             stack_top: USER_END - stack_shift,
             mmap_base,
-            program_base: (USER_END / 3 * 2 & !(PAGE_SIZE - 1)) + draw(MMAP_RANDOM_PAGES) * PAGE_SIZE,
+            program_base: ((USER_END / 3 * 2) & !(PAGE_SIZE - 1)) + draw(MMAP_RANDOM_PAGES) * PAGE_SIZE,
             heap_gap: draw(GIB / PAGE_SIZE) * PAGE_SIZE,
         }
     }

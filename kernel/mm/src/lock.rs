@@ -181,7 +181,7 @@ fn shared_write(vma: &Vma) -> Protection {
 }
 
 fn relocked(vma: &Vma, lock: VmaFlags) -> VmaFlags {
-    if vma.flags().contains(VmaFlags::SPECIAL) { vma.flags() } else { vma.flags() - LOCK_FLAGS | lock }
+    if vma.flags().contains(VmaFlags::SPECIAL) { vma.flags() } else { (vma.flags() - LOCK_FLAGS) | lock }
 }
 
 impl Edit<'_> {

@@ -18,8 +18,8 @@ use core::sync::atomic::Ordering;
 use machine::memory::Frame;
 use machine::{PAGE_SIZE, USER_END};
 
-/// How much of the stack is mapped before the program touches it (Linux: 128 KiB and a page of arguments).
-const INITIAL_STACK_BYTES: usize = 132 << 10;
+/// How much of the stack is mapped below the arguments before the program touches it.
+const INITIAL_STACK_BYTES: usize = 128 << 10;
 
 /// Flags that `MAP_SHARED_VALIDATE` accepts.
 const KNOWN_FLAGS: u32 = mman::MAP_SHARED
@@ -212,7 +212,7 @@ impl AddressSpace {
         let populate = request.flags & (mman::MAP_POPULATE | mman::MAP_NONBLOCK) == mman::MAP_POPULATE;
         if populate || vma.contains(VmaFlags::LOCKED) {
             // Best effort, as on Linux: what cannot be brought in now faults later.
-            let _ = self.populate(start..start + len, request.protection);
+            let _ = self.populate_mapped(start..start + len);
         }
         Ok(start)
     }
@@ -241,14 +241,24 @@ impl AddressSpace {
         Ok(start)
     }
 
-    /// Maps the initial stack below the layout's stack top; returns the top.
+    /// Maps the initial stack below the layout's stack top, with room for `argument_bytes` and 128 KiB more; returns
+    /// the top.
     ///
-    /// Errors: `ENOMEM`.
-    pub fn setup_stack(&self, protection: Protection, limits: &Limits) -> Result<usize> {
+    /// Errors: `ENOMEM`, also if the arguments alone are over `RLIMIT_STACK`.
+    pub fn setup_stack(
+        &self,
+        protection: Protection,
+        argument_bytes: usize,
+        limits: &Limits,
+    ) -> Result<usize> {
         let mut edit = self.edit();
         let top = edit.state.layout.stack_top;
         let room = usize::try_from(limits.stack).unwrap_or(usize::MAX);
-        let len = INITIAL_STACK_BYTES.min(room.max(PAGE_SIZE)) & !(PAGE_SIZE - 1);
+        let arguments = page_align(argument_bytes.max(1)).filter(|len| *len <= room).ok_or(Errno::ENOMEM)?;
+        let len = (arguments + INITIAL_STACK_BYTES).min(room & !(PAGE_SIZE - 1));
+        if len > top {
+            return Err(Errno::ENOMEM);
+        }
         if edit.state.map.overlaps(top - len..top) {
             return Err(Errno::ENOMEM);
         }

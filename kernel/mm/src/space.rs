@@ -229,7 +229,7 @@ impl AddressSpace {
 
     /// The mapping at `address`, if there is one.
     pub fn find_vma(&self, address: usize) -> Option<Arc<Vma>> {
-        self.with_vma(address, |vma| Arc::clone(vma))
+        self.with_vma(address, Arc::clone)
     }
 
     /// Runs `f` on the mapping at `address`, without a lock and without counting a reference: preemption is off, `f`
@@ -460,11 +460,6 @@ impl Edit<'_> {
         self.space.register(&left);
         old.detach();
         self.state.map.split_at(at, |_| (left.clone(), right.clone()));
-        // A private page may have been copied between the copy of the flag and `detach`.
-        if old.may_hold_anonymous() {
-            left.note_anonymous();
-            right.note_anonymous();
-        }
         Ok(())
     }
 

@@ -6,7 +6,11 @@
 use crate::space::{AddressSpace, Edit};
 use abi::errno::{Errno, Result};
 use core::ops::Range;
+use machine::memory::TlbBatch;
 use machine::{PAGE_SIZE, USER_END};
+
+/// What one table page of the lowest level maps.
+const TABLE_SPAN: usize = 2 << 20;
 
 impl AddressSpace {
     /// Unmaps every page of `len` bytes from `address`; holes are no error.
@@ -40,9 +44,23 @@ impl Edit<'_> {
         self.publish();
         // Only where something was mapped: a hole has no pages.
         if let (Some(first), Some(last)) = (gone.first(), gone.last()) {
-            self.space.zap(first.start()..last.end());
+            let hole = first.start()..last.end();
+            self.space.zap(hole.clone());
+            self.free_tables(hole);
         }
         self.release(&gone);
         Ok(())
+    }
+
+    /// Frees the table pages that served `hole` and serve nothing now: those whose 2 MiB lie between its neighbours.
+    fn free_tables(&self, hole: Range<usize>) {
+        let below = self.state.map.find_before(hole.start).map_or(0, |(range, _)| range.end);
+        let above = self.state.map.find(hole.end - 1).map_or(USER_END, |(range, _)| range.start);
+        let start = (hole.start & !(TABLE_SPAN - 1)).max(below.next_multiple_of(TABLE_SPAN));
+        let end = hole.end.next_multiple_of(TABLE_SPAN).min(above & !(TABLE_SPAN - 1));
+        if start < end {
+            let table = self.space.page_table();
+            table.free_tables(start..end, &mut TlbBatch::new(table));
+        }
     }
 }

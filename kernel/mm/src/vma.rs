@@ -190,15 +190,45 @@ impl Backing {
     }
 }
 
+/// Whether a mapping may hold anonymous pages.
+#[derive(Clone)]
+enum Copied {
+    Never,
+    Always,
+    /// A private mapping of a file: after its first copy-on-write. All VMAs cut from one share the flag, so that a fault
+    /// that is under way on the old one while a writer replaces it is not lost.
+    Since(Arc<AtomicBool>),
+}
+
+impl Copied {
+    fn of(flags: VmaFlags, backing: &Backing) -> Copied {
+        match backing {
+            Backing::Anonymous => Copied::Always,
+            _ if flags.contains(VmaFlags::SHARED) => Copied::Never,
+            _ => Copied::Since(Arc::new(AtomicBool::new(false))),
+        }
+    }
+
+    fn joined(&self, other: &Copied) -> Copied {
+        match (self, other) {
+            (Copied::Since(a), Copied::Since(b)) if !Arc::ptr_eq(a, b) => {
+                // A fault under way may set either: assume it.
+                a.store(true, Ordering::Relaxed);
+                self.clone()
+            }
+            _ => self.clone(),
+        }
+    }
+}
+
 /// A mapping; see the head of this file.
 pub struct Vma {
     range: Range<usize>,
     protection: Protection,
     flags: VmaFlags,
     backing: Backing,
-    /// Some page in it may be anonymous (always so for anonymous memory; for a private file mapping, after the first
-    /// copy-on-write): fork must copy its page-table entries.
-    may_hold_anonymous: AtomicBool,
+    /// Whether some page in it may be anonymous: fork must copy its page-table entries.
+    copied: Copied,
     detached: AtomicBool,
 }
 
@@ -209,7 +239,7 @@ impl Vma {
             range,
             protection,
             flags,
-            may_hold_anonymous: AtomicBool::new(matches!(backing, Backing::Anonymous)),
+            copied: Copied::of(flags, &backing),
             backing,
             detached: AtomicBool::new(false),
         }
@@ -284,12 +314,18 @@ impl Vma {
 
     /// Whether some page in it may be anonymous.
     pub fn may_hold_anonymous(&self) -> bool {
-        self.may_hold_anonymous.load(Ordering::Relaxed)
+        match &self.copied {
+            Copied::Never => false,
+            Copied::Always => true,
+            Copied::Since(copied) => copied.load(Ordering::Relaxed),
+        }
     }
     /// Notes that a page of it was copied on write.
     pub(crate) fn note_anonymous(&self) {
-        if !self.may_hold_anonymous.load(Ordering::Relaxed) {
-            self.may_hold_anonymous.store(true, Ordering::Relaxed);
+        if let Copied::Since(copied) = &self.copied
+            && !copied.load(Ordering::Relaxed)
+        {
+            copied.store(true, Ordering::Relaxed);
         }
     }
 
@@ -323,10 +359,18 @@ impl Vma {
         let end = start + (self.range.end - self.range.start);
         self.derived(start..end, self.protection, self.flags, self.backing.clone())
     }
+    /// A copy of the whole for a child process, whose further copy-on-write is its own.
+    pub(crate) fn for_child(&self) -> Vma {
+        let flags = self.flags - (VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT);
+        let child = Vma::new(self.range.clone(), self.protection, flags, self.backing.clone());
+        if self.may_hold_anonymous() {
+            child.note_anonymous();
+        }
+        child
+    }
     fn derived(&self, range: Range<usize>, protection: Protection, flags: VmaFlags, backing: Backing) -> Vma {
-        let vma = Vma::new(range, protection, flags, backing);
-        vma.may_hold_anonymous.store(self.may_hold_anonymous(), Ordering::Relaxed);
-        vma
+        let detached = AtomicBool::new(false);
+        Vma { range, protection, flags, backing, copied: self.copied.clone(), detached }
     }
 
     /// Whether `next` starts where this one ends and is alike in everything.
@@ -339,10 +383,8 @@ impl Vma {
     }
     /// Both as one; the caller has asked [`Vma::can_merge`].
     pub(crate) fn merged(&self, next: &Vma) -> Vma {
-        let vma = self.with_range(self.range.start..next.range.end);
-        if next.may_hold_anonymous() {
-            vma.note_anonymous();
-        }
+        let mut vma = self.with_range(self.range.start..next.range.end);
+        vma.copied = self.copied.joined(&next.copied);
         vma
     }
 }

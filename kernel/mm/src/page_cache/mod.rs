@@ -24,6 +24,8 @@ mod writeback;
 pub(crate) use reverse_map::MappingKey;
 pub use reverse_map::ZapScope;
 
+pub use crate::vma::{FileAccess, MappedFile, Sharing};
+
 use crate::stats;
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
