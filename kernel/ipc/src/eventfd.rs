@@ -73,7 +73,7 @@ fn wait_for<R>(file: &File, queue: &WaitQueue, mut attempt: impl FnMut() -> Opti
     if file.is_nonblocking() {
         return Err(Errno::EAGAIN);
     }
-    queue.wait_until_exclusive(WaitKind::Interruptible, None, attempt).map_err(|_| Errno::ERESTARTSYS)
+    queue.wait_until(WaitKind::Interruptible, None, attempt).map_err(|_| Errno::ERESTARTSYS)
 }
 
 impl FileOperations for EventFd {

@@ -1,6 +1,12 @@
 //! Inter-process communication: pipes, futexes, epoll and the descriptor-based events.
+//!
+//! [`pipe`] (and `pipe_ring`), [`futex`], [`epoll`], [`eventfd`], [`timerfd`], [`signalfd`]. Each file says its locks.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod futex;

@@ -35,7 +35,7 @@ pub use boot::{init, run_idle, start_cpu, start_kernel_threads};
 pub use cpu::{exit_current, preempt, schedule_if_needed, timer_interrupt, yield_now};
 pub use machine::sync::{WaitKind, WakeReason};
 pub use policy::{Attributes, Policy, Priority, ResetOnFork};
-pub use sleep::{IoWaitGuard, io_wait, park, sleep_until};
+pub use sleep::{IoWaitGuard, SyncWakes, hint as wake_hint, io_wait, park, sleep_until, sync_wakes};
 pub use thread::{
     Current, SpawnOptions, State, Thread, ThreadTimes, WakeHint, current, current_arc, spawn, try_current,
 };

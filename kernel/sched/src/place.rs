@@ -75,11 +75,14 @@ pub(crate) fn select(owner: &Owner, arrival: Arrival, hint: WakeHint) -> CpuId {
     }
     let here = machine_cpu::current();
     let may_use_previous = thread.may_use(previous);
-    if arrival != Arrival::New && may_use_previous && (is_idle(previous) || owner.kernel.is_on_cpu()) {
+    if arrival == Arrival::Wakeup && may_use_previous && owner.kernel.is_on_cpu() {
         return previous;
     }
     if hint == WakeHint::Sync && thread.may_use(here) && is_alone(here) {
         return here;
+    }
+    if arrival != Arrival::New && may_use_previous && is_idle(previous) {
+        return previous;
     }
     if let Some(idle) = idle_for(thread, previous) {
         return idle;

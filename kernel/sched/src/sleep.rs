@@ -11,10 +11,10 @@ use core::sync::atomic::Ordering;
 use abi::errno::{Errno, Result};
 use machine::sync::{SleepHooks, WaitKind, WakeReason};
 use machine::thread::KernelThread;
-use machine::time;
+use machine::{irq, time};
 
 use crate::cpu;
-use crate::thread::{Context, Current, State, Thread, current};
+use crate::thread::{Context, Current, State, Thread, WakeHint, current};
 use crate::timer::TimerOwner;
 
 /// Parks the calling thread until it is woken, `deadline_ns` (of [`time::now_ns`]) passes, or a signal of `kind`
@@ -48,6 +48,7 @@ pub fn park(deadline_ns: Option<u64>, kind: WaitKind) -> WakeReason {
 
 fn block(thread: &Current, kind: WaitKind) {
     thread.note_wait(kind);
+    note_sleep(thread);
     let counts_as_load = kind == WaitKind::Uninterruptible;
     if counts_as_load {
         cpu::note_uninterruptible(true);
@@ -93,6 +94,63 @@ impl Drop for IoWaitGuard {
     }
 }
 
+/// How sure one must be, of [`SYNC_SURE`], that a thread sleeps after a wake-up it announced so.
+const SYNC_LIKELY: u8 = 4;
+const SYNC_SURE: u8 = 8;
+
+/// While one lives, wake-ups by the calling thread are *synchronous*: it expects to sleep soon, waiting for an answer
+/// from whom it woke. Whether it did so the last times is remembered; only a thread that keeps its word gets its
+/// partner placed on its own CPU. Two threads that talk by turns then share a CPU and need no interrupt, while a
+/// producer that goes on writing has its consumer run elsewhere.
+pub struct SyncWakes {
+    thread: Option<Current>,
+}
+
+/// See [`SyncWakes`]. Any context; without effect outside threads.
+pub fn sync_wakes() -> SyncWakes {
+    let thread = if irq::in_interrupt() { None } else { crate::thread::try_current() };
+    if let Some(thread) = &thread {
+        thread.wakes_sync.store(true, Ordering::Relaxed);
+    }
+    SyncWakes { thread }
+}
+
+impl Drop for SyncWakes {
+    fn drop(&mut self) {
+        if let Some(thread) = &self.thread {
+            thread.wakes_sync.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What the running thread has said about the wake-up it makes now.
+pub fn hint() -> WakeHint {
+    if irq::in_interrupt() {
+        return WakeHint::Normal;
+    }
+    let Some(thread) = crate::thread::try_current() else { return WakeHint::Normal };
+    if !thread.wakes_sync.load(Ordering::Relaxed) {
+        return WakeHint::Normal;
+    }
+    let mut score = thread.sync_score.load(Ordering::Relaxed);
+    if thread.sync_woken.load(Ordering::Relaxed) {
+        // It woke somebody before and has not slept since.
+        score /= 2;
+        thread.sync_score.store(score, Ordering::Relaxed);
+    }
+    thread.sync_woken.store(true, Ordering::Relaxed);
+    if score >= SYNC_LIKELY { WakeHint::Sync } else { WakeHint::Normal }
+}
+
+/// The thread sleeps: it has kept its word, if it gave it.
+fn note_sleep(thread: &Thread) {
+    if thread.sync_woken.load(Ordering::Relaxed) {
+        thread.sync_woken.store(false, Ordering::Relaxed);
+        let score = thread.sync_score.load(Ordering::Relaxed);
+        thread.sync_score.store((score + 1).min(SYNC_SURE), Ordering::Relaxed);
+    }
+}
+
 /// What [`machine::sync::register_sleep_hooks`] gets.
 pub(crate) struct Hooks;
 
@@ -103,7 +161,7 @@ impl SleepHooks for Hooks {
 
     fn wake(&self, thread: &KernelThread) {
         if let Some(context) = thread.local::<Context>() {
-            context.thread.wake();
+            context.thread.wake_with(hint());
         }
     }
 }

@@ -169,6 +169,10 @@ pub struct Thread {
     name: SpinLock<[u8; 16]>,
     pub(crate) sleep_timer: TimerCore,
     page_table: SpinLock<Option<Arc<PageTable>>>,
+    /// See [`crate::sleep::sync_wakes`].
+    pub(crate) wakes_sync: AtomicBool,
+    pub(crate) sync_woken: AtomicBool,
+    pub(crate) sync_score: AtomicU8,
 }
 
 impl Thread {
@@ -227,6 +231,9 @@ impl Thread {
             name: SpinLock::new([0; 16]),
             sleep_timer: TimerCore::new(),
             page_table: SpinLock::new(None),
+            wakes_sync: AtomicBool::new(false),
+            sync_woken: AtomicBool::new(false),
+            sync_score: AtomicU8::new(0),
         };
         thread.store_affinity(affinity);
         thread.set_name(name.as_bytes());

@@ -312,6 +312,21 @@ impl<T: Item> Tree<T> {
         Some(&node.item)
     }
 
+    /// The item with the smallest key that is not below `key`.
+    pub fn first_from(&self, key: &T::Key) -> Option<&T> {
+        let mut best = None;
+        let mut link = &self.root;
+        while let Some(node) = link {
+            if node.key() >= *key {
+                best = Some(&node.item);
+                link = &node.left;
+            } else {
+                link = &node.right;
+            }
+        }
+        best
+    }
+
     /// The summary of all items; `None` when empty.
     pub fn summary(&self) -> Option<T::Summary> {
         self.root.as_ref().map(|node| node.summary)
@@ -351,6 +366,15 @@ impl<T: Item> Pile<T> {
         let mut node = self.top.take()?;
         self.top = node.left.take();
         Some(node)
+    }
+
+    /// Turns it over: what was pushed first is popped first.
+    pub fn reversed(mut self) -> Self {
+        let mut other = Self::new();
+        while let Some(node) = self.pop() {
+            other.push(node);
+        }
+        other
     }
 
     /// Whether it holds nothing.
@@ -430,6 +454,8 @@ mod tests {
                         tree.insert(Box::new(Node::new(Probe { key, value })));
                     }
                     Step::Remove(key) => {
+                        let next = model.range(key..).next().map(|(key, _)| *key);
+                        prop_assert_eq!(tree.first_from(&key).map(|probe| probe.key), next);
                         prop_assert_eq!(tree.get(&key).map(|probe| probe.value), model.get(&key).copied());
                         let taken = tree.remove(&key).map(|node| node.value);
                         prop_assert_eq!(taken, model.remove(&key));
