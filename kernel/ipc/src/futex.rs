@@ -123,7 +123,13 @@ pub fn wait(word: Word<'_>, expected: u32, deadline_ns: Option<u64>, bitset: u32
     table::conclude(&waiter, reason)
 }
 
-fn queue_waiter(word: &Word<'_>, key: FutexKey, waiter: &Arc<Waiter>, expected: u32, bitset: u32) -> Result<()> {
+fn queue_waiter(
+    word: &Word<'_>,
+    key: FutexKey,
+    waiter: &Arc<Waiter>,
+    expected: u32,
+    bitset: u32,
+) -> Result<()> {
     let mut node = table::node_for(waiter, bitset);
     loop {
         match table::queue_if(key, node, || word.expect(expected)) {

@@ -18,6 +18,7 @@ extern crate std;
 
 pub mod account;
 pub mod boot;
+pub mod clock;
 mod cpu;
 pub mod fair;
 mod place;

@@ -102,16 +102,22 @@ impl State {
     /// The contended words of a thread.
     fn words_of(&self, owner: &Arc<Thread>) -> impl Iterator<Item = FutexKey> + '_ {
         let owner = thread_key(owner);
-        self.owned.range((owner, LOWEST_KEY)..).map(|((thread, key), ())| (*thread, *key)).take_while(
-            move |(thread, _)| *thread == owner,
-        ).map(|(_, key)| key)
+        self.owned
+            .range((owner, LOWEST_KEY)..)
+            .map(|((thread, key), ())| (*thread, *key))
+            .take_while(move |(thread, _)| *thread == owner)
+            .map(|(_, key)| key)
     }
 
     /// Gives a thread the priority it inherits now, and what follows from that along the chain.
     fn propagate(&self, thread: &Arc<Thread>) {
         let mut thread = thread.clone();
         for _ in 0..CHAIN_LIMIT {
-            let inherited = self.words_of(&thread).filter_map(|key| self.contended.get(&key)).map(Contended::top_priority).max();
+            let inherited = self
+                .words_of(&thread)
+                .filter_map(|key| self.contended.get(&key))
+                .map(Contended::top_priority)
+                .max();
             let before = thread.effective_priority();
             thread.boost(inherited.filter(|priority| *priority > Priority::FAIR));
             if thread.effective_priority() == before {
@@ -142,7 +148,14 @@ impl State {
     }
 
     /// Adds a waiter to a word that `owner` has.
-    fn block(&mut self, key: FutexKey, owner: Arc<Thread>, owner_id: u32, waiter: &Arc<Waiter>, id: u32) -> Result<()> {
+    fn block(
+        &mut self,
+        key: FutexKey,
+        owner: Arc<Thread>,
+        owner_id: u32,
+        waiter: &Arc<Waiter>,
+        id: u32,
+    ) -> Result<()> {
         let word = self.contended.entry(key).or_insert_with(|| Contended {
             owner: owner.clone(),
             owner_id,
@@ -338,7 +351,9 @@ fn try_unlock(state: &mut State, word: &Word<'_>, key: FutexKey, value: u32, own
     let Some((id, more)) = next else { return exchange(word, value, 0, Step::Locked) };
     let new = id | if more { FUTEX_WAITERS } else { 0 };
     let step = exchange(word, value, new, Step::Locked);
-    if matches!(step, Step::Locked) && let Some(waiter) = state.hand_over(key) {
+    if matches!(step, Step::Locked)
+        && let Some(waiter) = state.hand_over(key)
+    {
         waiter.wake(GRANTED);
     }
     step

@@ -35,7 +35,8 @@ pub fn release(space: &AddressSpace, head: usize, tid: u32) {
         }
         // The next pointer is read first: the lock may be freed by another thread as soon as it is released.
         let next = user::read_value::<u64>(entry.address as usize);
-        if entry.address != pending.address && !release_one(space, entry, list.futex_offset, tid, Pending::No) {
+        if entry.address != pending.address && !release_one(space, entry, list.futex_offset, tid, Pending::No)
+        {
             return;
         }
         let Ok(next) = next else { return };

@@ -136,7 +136,13 @@ impl Bucket {
     }
 
     /// Takes out up to `count` waiters of a key, by urgency and turn, that `bitset` matches.
-    pub(crate) fn take(&mut self, key: FutexKey, count: usize, bitset: u32, taken: &mut Pile<Queued>) -> usize {
+    pub(crate) fn take(
+        &mut self,
+        key: FutexKey,
+        count: usize,
+        bitset: u32,
+        taken: &mut Pile<Queued>,
+    ) -> usize {
         let mut cursor = Place::first_of(key);
         let mut number = 0;
         while number < count {
