@@ -1,0 +1,105 @@
+//! Open files of a tmpfs: directories, and regular files on the page cache.
+//!
+//! Key types: [`DirectoryFile`], [`RegularFile`]. Locks: a writer holds the inode's lock for writing, so that writes are atomic
+//! to each other and `O_APPEND` finds the end; readers take none beyond the page cache's own.
+
+use crate::node::Node;
+use abi::errno::{Errno, Result};
+use abi::fcntl::OpenFlags;
+use machine::PAGE_SIZE;
+use mm::io::{IoReader, IoWriter};
+use vfs::{
+    Allocate, DirectoryEntry, DirectorySink, File, FileOperations, SinkState, SyncKind, emit_dots, permission,
+};
+
+/// A directory, listed by cookie.
+pub struct DirectoryFile;
+
+impl FileOperations for DirectoryFile {
+    fn read(&self, _file: &File, _to: &mut dyn IoWriter, _offset: u64) -> Result<usize> {
+        Err(Errno::EISDIR)
+    }
+
+    fn can_poll(&self) -> bool {
+        false
+    }
+
+    fn read_directory(&self, file: &File, sink: &mut dyn DirectorySink, position: u64) -> Result<u64> {
+        let (mut position, state) = emit_dots(file, sink, position)?;
+        if state == SinkState::Full {
+            return Ok(position);
+        }
+        let node = file.inode()?.private::<Node>().ok_or(Errno::ENOTDIR)?;
+        loop {
+            // The lock is not held while the sink writes to user memory.
+            let Some((next, name, inode)) = node.entries()?.read().next_from(position) else { return Ok(position) };
+            let entry =
+                DirectoryEntry { name: &name, inode_number: inode.number(), kind: Some(inode.kind()), next };
+            if sink.add(&entry)? == SinkState::Full {
+                return Ok(position);
+            }
+            position = next;
+        }
+    }
+
+    fn sync(&self, _file: &File, _kind: SyncKind) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A regular file.
+pub struct RegularFile;
+
+impl FileOperations for RegularFile {
+    fn read(&self, file: &File, to: &mut dyn IoWriter, offset: u64) -> Result<usize> {
+        file.inode()?.operations().page_cache().ok_or(Errno::EINVAL)?.read(offset, to)
+    }
+
+    fn write(&self, file: &File, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
+        let inode = file.inode()?;
+        let cache = inode.operations().page_cache().ok_or(Errno::EINVAL)?;
+        if from.remaining() == 0 {
+            return Ok(0);
+        }
+        let _change = inode.lock.write();
+        let append = file.flags().contains(OpenFlags::APPEND);
+        let offset = if append { cache.size() } else { offset };
+        vfs::write_limits(inode, offset, from)?;
+        permission::clear_set_id_bits(inode, file.credentials())?;
+        let count = cache.write(offset, from)?;
+        inode.touch_modified();
+        Ok(count)
+    }
+
+    fn can_poll(&self) -> bool {
+        false
+    }
+
+    /// There is no device: everything written is where it will ever be.
+    fn sync(&self, _file: &File, _kind: SyncKind) -> Result<()> {
+        Ok(())
+    }
+
+    fn allocate(&self, file: &File, what: Allocate, offset: u64, length: u64) -> Result<()> {
+        let inode = file.inode()?;
+        let cache = inode.operations().page_cache().ok_or(Errno::EOPNOTSUPP)?;
+        let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
+        if end > inode.superblock().max_file_size() {
+            return Err(Errno::EFBIG);
+        }
+        let _change = inode.lock.write();
+        match what {
+            Allocate::PunchHole => cache.punch_hole(offset..end)?,
+            Allocate::Zero | Allocate::ZeroKeepSize => return Err(Errno::EOPNOTSUPP),
+            Allocate::Extend | Allocate::KeepSize => {
+                let page = PAGE_SIZE as u64;
+                cache.allocate_range(offset / page..end.div_ceil(page))?;
+                if what == Allocate::Extend && end > cache.size() {
+                    cache.truncate(end)?;
+                }
+            }
+        }
+        inode.touch_modified();
+        Ok(())
+    }
+}
