@@ -218,8 +218,8 @@ unsafe extern "C" fn boot_main(info: u64, delta: u64) -> ! {
         LINK_BASE + (delta.wrapping_add(PHYSICAL_BASE) - LINK_BASE),
         paging::direct_map_base(),
     ));
-    super::hooks::init_memory(regions);
     acpi::init(rsdp);
+    super::hooks::init_memory(regions);
     apic::init_boot_cpu();
     clock::start_calibration();
     fpu::init();

@@ -34,6 +34,7 @@ linnet_context_switch:
 
     // First return of a new context: rbx is the entry, r12 its argument.
     .balign 16
+    .global linnet_context_start
 linnet_context_start:
     mov rdi, r12
     xor ebp, ebp

@@ -37,7 +37,7 @@ pub(crate) use cpu::{
 pub(crate) use fpu::{FpuArea, fpu_restore, fpu_save, fpu_size, xcr0};
 pub(crate) use paging::{
     Caching, PAGE_LEVELS, PTE_ACCESSED, PTE_ADDRESS_MASK, PTE_DIRTY, PTE_GLOBAL, PTE_LARGE, PTE_NO_CACHE,
-    PTE_NO_EXEC, PTE_PRESENT, PTE_USER, PTE_WRITE, TlbKeep, direct_map_base, flush_all, flush_page, flush_pcid,
+    PTE_NO_EXEC, PTE_PRESENT, PTE_USER, PTE_WRITE, direct_map_base, flush_all, flush_page, flush_pcid,
     flush_user_all, kernel_root, load_root, map_device, max_pcid, memory_top,
 };
 pub(crate) use power::{debug_exit, power_off, reboot};
@@ -73,6 +73,58 @@ pub(crate) fn console_print(arguments: core::fmt::Arguments<'_>) {
     }
     let _ = core::fmt::write(&mut Console, arguments);
 }
+pub(crate) fn user_test() {
+    use crate::user::{UserExit, UserRegisters};
+    unsafe fn map(address: usize, flags: u64) -> usize {
+        let base = direct_map_base();
+        let mut table = kernel_root();
+        for level in [39, 30, 21] {
+            let e = (base + table as usize) as *mut u64;
+            unsafe {
+                let e = e.add(address >> level & 511);
+                if *e == 0 { *e = hooks::alloc_raw().unwrap() | 7; }
+                table = *e & PTE_ADDRESS_MASK;
+            }
+        }
+        let p = hooks::alloc_raw().unwrap();
+        unsafe { *((base + table as usize) as *mut u64).add(address >> 12 & 511) = p | flags; }
+        base + p as usize
+    }
+    let code = unsafe { map(0x400000, 5) };
+    let _ = unsafe { map(0x7fff_0000, 7 | PTE_NO_EXEC) };
+    let bytes: &[u8] = &[
+        0xbb, 0x40, 0x42, 0x0f, 0x00, // mov ebx, 1000000
+        0xb8, 0x27, 0, 0, 0, // L: mov eax, 39
+        0x0f, 0x05, // syscall
+        0xff, 0xcb, // dec ebx
+        0x75, 0xf5, // jnz L
+        0xf3, 0x48, 0x0f, 0xae, 0xd7, // wrfsbase rdi
+        0xcc, // int3
+        0x48, 0x8b, 0x06, // mov rax, [rsi]
+        0x0f, 0x0b, // ud2
+        0xeb, 0xfe, // jmp .
+    ];
+    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), code as *mut u8, bytes.len()) };
+    let mut regs = UserRegisters { rip: 0x400000, rsp: 0x7fff_0ff0, rdi: 0x1234_5000, rsi: 0x7fff_0000, ..Default::default() };
+    let start = now_ns();
+    let mut count = 0u64;
+    loop {
+        irq_disable();
+        match enter_user(&mut regs) {
+            UserExit::Syscall => { regs.rax = 1; count += 1; }
+            UserExit::Interrupt => console_print(format_args!("user interrupt rip {:#x}\n", regs.rip)),
+            exit => {
+                console_print(format_args!("exit {:?} rip {:#x} fs {:#x} rax {} after {} syscalls, {} ns each\n", exit, regs.rip, regs.fs_base, regs.rax, count, (now_ns() - start) / count.max(1)));
+                match exit { UserExit::Exception { vector: 3, .. } => { set_timer(now_ns() + 100_000_000); } UserExit::Exception { vector: 6, .. } => { if regs.rsi == 0x99 { break } regs.rsi = 0x99; regs.rip = 0x40001b-5; } UserExit::PageFault { .. } => break, _ => break }
+            }
+        }
+    }
+    let mut buffer = [7u8; 200];
+    let r = unsafe { [copy_from_user(buffer.as_mut_ptr(), 0x400000, 200), copy_to_user(0x7fff_0ff0, buffer.as_ptr(), 100), zero_user(0x7fff_0fe0, 64), copy_from_user(buffer.as_mut_ptr(), 0x7fff_0fc0, 100)] };
+    let s = unsafe { [user_load_u32(0x7fff_0000), user_load_u32(0x1000), user_cmpxchg_u32(0x7fff_0000, 0, 9), user_cmpxchg_u32(0x7fff_0000, 0, 9), user_cmpxchg_u32(0x400000, 0, 9)] };
+    let t = unsafe { [user_strncpy(buffer.as_mut_ptr(), 0x7fff_0004, 9), user_strncpy(buffer.as_mut_ptr(), 0x7fff_0ffc, 9), user_strncpy(buffer.as_mut_ptr(), 0x7fff_1000, 9)] };
+    console_print(format_args!("copies {:?} {:?} {:?} {:?}\n", r, s, t, &buffer[..4]));
+}
 pub(crate) fn bringup() -> ! {
     console_print(format_args!("hello; cmdline '{}' initramfs {:?} now {} ns, realtime {}\n", command_line(), initramfs(), now_ns(), boot_realtime_ns()));
     static HOOKS: crate::hooks::Hooks = crate::hooks::Hooks {
@@ -90,6 +142,7 @@ pub(crate) fn bringup() -> ! {
     console_print(format_args!("{} cpus at {} ns\n", n, now_ns()));
     set_timer(now_ns() + 10_000_000);
     if n > 1 { send_ipi(1, Ipi::Reschedule); send_ipi(1, Ipi::Call); }
+    user_test();
     let t = now_ns();
     while now_ns() < t + 2_000_000_000 { irq_disable(); idle_wait(); irq_enable(); }
     if command_line().contains("panic") { panic!("as asked"); }

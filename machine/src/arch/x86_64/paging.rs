@@ -60,6 +60,8 @@ static IMAGE_DELTA: AtomicU64 = AtomicU64::new(0);
 static MEMORY_TOP: AtomicU64 = AtomicU64::new(0);
 static mut REGIONS: [MemoryRegion; 160] = [MemoryRegion { start: 0, end: 0 }; 160];
 static LOCK: RawLock<usize> = RawLock::new(DEVICE_AREA);
+/// Pages for the first tables of the device area, which is needed before the frame allocator; zero when used up.
+static RESERVE: RawLock<[u64; 6]> = RawLock::new([0; 6]);
 
 unsafe extern "C" {
     static __image_start: u8;
@@ -161,7 +163,8 @@ pub(super) unsafe fn init(map: &BootMemory, delta: u64) -> &'static [MemoryRegio
             map_direct(root, base, *region, &mut pages);
         }
         DIRECT_MAP.store(base, Ordering::Relaxed);
-        load_root(root, 0, TlbKeep::Nothing);
+        RESERVE.lock().fill_with(|| pages.take());
+        load_root(root, 0, false);
         flush_all();
         free_regions(map, &pages)
     }
@@ -272,6 +275,12 @@ fn table_entry(table: u64, index: usize) -> *mut u64 {
     ((direct_map_base() as u64 + table) as *mut u64).wrapping_add(index & 511)
 }
 
+/// A zeroed page for a table.
+fn new_table() -> Option<u64> {
+    let reserved = RESERVE.lock().iter_mut().find(|page| **page != 0).map(core::mem::take);
+    reserved.or_else(super::hooks::alloc_raw)
+}
+
 /// The last-level entry for an address of a growing area; missing tables are made, `None` without memory.
 ///
 /// # Safety
@@ -283,7 +292,7 @@ pub(super) unsafe fn leaf_entry(address: usize) -> Option<*mut u64> {
         // SAFETY: walks the kernel's own tables, which are never freed.
         unsafe {
             if *entry == 0 {
-                *entry = super::hooks::alloc_raw()? | TABLE;
+                *entry = new_table()? | TABLE;
             }
             table = *entry & PTE_ADDRESS_MASK;
         }
@@ -323,22 +332,14 @@ pub(crate) fn map_device(physical: u64, length: usize, caching: Caching) -> Opti
     Some(start + offset)
 }
 
-/// What a change of the root may leave in the TLB.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TlbKeep {
-    /// Nothing but global entries of the kernel.
-    Nothing,
-    /// Entries of this address space number, known to be right.
-    SameTag,
-}
-
-/// Makes `physical` the root, with this address space number (0 when there are none).
+/// Makes `physical` the root, with this address space number (0 when there are none). `keep_tagged` leaves the entries of
+/// that number in the TLB: they are known to be right.
 ///
 /// # Safety
 /// The root has the kernel half, and its user half is valid for as long as it is loaded.
 #[inline]
-pub(crate) unsafe fn load_root(physical: u64, pcid: u16, keep: TlbKeep) {
-    let no_flush = if keep == TlbKeep::SameTag && pcid != 0 { 1 << 63 } else { 0 };
+pub(crate) unsafe fn load_root(physical: u64, pcid: u16, keep_tagged: bool) {
+    let no_flush = if keep_tagged && pcid != 0 { 1 << 63 } else { 0 };
     // SAFETY: the caller's contract.
     unsafe { asm!("mov cr3, {}", in(reg) physical | u64::from(pcid) | no_flush, options(nostack, preserves_flags)) };
 }
@@ -401,7 +402,7 @@ pub(super) fn fault_address() -> usize {
 
 /// Whether kernel code may read the 8 bytes at `address` without a fault: walks the current tables.
 pub(super) fn is_readable(address: usize) -> bool {
-    if address % 8 != 0 || address < 1 << 47 || address < usize::MAX << 47 {
+    if address % 8 != 0 || address < usize::MAX << 47 {
         return false;
     }
     let mut table = kernel_root();

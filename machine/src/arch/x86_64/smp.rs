@@ -5,7 +5,7 @@
 
 use super::cpu::{self, CpuArea};
 use super::entry::BOOT_ROOT;
-use super::paging::{self, TlbKeep};
+use super::paging;
 use super::stack::Stack;
 use super::{acpi, apic, clock, descriptors, fpu};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -160,7 +160,7 @@ unsafe extern "C" fn secondary_main(area: *mut CpuArea) -> ! {
         let id = (*area).id;
         cpu::install_area(area, id);
         cpu::enable_features();
-        paging::load_root(paging::kernel_root(), 0, TlbKeep::Nothing);
+        paging::load_root(paging::kernel_root(), 0, false);
         paging::flush_all();
         descriptors::init_cpu(&*area);
         apic::init_cpu();

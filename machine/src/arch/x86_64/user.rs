@@ -293,6 +293,7 @@ global_asm!(
     .text
     // usize copy_user_raw(destination, source, length): one of the two is user memory.
     .balign 16
+    .global copy_user_raw
 copy_user_raw:
     SMAP stac
     cmp rdx, 64
@@ -361,6 +362,7 @@ copy_user_raw:
 
     // usize zero_user_raw(destination, length)
     .balign 16
+    .global zero_user_raw
 zero_user_raw:
     SMAP stac
     xor eax, eax
@@ -391,6 +393,7 @@ zero_user_raw:
 
     // usize copy_string_raw(destination, source, most): bytes before the NUL; `most` if there is none; -1 on a fault.
     .balign 16
+    .global copy_string_raw
 copy_string_raw:
     SMAP stac
     xor eax, eax
@@ -409,6 +412,7 @@ copy_string_raw:
 
     // Result in rax, 0 in rdx if it worked.
     .balign 16
+    .global load_user_u32_raw
 load_user_u32_raw:
     SMAP stac
     xor edx, edx
@@ -420,6 +424,7 @@ load_user_u32_raw:
     FIXUP 7b, 8b
 
     .balign 16
+    .global load_user_u64_raw
 load_user_u64_raw:
     SMAP stac
     xor edx, edx
@@ -431,6 +436,7 @@ load_user_u64_raw:
     FIXUP 7b, 8b
 
     .balign 16
+    .global store_user_u64_raw
 store_user_u64_raw:
     SMAP stac
     xor eax, eax
@@ -443,6 +449,7 @@ store_user_u64_raw:
 
     // (address, old, new): what was there in eax.
     .balign 16
+    .global exchange_user_u32_raw
 exchange_user_u32_raw:
     mov r8d, edx
     mov eax, esi
