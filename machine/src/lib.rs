@@ -44,18 +44,3 @@ pub const PAGE_SHIFT: u32 = 12;
 pub const USER_END: usize = 0x7fff_ffff_f000;
 
 pub use cpu::MAX_CPUS;
-
-/// Names the function that runs once the machine is set up: `fn() -> !`. Once in the image.
-#[cfg(target_os = "none")]
-#[macro_export]
-macro_rules! kernel_main {
-    ($main:path) => {
-        #[unsafe(no_mangle)]
-        extern "Rust" fn linnet_main() -> ! {
-            let main: fn() -> ! = $main;
-            main()
-        }
-    };
-}
-#[cfg(target_os = "none")]
-pub fn bringup() -> ! { arch::x86_64::bringup() }
