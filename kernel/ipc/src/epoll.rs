@@ -2,7 +2,9 @@
 //!
 //! * [`Epoll`] is the open file. It has the *interests* by descriptor and file, and the tree of *ready* ones in the
 //!   order in which they became so.
-//! * An [`Interest`] hangs a callback on the wait queues of its file. When one is woken, the interest's node goes into
+//! * `Readiness` is that tree and the wait queues: the part that callbacks reach. It does not own the interests, so that
+//!   a callback never drops the last reference to what must unregister callbacks.
+//! * An `Interest` hangs a callback on the wait queues of its file. When one is woken, the interest's node goes into
 //!   the ready tree (it is allocated with the interest: the callback runs with a queue's lock held and interrupts off)
 //!   and whoever waits on the epoll is woken.
 //! * Waiting takes ready interests out one at a time, asks the file what is so *now*, and reports it. A level-triggered
@@ -57,7 +59,7 @@ struct Interest {
     /// What was asked for, with the mode bits; 0 after a one-shot fired.
     events: AtomicU32,
     data: AtomicU64,
-    epoll: Weak<Epoll>,
+    readiness: Arc<Readiness>,
     /// Its place in the ready tree, when it is there.
     turn: AtomicU64,
     /// The node, when it is not in the ready tree.
@@ -77,6 +79,13 @@ impl Interest {
 
     fn is_disarmed(&self) -> bool {
         self.events.load(Ordering::Relaxed) & !MODE_BITS == 0
+    }
+
+    /// Ends it: no callback runs afterwards, and it is not in the ready tree. Once it is out of the map.
+    fn discard(&self) {
+        self.events.store(0, Ordering::SeqCst);
+        drop(core::mem::take(&mut *self.registrations.lock()));
+        self.readiness.withdraw(self);
     }
 
     /// What the file is ready for now, of what is wanted.
@@ -101,9 +110,7 @@ impl WakeCallback for Alarm {
         if interest.is_disarmed() || irrelevant {
             return;
         }
-        if let Some(epoll) = interest.epoll.upgrade() {
-            epoll.note_ready(&interest);
-        }
+        interest.readiness.note_ready(&interest);
     }
 }
 
@@ -133,16 +140,8 @@ struct ReadyTree {
     next_turn: u64,
 }
 
-struct Interests {
-    by_key: BTreeMap<InterestKey, Arc<Interest>>,
-    /// When there are this many, those whose file is gone are dropped.
-    sweep_at: usize,
-}
-
-/// The operations of an epoll file.
-pub struct Epoll {
-    itself: Weak<Epoll>,
-    interests: Mutex<Interests>,
+/// See the module's head.
+struct Readiness {
     ready: IrqSpinLock<ReadyTree>,
     /// Who is in `epoll_wait`.
     waiters: WaitQueue,
@@ -150,131 +149,7 @@ pub struct Epoll {
     pollers: Arc<WaitQueue>,
 }
 
-/// `epoll_ctl(2)`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Control {
-    /// `EPOLL_CTL_ADD`.
-    Add,
-    /// `EPOLL_CTL_MOD`.
-    Modify,
-    /// `EPOLL_CTL_DEL`.
-    Delete,
-}
-
-impl Control {
-    /// From the number. `EINVAL`.
-    pub fn from_linux(operation: i32) -> Result<Self> {
-        match operation {
-            1 => Ok(Self::Add),
-            2 => Ok(Self::Delete),
-            3 => Ok(Self::Modify),
-            _ => Err(Errno::EINVAL),
-        }
-    }
-}
-
-impl Epoll {
-    /// An epoll that watches nothing.
-    pub fn new() -> Arc<Self> {
-        Arc::new_cyclic(|itself| Self {
-            itself: itself.clone(),
-            interests: Mutex::new(Interests { by_key: BTreeMap::new(), sweep_at: 64 }),
-            ready: IrqSpinLock::new(ReadyTree { tree: Tree::new(), next_turn: 0 }),
-            waiters: WaitQueue::new(),
-            pollers: Arc::new(WaitQueue::new()),
-        })
-    }
-
-    /// Adds, changes or removes the interest in `file` under the number `descriptor`. `event` is not used to delete.
-    ///
-    /// # Errors
-    /// `EEXIST`, `ENOENT`: it is there already, or not. `EPERM`: the file cannot be waited for. `EINVAL`: the epoll itself,
-    /// or `EPOLLEXCLUSIVE` where it is not allowed. `ELOOP`: a circle of epolls, or too deep. `ENOMEM`.
-    pub fn control(&self, control: Control, descriptor: i32, file: &Arc<File>, event: EpollEvent) -> Result<()> {
-        if !file.operations().can_poll() {
-            return Err(Errno::EPERM);
-        }
-        let target = file.operations_as::<Self>();
-        if target.is_some_and(|target| core::ptr::eq(target, self)) {
-            return Err(Errno::EINVAL);
-        }
-        self.check_exclusive(control, event.events, target.is_some())?;
-        let key = InterestKey::new(descriptor, file);
-        match (control, target) {
-            (Control::Add, Some(target)) => {
-                let _nesting = LOOP_CHECK.lock();
-                self.check_nesting(target)?;
-                self.add(key, file, event)
-            }
-            (Control::Add, None) => self.add(key, file, event),
-            (Control::Modify, _) => self.modify(key, event),
-            (Control::Delete, _) => self.delete(key),
-        }
-    }
-
-    fn check_exclusive(&self, control: Control, events: u32, nested: bool) -> Result<()> {
-        if events & EPOLLEXCLUSIVE == 0 || control == Control::Delete {
-            return Ok(());
-        }
-        let allowed = MODE_BITS
-            | (PollEvents::READABLE | PollEvents::WRITABLE | PollEvents::ALWAYS | PollEvents::RDHUP).bits();
-        let wrong = control == Control::Modify || nested || events & EPOLLONESHOT != 0 || events & !allowed != 0;
-        if wrong { Err(Errno::EINVAL) } else { Ok(()) }
-    }
-
-    fn add(&self, key: InterestKey, file: &Arc<File>, event: EpollEvent) -> Result<()> {
-        let mut interests = self.interests.lock();
-        interests.sweep();
-        if interests.by_key.contains_key(&key) {
-            return Err(Errno::EEXIST);
-        }
-        let interest = Arc::new(Interest {
-            key,
-            file: Arc::downgrade(file),
-            events: AtomicU32::new(event.events),
-            data: AtomicU64::new(event.data),
-            epoll: self.itself.clone(),
-            turn: AtomicU64::new(0),
-            node: IrqSpinLock::new(Some(Box::new(Node::new(Ready { turn: 0, interest: None })))),
-            registrations: Mutex::new(Vec::new()),
-        });
-        let found = watch(&interest)?;
-        interests.by_key.insert(key, interest.clone());
-        drop(interests);
-        if !found.is_empty() {
-            self.note_ready(&interest);
-        }
-        Ok(())
-    }
-
-    fn modify(&self, key: InterestKey, event: EpollEvent) -> Result<()> {
-        let interests = self.interests.lock();
-        let interest = interests.by_key.get(&key).cloned().ok_or(Errno::ENOENT)?;
-        if interest.has_mode(EPOLLEXCLUSIVE) {
-            return Err(Errno::EINVAL);
-        }
-        interest.data.store(event.data, Ordering::Relaxed);
-        interest.events.store(event.events, Ordering::SeqCst);
-        let found = interest.look(&mut PollTable::probe());
-        if !found.is_empty() {
-            self.note_ready(&interest);
-        }
-        Ok(())
-    }
-
-    fn delete(&self, key: InterestKey) -> Result<()> {
-        let removed = self.interests.lock().by_key.remove(&key).ok_or(Errno::ENOENT)?;
-        self.discard(&removed);
-        Ok(())
-    }
-
-    /// Stops an interest that was taken out of the map.
-    fn discard(&self, interest: &Arc<Interest>) {
-        interest.events.store(0, Ordering::SeqCst);
-        drop(core::mem::take(&mut *interest.registrations.lock()));
-        self.withdraw(interest);
-    }
-
+impl Readiness {
     /// Takes an interest out of the ready tree, if it is there.
     fn withdraw(&self, interest: &Interest) {
         let mut ready = self.ready.lock();
@@ -320,6 +195,143 @@ impl Epoll {
         !self.ready.lock().tree.is_empty()
     }
 
+    /// Every interest that is ready now has a turn up to this.
+    fn last_turn(&self) -> u64 {
+        self.ready.lock().next_turn
+    }
+}
+
+struct Interests {
+    by_key: BTreeMap<InterestKey, Arc<Interest>>,
+    /// When there are this many, those whose file is gone are dropped.
+    sweep_at: usize,
+}
+
+/// The operations of an epoll file.
+pub struct Epoll {
+    interests: Mutex<Interests>,
+    readiness: Arc<Readiness>,
+}
+
+/// `epoll_ctl(2)`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Control {
+    /// `EPOLL_CTL_ADD`.
+    Add,
+    /// `EPOLL_CTL_MOD`.
+    Modify,
+    /// `EPOLL_CTL_DEL`.
+    Delete,
+}
+
+impl Control {
+    /// From the number. `EINVAL`.
+    pub fn from_linux(operation: i32) -> Result<Self> {
+        match operation {
+            1 => Ok(Self::Add),
+            2 => Ok(Self::Delete),
+            3 => Ok(Self::Modify),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+}
+
+impl Epoll {
+    /// An epoll that watches nothing.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            interests: Mutex::new(Interests { by_key: BTreeMap::new(), sweep_at: 64 }),
+            readiness: Arc::new(Readiness {
+                ready: IrqSpinLock::new(ReadyTree { tree: Tree::new(), next_turn: 0 }),
+                waiters: WaitQueue::new(),
+                pollers: Arc::new(WaitQueue::new()),
+            }),
+        })
+    }
+
+    /// Adds, changes or removes the interest in `file` under the number `descriptor`. `event` is not used to delete.
+    ///
+    /// # Errors
+    /// `EEXIST`, `ENOENT`: it is there already, or not. `EPERM`: the file cannot be waited for. `EINVAL`: the epoll itself,
+    /// or `EPOLLEXCLUSIVE` where it is not allowed. `ELOOP`: a circle of epolls, or too deep. `ENOMEM`.
+    pub fn control(&self, control: Control, descriptor: i32, file: &Arc<File>, event: EpollEvent) -> Result<()> {
+        if !file.operations().can_poll() {
+            return Err(Errno::EPERM);
+        }
+        let target = file.operations_as::<Self>();
+        if target.is_some_and(|target| core::ptr::eq(target, self)) {
+            return Err(Errno::EINVAL);
+        }
+        Self::check_exclusive(control, event.events, target.is_some())?;
+        let key = InterestKey::new(descriptor, file);
+        match (control, target) {
+            (Control::Add, Some(target)) => {
+                let _nesting = LOOP_CHECK.lock();
+                self.check_nesting(target)?;
+                self.add(key, file, event)
+            }
+            (Control::Add, None) => self.add(key, file, event),
+            (Control::Modify, _) => self.modify(key, event),
+            (Control::Delete, _) => self.delete(key),
+        }
+    }
+
+    fn check_exclusive(control: Control, events: u32, nested: bool) -> Result<()> {
+        if events & EPOLLEXCLUSIVE == 0 || control == Control::Delete {
+            return Ok(());
+        }
+        let allowed = MODE_BITS
+            | (PollEvents::READABLE | PollEvents::WRITABLE | PollEvents::ALWAYS | PollEvents::RDHUP).bits();
+        let wrong = control == Control::Modify || nested || events & EPOLLONESHOT != 0 || events & !allowed != 0;
+        if wrong { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+
+    fn add(&self, key: InterestKey, file: &Arc<File>, event: EpollEvent) -> Result<()> {
+        let mut interests = self.interests.lock();
+        interests.sweep();
+        if interests.by_key.contains_key(&key) {
+            return Err(Errno::EEXIST);
+        }
+        let interest = Arc::new(Interest {
+            key,
+            file: Arc::downgrade(file),
+            events: AtomicU32::new(event.events),
+            data: AtomicU64::new(event.data),
+            readiness: self.readiness.clone(),
+            turn: AtomicU64::new(0),
+            node: IrqSpinLock::new(Some(Box::new(Node::new(Ready { turn: 0, interest: None })))),
+            registrations: Mutex::new(Vec::new()),
+        });
+        let found = watch(&interest)?;
+        interests.by_key.insert(key, interest.clone());
+        drop(interests);
+        if !found.is_empty() {
+            self.readiness.note_ready(&interest);
+        }
+        Ok(())
+    }
+
+    fn modify(&self, key: InterestKey, event: EpollEvent) -> Result<()> {
+        let interests = self.interests.lock();
+        let interest = interests.by_key.get(&key).cloned().ok_or(Errno::ENOENT)?;
+        if interest.has_mode(EPOLLEXCLUSIVE) {
+            return Err(Errno::EINVAL);
+        }
+        interest.data.store(event.data, Ordering::Relaxed);
+        interest.events.store(event.events, Ordering::SeqCst);
+        let found = interest.look(&mut PollTable::probe());
+        if !found.is_empty() {
+            self.readiness.note_ready(&interest);
+        }
+        Ok(())
+    }
+
+    fn delete(&self, key: InterestKey) -> Result<()> {
+        let removed = self.interests.lock().by_key.remove(&key).ok_or(Errno::ENOENT)?;
+        removed.discard();
+        Ok(())
+    }
+
     /// Waits until something is ready, and gives up to `limit` events to `deliver`; how many. `epoll_wait(2)` and its kin.
     ///
     /// # Errors
@@ -331,7 +343,7 @@ impl Epoll {
         mut deliver: impl FnMut(EpollEvent) -> Result<()>,
     ) -> Result<usize> {
         loop {
-            if self.has_ready() {
+            if self.readiness.has_ready() {
                 let count = self.deliver_ready(limit, &mut deliver)?;
                 if count > 0 {
                     return Ok(count);
@@ -340,8 +352,8 @@ impl Epoll {
             if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= machine::time::now_ns()) {
                 return Ok(0);
             }
-            let ready = || self.has_ready().then_some(());
-            match self.waiters.wait_until_exclusive(WaitKind::Interruptible, deadline_ns, ready) {
+            let ready = || self.readiness.has_ready().then_some(());
+            match self.readiness.waiters.wait_until_exclusive(WaitKind::Interruptible, deadline_ns, ready) {
                 Ok(()) => {}
                 Err(WaitError::TimedOut) => return Ok(0),
                 Err(WaitError::Interrupted) => return Err(Errno::EINTR),
@@ -352,11 +364,11 @@ impl Epoll {
     /// One pass over what is ready now.
     fn deliver_ready(&self, limit: usize, deliver: &mut impl FnMut(EpollEvent) -> Result<()>) -> Result<usize> {
         let interests = self.interests.lock();
-        let end = self.ready.lock().next_turn;
+        let end = self.readiness.last_turn();
         let mut count = 0;
         let mut outcome = Ok(());
         while count < limit
-            && let Some(interest) = self.take_ready(end)
+            && let Some(interest) = self.readiness.take_ready(end)
         {
             let events = interest.look(&mut PollTable::probe());
             if events.is_empty() {
@@ -364,7 +376,7 @@ impl Epoll {
             }
             let data = interest.data.load(Ordering::Relaxed);
             if let Err(error) = deliver(EpollEvent { events: events.bits(), data }) {
-                self.queue(&interest);
+                self.readiness.queue(&interest);
                 outcome = Err(error);
                 break;
             }
@@ -372,13 +384,13 @@ impl Epoll {
             if interest.has_mode(EPOLLONESHOT) {
                 interest.events.fetch_and(MODE_BITS, Ordering::SeqCst);
             } else if !interest.has_mode(EPOLLET) {
-                self.queue(&interest);
+                self.readiness.queue(&interest);
             }
         }
         drop(interests);
-        if self.has_ready() {
+        if self.readiness.has_ready() {
             // Another waiter may take the rest.
-            self.waiters.wake_one();
+            self.readiness.waiters.wake_one();
         }
         if count == 0 { outcome.map(|()| 0) } else { Ok(count) }
     }
@@ -414,8 +426,8 @@ impl Interests {
         }
         self.by_key.retain(|_, interest| {
             let alive = interest.file.strong_count() > 0;
-            if !alive && let Some(epoll) = interest.epoll.upgrade() {
-                epoll.discard(interest);
+            if !alive {
+                interest.discard();
             }
             alive
         });
@@ -449,11 +461,11 @@ impl FileOperations for Epoll {
 
     /// Readable when one of the watched files is: asks the ready ones, since level-triggered ones linger in the tree.
     fn poll(&self, _file: &File, table: &mut PollTable<'_>) -> PollEvents {
-        table.register(&self.pollers);
-        let end = self.ready.lock().next_turn;
-        while let Some(interest) = self.take_ready(end) {
+        table.register(&self.readiness.pollers);
+        let end = self.readiness.last_turn();
+        while let Some(interest) = self.readiness.take_ready(end) {
             if !interest.look(&mut PollTable::probe()).is_empty() {
-                self.queue(&interest);
+                self.readiness.queue(&interest);
                 return PollEvents::READABLE;
             }
         }
@@ -486,12 +498,8 @@ impl Drop for Epoll {
     fn drop(&mut self) {
         let interests = core::mem::take(&mut self.interests.get_mut().by_key);
         for interest in interests.into_values() {
-            interest.events.store(0, Ordering::SeqCst);
-            drop(core::mem::take(&mut *interest.registrations.lock()));
-        }
-        // The nodes in the ready tree hold the interests: take them out, or each would keep the other.
-        while let Some(node) = self.ready.get_mut().tree.pop_first() {
-            drop(node);
+            // Also takes it out of the ready tree, which would keep it alive.
+            interest.discard();
         }
     }
 }

@@ -21,7 +21,7 @@ use machine::PAGE_SIZE;
 use machine::sync::{Mutex, MutexGuard, WaitKind, WaitQueue};
 use mm::io::{IoReader, IoWriter};
 use security::{Capability, Credentials};
-use vfs::{File, FileOperations, PollTable, Positioning};
+use vfs::{File, FileOperations, Inode, PollTable, Positioning};
 
 use crate::pipe_ring::{Framing, Ring};
 
@@ -145,9 +145,21 @@ impl Pipe {
         if flags.writes() {
             self.writers.fetch_sub(1, Ordering::AcqRel);
         }
+        if !self.has_readers() && !self.has_writers() {
+            self.forget();
+        }
         let hangup = (PollEvents::HUP | PollEvents::ERR | PollEvents::READABLE | PollEvents::WRITABLE).bits();
         self.readable.wake_with(usize::MAX, hangup);
         self.writable.wake_with(usize::MAX, hangup);
+    }
+
+    /// Nobody has it open any more: what was not read is gone, also in a FIFO that is opened again.
+    fn forget(&self) {
+        let mut ring = self.ring.lock();
+        if !self.has_readers() && !self.has_writers() {
+            ring.clear();
+            self.publish(&ring);
+        }
     }
 
     fn read(&self, to: &mut dyn IoWriter, nonblocking: bool) -> Result<usize> {
@@ -425,4 +437,16 @@ pub fn open_fifo(pipe: &Arc<Pipe>, flags: OpenFlags) -> Result<Arc<PipeEnd>> {
 fn wait_for_change(queue: &WaitQueue, opens: &AtomicU64, before: u64) -> Result<()> {
     let changed = || (opens.load(Ordering::Acquire) != before).then_some(());
     queue.wait_until(WaitKind::Interruptible, None, changed).map_err(|_| Errno::ERESTARTSYS)
+}
+
+/// For [`vfs::fifo::register_opener`]: the pipe is kept in the FIFO's inode.
+pub(crate) fn open_fifo_file(inode: &Arc<Inode>, file: &File) -> Result<Arc<dyn FileOperations>> {
+    if inode.attached_if_any().is_none() {
+        let pipe = Pipe::new()?;
+        inode.attached(|| pipe);
+    }
+    let attached = inode.attached_if_any().ok_or(Errno::ENXIO)?.clone();
+    let pipe: Arc<Pipe> = attached.downcast().map_err(|_| Errno::ENXIO)?;
+    let end = open_fifo(&pipe, file.flags())?;
+    Ok(end)
 }

@@ -94,6 +94,13 @@ impl Ring {
         Ok(())
     }
 
+    /// Drops what is in it.
+    pub fn clear(&mut self) {
+        self.slots.iter_mut().for_each(|slot| *slot = None);
+        self.spares = [const { None }; SPARES];
+        (self.first, self.used, self.bytes) = (0, 0, 0);
+    }
+
     fn index(&self, position: usize) -> usize {
         (self.first + position) % self.slots.len()
     }

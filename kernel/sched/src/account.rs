@@ -149,6 +149,15 @@ impl CpuClock {
         }
     }
 
+    /// As after boot.
+    pub(crate) fn reset(&self) {
+        let counters = [&self.user_ns, &self.nice_ns, &self.system_ns, &self.idle_ns, &self.iowait_ns];
+        let marks = [&self.idle_since_ns, &self.at_switch_user_ns, &self.at_switch_system_ns];
+        for counter in counters.into_iter().chain(marks).chain([&self.io_waiters, &self.switches]) {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// The idle thread begins.
     pub(crate) fn begin_idle(&self, now_ns: u64) {
         self.idle_since_ns.store(now_ns, Ordering::Relaxed);

@@ -7,11 +7,11 @@
 //! Neighbours: `image` calls these; [`crate::cpu`], [`crate::place`], [`crate::work`]. No locks.
 
 use alloc::format;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 
 use abi::errno::Result;
 use machine::cpu::{self as machine_cpu, CpuId, CpuSet};
-use machine::sync::{WaitKind, rcu, register_sleep_hooks};
+use machine::sync::{SpinLock, WaitKind, rcu, register_sleep_hooks};
 use machine::{irq, preempt, time};
 
 use crate::account::{LOAD_PERIOD_NS, sample_load};
@@ -23,14 +23,10 @@ use crate::{cpu, place, sleep, work};
 /// How long the callback thread waits for a grace period before it looks again.
 const RCU_POLL_NS: u64 = 5_000_000;
 
-static STARTED: AtomicBool = AtomicBool::new(false);
-
-/// Makes the scheduler work on the CPU that calls it (the first). A second call does nothing.
+/// Makes the scheduler work on the CPU that calls it (the first).
 pub fn init() {
-    if STARTED.swap(true, Ordering::AcqRel) {
-        return;
-    }
     cpu::init_data();
+    work::init();
     register_sleep_hooks(&sleep::Hooks);
     start_cpu(machine_cpu::current());
 }
@@ -39,9 +35,8 @@ pub fn init() {
 pub fn start_cpu(id: CpuId) {
     let idle = Thread::adopt_idle(id);
     let data = cpu::data(id);
-    let _ = data.idle.set(idle);
     data.times.begin_idle(time::now_ns());
-    place::set_idle(id, true);
+    data.set_idle_thread(idle);
 }
 
 /// Starts the kernel's own threads; on the first CPU, after the others were started.
@@ -52,7 +47,7 @@ pub fn start_kernel_threads() -> Result<()> {
     for id in machine_cpu::online() {
         let options = SpawnOptions { attributes: Attributes::default(), affinity: Some(CpuSet::single(id)) };
         let thread = spawn(&format!("rcu/{}", id.index()), options.clone(), move || run_rcu(id))?;
-        let _ = cpu::data(id).rcu_thread.set(thread);
+        *cpu::data(id).rcu_thread.lock() = Some(thread);
         work::start_worker(id, options)?;
     }
     start_load_sampling()
@@ -82,10 +77,11 @@ impl TimerCallback for LoadSampler {
 }
 
 fn start_load_sampling() -> Result<()> {
-    static SAMPLER: machine::sync::Once<Timer> = machine::sync::Once::new();
+    static SAMPLER: SpinLock<Option<Timer>> = SpinLock::new(None);
     let timer = Timer::new(alloc::sync::Arc::new(LoadSampler))?;
     timer.arm(time::now_ns() + LOAD_PERIOD_NS);
-    let _ = SAMPLER.set(timer);
+    let old = SAMPLER.lock().replace(timer);
+    drop(old);
     Ok(())
 }
 

@@ -30,13 +30,32 @@ use crate::timer_queue::TimerQueue;
 use crate::tree::Pile;
 
 type Queue = RunQueue<Owner>;
-type QueueGuard<'a> = IrqSpinLockGuard<'a, Queue>;
+type QueueGuard<'a> = IrqSpinLockGuard<'a, Scheduled>;
+
+/// What a run queue's lock protects.
+#[derive(Default)]
+struct Scheduled {
+    queue: Queue,
+    idle: Option<Arc<KernelThread>>,
+}
+
+impl core::ops::Deref for Scheduled {
+    type Target = Queue;
+    fn deref(&self) -> &Queue {
+        &self.queue
+    }
+}
+
+impl core::ops::DerefMut for Scheduled {
+    fn deref_mut(&mut self) -> &mut Queue {
+        &mut self.queue
+    }
+}
 
 /// Everything a CPU has for scheduling. The atomics outside the lock are copies for others to read cheaply.
 pub(crate) struct Cpu {
     pub(crate) id: CpuId,
-    queue: IrqSpinLock<Queue>,
-    pub(crate) idle: Once<Arc<KernelThread>>,
+    queue: IrqSpinLock<Scheduled>,
     pub(crate) timers: IrqSpinLock<TimerQueue<Arc<dyn crate::timer::TimerOwner>>>,
     pub(crate) clock: SliceClock,
     pub(crate) times: CpuClock,
@@ -48,7 +67,7 @@ pub(crate) struct Cpu {
     resched_sent: AtomicBool,
     outgoing: Outgoing,
     pub(crate) last_balance_ns: AtomicU64,
-    pub(crate) rcu_thread: Once<Arc<Thread>>,
+    pub(crate) rcu_thread: IrqSpinLock<Option<Arc<Thread>>>,
     pub(crate) rcu_active: AtomicBool,
 }
 
@@ -64,12 +83,11 @@ static THREADS: AtomicU64 = AtomicU64::new(0);
 static FORKS: AtomicU64 = AtomicU64::new(0);
 static UNINTERRUPTIBLE: AtomicU64 = AtomicU64::new(0);
 
-/// Makes the data of all CPUs; once, at boot.
+/// Makes the data of all CPUs, at boot. The simulator boots many times in one process: then it is all as new.
 pub(crate) fn init_data() {
-    let _ = CPUS.set(PerCpu::new_with(|id| Cpu {
+    let fresh = |id| Cpu {
         id,
-        queue: IrqSpinLock::new(RunQueue::new()),
-        idle: Once::new(),
+        queue: IrqSpinLock::new(Scheduled::default()),
         timers: IrqSpinLock::new(TimerQueue::new()),
         clock: SliceClock::new(),
         times: CpuClock::new(),
@@ -83,9 +101,38 @@ pub(crate) fn init_data() {
             dead: IrqSpinLock::new(Pile::new()),
         },
         last_balance_ns: AtomicU64::new(0),
-        rcu_thread: Once::new(),
+        rcu_thread: IrqSpinLock::new(None),
         rcu_active: AtomicBool::new(false),
-    }));
+    };
+    if CPUS.set(PerCpu::new_with(fresh)).is_err() {
+        reset_data();
+    }
+    for counter in [&THREADS, &FORKS, &UNINTERRUPTIBLE] {
+        counter.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Forgets what an earlier boot left behind.
+fn reset_data() {
+    let Some(cpus) = CPUS.get() else { return };
+    for (id, cpu) in cpus.iter() {
+        *cpu.queue.lock() = Scheduled::default();
+        *cpu.timers.lock() = TimerQueue::new();
+        *cpu.outgoing.moving.lock() = None;
+        *cpu.outgoing.dead.lock() = Pile::new();
+        *cpu.rcu_thread.lock() = None;
+        cpu.clock.armed_ns.store(NEVER, Ordering::Relaxed);
+        cpu.clock.slice_end_ns.store(NEVER, Ordering::Relaxed);
+        cpu.times.reset();
+        cpu.load.store(0, Ordering::Relaxed);
+        cpu.runnable.store(0, Ordering::Relaxed);
+        cpu.running_priority.store(0, Ordering::Relaxed);
+        cpu.last_balance_ns.store(0, Ordering::Relaxed);
+        for flag in [&cpu.resched_sent, &cpu.outgoing.pending, &cpu.rcu_active] {
+            flag.store(false, Ordering::Relaxed);
+        }
+        place::set_idle(id, false);
+    }
 }
 
 /// The data of a CPU.
@@ -175,11 +222,11 @@ impl Cpu {
         place::set_idle(self.id, queue.runnable() == 0);
     }
 
-    fn idle_thread(&self) -> &Arc<KernelThread> {
-        match self.idle.get() {
-            Some(idle) => idle,
-            None => panic!("sched::start_cpu has not run on this CPU"),
-        }
+    /// The boot flow of this CPU became its idle thread.
+    pub(crate) fn set_idle_thread(&self, idle: Arc<KernelThread>) {
+        let mut queue = self.queue.lock();
+        queue.idle = Some(idle);
+        self.publish(&queue);
     }
 }
 
@@ -206,7 +253,10 @@ fn choose(cpu: &Cpu, mut queue: QueueGuard<'_>, now_ns: u64, from: From, release
         (Decision::Switched, Some(entity)) => {
             Some((entity.payload.kernel.clone(), Some(entity.payload.thread.clone())))
         }
-        (_, None) if from == From::Thread => Some((cpu.idle_thread().clone(), None)),
+        (_, None) if from == From::Thread => match &queue.idle {
+            Some(idle) => Some((idle.clone(), None)),
+            None => panic!("sched::start_cpu has not run on this CPU"),
+        },
         _ => None,
     };
     cpu.resched_sent.store(false, Ordering::Relaxed);
@@ -289,7 +339,7 @@ fn reap() {
 pub(crate) fn wake_rcu(cpu: &Cpu) {
     if rcu::has_callbacks()
         && !cpu.rcu_active.load(Ordering::Relaxed)
-        && let Some(thread) = cpu.rcu_thread.get()
+        && let Some(thread) = &*cpu.rcu_thread.lock()
     {
         cpu.rcu_active.store(true, Ordering::Relaxed);
         thread.wake();

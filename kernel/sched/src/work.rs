@@ -21,21 +21,34 @@ type Work = Box<dyn FnOnce() + Send>;
 
 struct Worker {
     queue: IrqSpinLock<VecDeque<Work>>,
-    thread: Once<Arc<Thread>>,
+    thread: IrqSpinLock<Option<Arc<Thread>>>,
 }
 
 static WORKERS: Once<PerCpu<Worker>> = Once::new();
 
+/// Makes the queues, empty.
+pub(crate) fn init() {
+    let fresh = |_| Worker { queue: IrqSpinLock::new(VecDeque::new()), thread: IrqSpinLock::new(None) };
+    if WORKERS.set(PerCpu::new_with(fresh)).is_err()
+        && let Some(workers) = WORKERS.get()
+    {
+        for (_, worker) in workers.iter() {
+            worker.queue.lock().clear();
+            *worker.thread.lock() = None;
+        }
+    }
+}
+
 fn worker(cpu: CpuId) -> &'static Worker {
-    let workers = WORKERS.get_or_init(|| {
-        PerCpu::new_with(|_| Worker { queue: IrqSpinLock::new(VecDeque::new()), thread: Once::new() })
-    });
-    workers.get_on(cpu)
+    match WORKERS.get() {
+        Some(workers) => workers.get_on(cpu),
+        None => panic!("sched::init has not run"),
+    }
 }
 
 pub(crate) fn start_worker(cpu: CpuId, options: SpawnOptions) -> Result<()> {
     let thread = spawn(&format!("kworker/{}", cpu.index()), options, move || run(cpu))?;
-    let _ = worker(cpu).thread.set(thread);
+    *worker(cpu).thread.lock() = Some(thread);
     Ok(())
 }
 
@@ -71,7 +84,8 @@ pub fn queue_on(cpu: CpuId, work: impl FnOnce() + Send + 'static) -> Result<()> 
     queue.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
     queue.push_back(work);
     drop(queue);
-    if let Some(thread) = worker.thread.get() {
+    let thread = worker.thread.lock().clone();
+    if let Some(thread) = thread {
         thread.wake();
     }
     Ok(())
