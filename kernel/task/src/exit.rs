@@ -79,16 +79,12 @@ pub(crate) fn finish_thread(task: &Arc<Task>, status: ExitStatus) {
 
 /// Tells user memory that the thread is gone.
 pub(crate) fn release_user_memory(task: &Task) {
-    let head = task.robust_list();
-    if head != 0 {
-        task.set_robust_list(0);
-        crate::futex::exit_robust_list(task, head);
-    }
+    crate::futex::release_owned(task);
     let address = task.clear_child_tid();
     if address != 0 {
         task.set_clear_child_tid(0);
         if machine::user::write_value(address, &0u32).is_ok() {
-            crate::futex::wake_shared_or_private(task, address);
+            crate::futex::wake_one(task, address);
         }
     }
     complete_vfork(task);

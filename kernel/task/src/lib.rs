@@ -67,4 +67,5 @@ pub use usage::Usage;
 /// Registers with the layers below; once, before the first program.
 pub fn init() {
     mm::oom::register(&oom::Victims);
+    futex::register();
 }
