@@ -1,6 +1,36 @@
-//! Terminals: the line discipline, the serial console, pseudo-terminals and devpts.
+//! Terminals: the serial console, pseudo-terminals and devpts, on the line discipline of `linnet_lib::ldisc`.
+//!
+//! Key types: [`Tty`] (a terminal: line discipline, output, window size, session), [`pty::Pty`] (a pair of master and
+//! slave), [`serial::SerialPort`], [`devpts::DevPts`] (the file system), [`job::JobControl`] (what is asked of processes).
+//! [`init`] registers the drivers of the character devices 4:64 (ttyS0), 5:0 (tty), 5:1 (console), 5:2 (ptmx), 136 (pts) and
+//! the file system type; [`serial::input`] is what the interrupt calls for every byte.
+//!
+//! Locks, outermost first: the turn locks of reading, writing and draining (sleeping) → the process tree of `task` →
+//! `Tty::control` → `Tty::state` (spinlocks, thread context) → `SerialPort::input` (interrupt-safe). Signals are sent, wait
+//! queues woken and hardware written with none of the spinlocks held.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod baud;
+mod device;
+pub mod devpts;
+mod file;
+mod ioctl;
+pub mod job;
+pub mod pty;
+mod ring;
+pub mod serial;
+mod settings;
+mod tty;
+mod turn;
+
+pub use device::init;
+pub use tty::{Blocking, Opened, Tty};
+
+#[cfg(test)]
+mod tests;
