@@ -336,10 +336,10 @@ pub fn schedstat(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
 
 /// `/proc/PID/oom_score`: badness in thousandths of the memory.
 pub fn oom_score(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
-    let score = subject.space().and_then(|space| {
-        mm::oom::badness(&space.usage(), subject.process.oom_score_adjustment())
-    });
     let total = (mm::stats::meminfo().total as usize / PAGE_KIB).max(1);
+    let score = subject.space().and_then(|space| {
+        mm::oom::badness(&space.usage(), subject.process.oom_score_adjustment(), total)
+    });
     writeln!(out, "{}", score.map_or(0, |score| score as usize * 1000 / total))
 }
 

@@ -7,9 +7,10 @@ use crate::node::Node;
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
 use machine::PAGE_SIZE;
+use machine::memory::Frame;
 use mm::io::{IoReader, IoWriter};
 use vfs::{
-    Allocate, DirectoryEntry, DirectorySink, File, FileOperations, SinkState, SyncKind, emit_dots, permission,
+    Allocate, DirectoryEntry, DirectorySink, File, FileOperations, SinkState, SyncKind, attributes, emit_dots,
 };
 
 /// A directory, listed by cookie.
@@ -47,6 +48,31 @@ impl FileOperations for DirectoryFile {
     }
 }
 
+/// The first `left` bytes of a source: what the limit on file sizes leaves of a write.
+struct Limited<'a> {
+    from: &'a mut dyn IoReader,
+    left: usize,
+}
+
+impl IoReader for Limited<'_> {
+    fn remaining(&self) -> usize {
+        self.from.remaining().min(self.left)
+    }
+
+    fn read_bytes(&mut self, into: &mut [u8]) -> Result<usize> {
+        let len = into.len().min(self.left);
+        let count = self.from.read_bytes(into.get_mut(..len).unwrap_or_default())?;
+        self.left -= count;
+        Ok(count)
+    }
+
+    fn read_frame(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<usize> {
+        let count = self.from.read_frame(frame, offset, len.min(self.left))?;
+        self.left -= count;
+        Ok(count)
+    }
+}
+
 /// A regular file.
 pub struct RegularFile;
 
@@ -64,9 +90,9 @@ impl FileOperations for RegularFile {
         let _change = inode.lock.write();
         let append = file.flags().contains(OpenFlags::APPEND);
         let offset = if append { cache.size() } else { offset };
-        vfs::write_limits(inode, offset, from)?;
-        permission::clear_set_id_bits(inode, file.credentials())?;
-        let count = cache.write(offset, from)?;
+        let left = attributes::limit_write(inode, offset, from.remaining())?;
+        attributes::remove_privileges(inode, file.credentials())?;
+        let count = cache.write(offset, &mut Limited { from, left })?;
         inode.touch_modified();
         Ok(count)
     }

@@ -204,7 +204,7 @@ impl SuperBlockOperations for Instance {
     }
 
     fn remount(&self, _superblock: &SuperBlock, _flags: MountFlags, data: &[u8]) -> Result<()> {
-        let total = machine::memory::stats().total;
+        let total = machine::memory::stats().total_pages;
         let now = Options {
             max_pages: self.usage.pages.limited(),
             max_inodes: self.usage.inodes.limited(),

@@ -50,7 +50,7 @@ impl TmpFs {
 
     /// Makes an instance; gives its root. Errors: `EINVAL`, `ENOMEM`.
     fn make(&self, flags: MountFlags, data: &[u8], credentials: &Credentials) -> Result<Arc<Inode>> {
-        let total = machine::memory::stats().total as u64;
+        let total = machine::memory::stats().total_pages as u64;
         let unlimited = Options { max_pages: None, max_inodes: None, mode: 0o755, uid: 0, gid: 0 };
         let options = match self.flavour {
             Flavour::Tmpfs => Options::defaults(total).parse(data, total)?,

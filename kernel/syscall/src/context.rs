@@ -44,7 +44,7 @@ impl Context<'_> {
 
     /// The limits that memory calls look at.
     pub fn memory_limits(&self) -> mm::Limits {
-        task::calls::memory_limits(self.task)
+        task::fault::memory_limits(self.task.process(), self.task)
     }
 
     /// What an open descriptor refers to. Errors: `EBADF`.

@@ -98,7 +98,7 @@ fn pipe_of(file: &File) -> Result<&ipc::pipe::PipeEnd> {
 fn fcntl_locks(context: &Context<'_>, file: &File, command: u32, argument: u64) -> Result<usize> {
     let pointer = UserPtr::<Flock>::new(argument as usize);
     let owner = vfs::locks::Owner::Process {
-        table: context.task.open_files()?.owner(),
+        table: context.task.open_files()?.id(),
         process: context.task.process_id(),
     };
     match command {

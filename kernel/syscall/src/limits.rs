@@ -7,10 +7,9 @@ use abi::errno::Result;
 use abi::resource::{Rlimit, Rusage};
 use abi::time::Timeval;
 use mm::user::UserPtr;
-use machine::PAGE_SIZE;
 use task::calls::{self, UsageOf};
 use task::limits::{Limit, Resource};
-use task::usage::Counts;
+use task::Usage;
 use zerocopy::FromZeros;
 
 /// getrlimit(2). Errors: `EINVAL`, `EFAULT`.
@@ -52,11 +51,11 @@ pub fn getrusage(context: &mut Context<'_>, who: i32, usage: UserPtr<Rusage>) ->
 }
 
 /// What wait4(2) and getrusage(2) show of a usage.
-pub fn usage_to_user(counts: &Counts) -> Rusage {
+pub fn usage_to_user(counts: &Usage) -> Rusage {
     let mut answer = Rusage::new_zeroed();
-    answer.ru_utime = Timeval::from_nanoseconds(counts.times.user_ns);
-    answer.ru_stime = Timeval::from_nanoseconds(counts.times.system_ns);
-    answer.ru_maxrss = (counts.peak_resident_pages * (PAGE_SIZE as u64 / 1024)) as i64;
+    answer.ru_utime = Timeval::from_nanoseconds(counts.user_ns);
+    answer.ru_stime = Timeval::from_nanoseconds(counts.system_ns);
+    answer.ru_maxrss = counts.peak_rss_kib as i64;
     answer.ru_minflt = counts.minor_faults as i64;
     answer.ru_majflt = counts.major_faults as i64;
     answer.ru_nvcsw = counts.voluntary_switches as i64;

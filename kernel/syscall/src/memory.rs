@@ -29,7 +29,7 @@ pub fn mmap(
         if flags & MAP_HUGETLB != 0 {
             return Err(Errno::EINVAL);
         }
-        MmapBacking::File { file: file.mapped()?, offset }
+        MmapBacking::File { file: file.operations().map(&file)?, offset }
     };
     if flags & MAP_TYPE == MAP_SHARED_VALIDATE && matches!(backing, MmapBacking::Anonymous) {
         return Err(Errno::EINVAL);
@@ -46,7 +46,7 @@ pub fn munmap(context: &mut Context<'_>, address: usize, length: usize) -> Resul
 
 /// mprotect(2). Errors: `EINVAL`, `EACCES`, `ENOMEM`.
 pub fn mprotect(context: &mut Context<'_>, address: usize, length: usize, protection: u32) -> Result<usize> {
-    context.address_space()?.mprotect(address, length, protection).map(|()| 0)
+    context.address_space()?.mprotect(address, length, protection, &context.memory_limits()).map(|()| 0)
 }
 
 /// mremap(2). Errors: `EINVAL`, `EFAULT`, `ENOMEM`, `EAGAIN`.
@@ -93,8 +93,7 @@ pub fn mlockall(context: &mut Context<'_>, flags: u32) -> Result<usize> {
 
 /// munlockall(2).
 pub fn munlockall(context: &mut Context<'_>) -> Result<usize> {
-    context.address_space()?.munlockall();
-    Ok(0)
+    context.address_space()?.munlockall().map(|()| 0)
 }
 
 /// msync(2). Errors: `EINVAL`, `ENOMEM`, `EBUSY`, `EIO`.

@@ -59,9 +59,11 @@ fn open_descriptor(
     path: UserString,
     request: &OpenRequest,
 ) -> Result<usize> {
+    let close_on_exec =
+        if request.flags.contains(OpenFlags::CLOEXEC) { CloseOnExec::Yes } else { CloseOnExec::No };
     let path = context.path(path)?;
     let file = context.with_lookup(directory, &path, |lookup, start| files::open(lookup, start, &path, request))?;
-    context.install(file, CloseOnExec::from_open_flags(request.flags))
+    context.install(file, close_on_exec)
 }
 
 /// memfd_create(2): a file in memory without a name. Sealing is not offered, huge pages neither.

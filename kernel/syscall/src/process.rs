@@ -5,7 +5,7 @@
 use crate::decode::{Context, Fd};
 use crate::extensible;
 use crate::limits::usage_to_user;
-use abi::clone::{CLONE_ARGS_SIZE_VER0, CloneArgs, CloneFlags};
+use abi::clone::{CLONE_ARGS_SIZE_VER0, CLONE_VFORK, CLONE_VM, CloneArgs};
 use abi::errno::{Errno, Result};
 use abi::resource::Rusage;
 use abi::wait::{P_ALL, P_PGID, P_PID, P_PIDFD, WaitOptions};
@@ -67,14 +67,14 @@ pub fn set_tid_address(context: &mut Context<'_>, address: usize) -> Result<usiz
 
 /// fork(2). Errors: `EAGAIN`, `ENOMEM`.
 pub fn fork(context: &mut Context<'_>) -> Result<usize> {
-    let arguments = CloneArguments { exit_signal: Signal::SIGCHLD.number() as u32, ..CloneArguments::default() };
+    let arguments = CloneArguments { exit_signal: Signal::SIGCHLD.number() as u64, ..CloneArguments::default() };
     start(context, &arguments)
 }
 
 /// vfork(2). Errors: `EAGAIN`, `ENOMEM`.
 pub fn vfork(context: &mut Context<'_>) -> Result<usize> {
-    let flags = CloneFlags::VM | CloneFlags::VFORK;
-    let exit_signal = Signal::SIGCHLD.number() as u32;
+    let flags = u64::from(CLONE_VM | CLONE_VFORK);
+    let exit_signal = Signal::SIGCHLD.number() as u64;
     start(context, &CloneArguments { flags, exit_signal, ..CloneArguments::default() })
 }
 
@@ -82,22 +82,22 @@ pub fn vfork(context: &mut Context<'_>) -> Result<usize> {
 pub fn clone(
     context: &mut Context<'_>,
     flags: u64,
-    stack_pointer: usize,
+    stack: u64,
     parent_tid: usize,
     child_tid: usize,
-    thread_pointer: u64,
+    tls: u64,
 ) -> Result<usize> {
     const EXIT_SIGNAL: u64 = 0xff;
     let flags = flags & 0xffff_ffff;
     let arguments = CloneArguments {
-        flags: CloneFlags::from_bits_truncate(flags & !EXIT_SIGNAL),
-        exit_signal: (flags & EXIT_SIGNAL) as u32,
-        stack_pointer,
+        flags: flags & !EXIT_SIGNAL,
+        exit_signal: flags & EXIT_SIGNAL,
+        stack,
         parent_tid,
         // CLONE_PIDFD puts the descriptor where CLONE_PARENT_SETTID would put the id; clone(2) allows only one of them.
         pidfd: parent_tid,
         child_tid,
-        thread_pointer,
+        tls,
         ..CloneArguments::default()
     };
     start(context, &arguments)
@@ -118,13 +118,14 @@ pub fn clone3(context: &mut Context<'_>, arguments: usize, size: usize) -> Resul
         return Err(Errno::EINVAL);
     }
     let converted = CloneArguments {
-        flags: CloneFlags::from_bits(given.flags).ok_or(Errno::EINVAL)?,
-        exit_signal: u32::try_from(given.exit_signal).map_err(|_| Errno::EINVAL)?,
+        flags: given.flags,
+        exit_signal: given.exit_signal,
         pidfd: given.pidfd as usize,
         child_tid: given.child_tid as usize,
         parent_tid: given.parent_tid as usize,
-        stack_pointer: given.stack.checked_add(given.stack_size).ok_or(Errno::EINVAL)? as usize,
-        thread_pointer: given.tls,
+        stack: given.stack.checked_add(given.stack_size).ok_or(Errno::EINVAL)?,
+        tls: given.tls,
+        cgroup: given.cgroup,
         set_tid,
     };
     start(context, &converted)
@@ -187,7 +188,7 @@ fn execute(
     environment: UserPtr<usize>,
     flags: u32,
 ) -> Result<usize> {
-    let path = path.read(abi::fcntl::PATH_MAX as usize)?;
+    let path = path.read(vfs::PATH_MAX)?;
     let limit = total_limit(context.task.process().limits().soft(Resource::Stack));
     let arguments = strings(arguments, limit)?;
     let environment = strings(environment, limit.saturating_sub(arguments.cost()))?;
@@ -229,7 +230,7 @@ pub fn wait4(
         pid if pid < 0 => WaitTarget::Group(-pid),
         pid => WaitTarget::Pid(pid),
     };
-    let request = WaitRequest { target, options: options | WaitOptions::EXITED };
+    let request = WaitRequest { target, options: (options | WaitOptions::EXITED).bits() };
     match task::wait::wait(context.task, &request)? {
         None => Ok(0),
         Some(result) => {
@@ -254,10 +255,10 @@ pub fn waitid(
         P_ALL => WaitTarget::Any,
         P_PID if id > 0 => WaitTarget::Pid(id),
         P_PGID if id >= 0 => WaitTarget::Group(id),
-        P_PIDFD if id >= 0 => WaitTarget::PidFd(task::pidfd::find(context.task, id)?),
+        P_PIDFD if id >= 0 => WaitTarget::PidFd(id),
         _ => return Err(Errno::EINVAL),
     };
-    let result = task::wait::wait(context.task, &WaitRequest { target, options })?;
+    let result = task::wait::wait(context.task, &WaitRequest { target, options: options.bits() })?;
     if let Some(result) = &result {
         usage.write_optional(&usage_to_user(&result.usage))?;
     }

@@ -67,7 +67,7 @@ fn may_set(context: &Context<'_>, target: &Task, new: &Attributes) -> Result<()>
         && (new.policy != old.policy && ceiling == 0
             || u64::from(new.realtime_priority) > ceiling && new.realtime_priority > old.realtime_priority);
     let clears_reset = matches!(old.reset_on_fork, ResetOnFork::Yes) && matches!(new.reset_on_fork, ResetOnFork::No);
-    if raises_nice || raises_real_time || clears_reset || new.policy == Policy::Deadline {
+    if raises_nice || raises_real_time || clears_reset {
         return Err(Errno::EPERM);
     }
     Ok(())
@@ -83,10 +83,10 @@ fn set(context: &Context<'_>, target: &Task, new: &Attributes) -> Result<usize> 
 /// The attributes that the old interface asks for. Errors: `EINVAL`.
 fn attributes_of(old: &Attributes, policy: i32, priority: i32) -> Result<Attributes> {
     let reset = policy as u32 & SCHED_RESET_ON_FORK != 0;
-    let policy = Policy::from_linux(policy & !(SCHED_RESET_ON_FORK as i32)).ok_or(Errno::EINVAL)?;
+    let policy = Policy::from_linux(policy as u32 & !SCHED_RESET_ON_FORK).ok_or(Errno::EINVAL)?;
     let real_time = matches!(policy, Policy::Fifo | Policy::RoundRobin);
     let valid = if real_time { (1..=99).contains(&priority) } else { priority == 0 };
-    if !valid || policy == Policy::Deadline {
+    if !valid {
         return Err(Errno::EINVAL);
     }
     let reset_on_fork = if reset { ResetOnFork::Yes } else { ResetOnFork::No };
@@ -117,7 +117,7 @@ pub fn sched_setparam(context: &mut Context<'_>, pid: i32, parameter: UserPtr<i3
     let priority = parameter.read()?;
     let target = target(context, pid)?;
     let old = target.thread().attributes();
-    let mut new = attributes_of(&old, old.policy.as_linux(), priority)?;
+    let mut new = attributes_of(&old, old.policy.as_linux() as i32, priority)?;
     new.reset_on_fork = old.reset_on_fork;
     set(context, &target, &new)
 }
@@ -157,7 +157,7 @@ pub fn sched_setattr(context: &mut Context<'_>, pid: i32, attr: UserPtr<SchedAtt
     if asked.sched_flags & !u64::from(known) != 0 {
         return Err(Errno::EINVAL);
     }
-    let policy = if keep(SCHED_FLAG_KEEP_POLICY) { old.policy.as_linux() } else { asked.sched_policy as i32 };
+    let policy = if keep(SCHED_FLAG_KEEP_POLICY) { old.policy.as_linux() as i32 } else { asked.sched_policy as i32 };
     let (priority, nice) = if keep(SCHED_FLAG_KEEP_PARAMS) {
         (i32::from(old.realtime_priority), i32::from(old.nice))
     } else {
@@ -315,6 +315,6 @@ fn set_nice(own: &security::Credentials, task: &Arc<Task>, nice: i32) -> Result<
     if nice < task.thread().nice() && nice < floor && !privileged {
         return Err(Errno::EACCES);
     }
-    task.thread().set_nice(nice)?;
+    task.thread().set_nice(nice);
     Ok(0)
 }

@@ -108,12 +108,12 @@ pub fn kill(context: &mut Context<'_>, pid: i32, signal: i32) -> Result<usize> {
 
 /// tkill(2). Errors: `EINVAL`, `EPERM`, `ESRCH`, `EAGAIN`.
 pub fn tkill(context: &mut Context<'_>, tid: i32, signal: i32) -> Result<usize> {
-    calls::thread_kill(context.task, None, tid, signal).map(|()| 0)
+    calls::tkill(context.task, None, tid, signal).map(|()| 0)
 }
 
 /// tgkill(2). Errors: `EINVAL`, `EPERM`, `ESRCH`, `EAGAIN`.
 pub fn tgkill(context: &mut Context<'_>, process: i32, tid: i32, signal: i32) -> Result<usize> {
-    calls::thread_kill(context.task, Some(process), tid, signal).map(|()| 0)
+    calls::tkill(context.task, Some(process), tid, signal).map(|()| 0)
 }
 
 /// rt_sigqueueinfo(2). Errors: `EINVAL`, `EPERM`, `ESRCH`, `EAGAIN`, `EFAULT`.
@@ -123,7 +123,7 @@ pub fn rt_sigqueueinfo(
     signal: i32,
     info: UserPtr<[u8; SIGINFO_SIZE]>,
 ) -> Result<usize> {
-    calls::queue_info(context.task, pid, signal, &info.read()?).map(|()| 0)
+    calls::sigqueue(context.task, pid, signal, &info.read()?).map(|()| 0)
 }
 
 /// rt_tgsigqueueinfo(2). Errors: `EINVAL`, `EPERM`, `ESRCH`, `EAGAIN`, `EFAULT`.
@@ -134,7 +134,7 @@ pub fn rt_tgsigqueueinfo(
     signal: i32,
     info: UserPtr<[u8; SIGINFO_SIZE]>,
 ) -> Result<usize> {
-    calls::thread_queue_info(context.task, process, tid, signal, &info.read()?).map(|()| 0)
+    calls::tgsigqueue(context.task, process, tid, signal, &info.read()?).map(|()| 0)
 }
 
 /// pidfd_send_signal(2). Errors: `EBADF`, `EINVAL`, `EPERM`, `ESRCH`, `EFAULT`.
@@ -145,24 +145,20 @@ pub fn pidfd_send_signal(
     info: UserPtr<[u8; SIGINFO_SIZE]>,
     flags: u32,
 ) -> Result<usize> {
-    if flags != 0 {
-        return Err(Errno::EINVAL);
-    }
     let info = info.optional().map(UserPtr::read).transpose()?;
-    let target = task::pidfd::find(context.task, pidfd.0)?;
-    calls::send_to_pid(context.task, &target, signal, info.as_ref()).map(|()| 0)
+    calls::pidfd_send_signal(context.task, pidfd.0, signal, info, flags).map(|()| 0)
 }
 
 /// sigaltstack(2). Errors: `EINVAL`, `EPERM`, `ENOMEM`, `EFAULT`.
 pub fn sigaltstack(context: &mut Context<'_>, new: UserPtr<StackT>, old: UserPtr<StackT>) -> Result<usize> {
     let new = new.optional().map(UserPtr::read).transpose()?.map(|stack| AlternateStack {
-        base: stack.ss_sp,
+        address: stack.ss_sp,
         size: stack.ss_size,
         flags: stack.ss_flags,
     });
     let before = calls::alternate_stack(context.task, context.registers.rsp, new)?;
     let mut answer = StackT::default();
-    (answer.ss_sp, answer.ss_size, answer.ss_flags) = (before.base, before.size, before.flags);
+    (answer.ss_sp, answer.ss_size, answer.ss_flags) = (before.address, before.size, before.flags);
     old.write_optional(&answer)?;
     Ok(0)
 }

@@ -28,7 +28,7 @@ pub const MACHINE: &str = "x86_64";
 
 /// uname(2). Errors: `EFAULT`.
 pub fn uname(context: &mut Context<'_>, buffer: UserPtr<Utsname>) -> Result<usize> {
-    let uts = context.task.namespaces().uts;
+    let uts = context.task.namespaces().uts.clone();
     buffer.write(&Utsname {
         sysname: Utsname::field(SYSNAME.as_bytes()),
         nodename: Utsname::field(&uts.host_name()),
@@ -42,7 +42,7 @@ pub fn uname(context: &mut Context<'_>, buffer: UserPtr<Utsname>) -> Result<usiz
 
 /// The name that sethostname(2) and setdomainname(2) are given. Errors: `EPERM`, `EINVAL`, `EFAULT`.
 fn new_name(context: &Context<'_>, name: UserPtr<u8>, len: i32) -> Result<task::namespaces::Name> {
-    let uts = context.task.namespaces().uts;
+    let uts = context.task.namespaces().uts.clone();
     if !capable(&context.credentials(), uts.owner(), Capability::SysAdmin) {
         return Err(Errno::EPERM);
     }
@@ -75,9 +75,9 @@ pub fn sysinfo(_context: &mut Context<'_>, buffer: UserPtr<Sysinfo>) -> Result<u
     info.uptime = (machine::time::now_ns() / abi::time::NSEC_PER_SEC) as i64;
     // The scheduler's averages have 11 fractional bits (`FSHIFT`), the structure's 16.
     info.loads = sched::load_averages().map(|load| load << (SI_LOAD_SHIFT - 11));
-    info.totalram = memory.total_kib * 1024;
-    info.freeram = memory.free_kib * 1024;
-    info.sharedram = memory.shmem_kib * 1024;
+    info.totalram = memory.total * 1024;
+    info.freeram = memory.free * 1024;
+    info.sharedram = memory.shmem * 1024;
     info.procs = sched::counts().threads.min(u64::from(u16::MAX)) as u16;
     info.mem_unit = 1;
     buffer.write(&info)?;
@@ -212,9 +212,14 @@ pub fn syslog(context: &mut Context<'_>, kind: i32, buffer: UserPtr<u8>, len: i3
             let state = SYSLOG.lock();
             Ok(lines_from(state.read).map(|(line, _)| line.len()).sum())
         }
-        SIZE_BUFFER => Ok(log_buffer::CAPACITY_BYTES),
+        SIZE_BUFFER => Ok(log_size()),
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// Bytes of all lines that the log still has.
+fn log_size() -> usize {
+    lines_from(0).map(|(line, _)| line.len()).sum()
 }
 
 /// The log's lines from a record on, as `dmesg` expects them, each with the number after it.

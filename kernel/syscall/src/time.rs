@@ -22,34 +22,18 @@ pub fn deadline_after(timeout: UserPtr<Timespec>) -> Result<Option<u64>> {
     Ok(Some(machine::time::now_ns().saturating_add(ns)))
 }
 
-/// The clock of a process or thread: its id, negated, above three bits that say which (clock_getcpuclockid(3)).
-fn cpu_clock_ns(context: &Context<'_>, clock: i32) -> Result<u64> {
-    const THREAD: i32 = 4;
-    const SCHED: i32 = 2;
-    let (pid, kind) = (!(clock >> 3), clock & 7);
-    if kind & 3 > SCHED {
-        return Err(Errno::EINVAL);
-    }
-    if kind & THREAD != 0 {
-        let task = context.find_task(pid).map_err(|_| Errno::EINVAL)?;
-        return Ok(task.times().total_ns());
-    }
-    let process = calls::find_process(context.task, pid).map_err(|_| Errno::EINVAL)?;
-    Ok(task::usage::of_process(&process).times.total_ns())
-}
-
 /// What the clock shows, in nanoseconds. Errors: `EINVAL` for a clock there is not.
 fn clock_ns(context: &Context<'_>, clock: i32) -> Result<u64> {
     if clock < 0 {
-        return cpu_clock_ns(context, clock);
+        return task::clock::cpu_clock_ns(context.task, clock);
     }
     Ok(match clock as u32 {
         CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => sched::clock::realtime_ns(),
         CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME | CLOCK_BOOTTIME_ALARM => {
             machine::time::now_ns()
         }
-        CLOCK_PROCESS_CPUTIME_ID => calls::getrusage(context.task, UsageOf::Process).times.total_ns(),
-        CLOCK_THREAD_CPUTIME_ID => context.task.times().total_ns(),
+        CLOCK_PROCESS_CPUTIME_ID => calls::getrusage(context.task, UsageOf::Process).cpu_time_ns(),
+        CLOCK_THREAD_CPUTIME_ID => context.task.cpu_time_ns(),
         _ => return Err(Errno::EINVAL),
     })
 }
@@ -110,8 +94,8 @@ pub fn time(_context: &mut Context<'_>, time: UserPtr<i64>) -> Result<usize> {
 pub fn times(context: &mut Context<'_>, buffer: UserPtr<[u64; 4]>) -> Result<usize> {
     let ticks = |ns: u64| ns / (NSEC_PER_SEC / USER_HZ);
     if let Some(buffer) = buffer.optional() {
-        let own = calls::getrusage(context.task, UsageOf::Process).times;
-        let children = calls::getrusage(context.task, UsageOf::Children).times;
+        let own = calls::getrusage(context.task, UsageOf::Process);
+        let children = calls::getrusage(context.task, UsageOf::Children);
         let all = [own.user_ns, own.system_ns, children.user_ns, children.system_ns].map(ticks);
         buffer.write(&all)?;
     }

@@ -47,7 +47,7 @@ pub(crate) fn open_program(
     if place.inode()?.kind() == vfs::FileKind::Symlink {
         return Err(Errno::ELOOP);
     }
-    let file = vfs::open::open_path(&place, OpenFlags::EXEC, &credentials)?;
+    let file = vfs::open::open_path(&place, OpenFlags::EXEC, &context)?;
     if !file.is_executable_here() || place.status()?.mode & ANY_EXECUTE == 0 {
         return Err(Errno::EACCES);
     }
@@ -75,7 +75,7 @@ pub(crate) fn exec_identity(file: &File) -> Result<ExecFile> {
 /// Whether a descriptor would be closed by exec.
 pub(crate) fn closes_on_exec(task: &Task, number: i32) -> bool {
     let Some(files) = task.files() else { return false };
-    files.get_with_flags(number).is_ok_and(|(_, flag)| flag == vfs::CloseOnExec::Yes)
+    files.close_on_exec(number).is_ok_and(|flag| flag == vfs::CloseOnExec::Yes)
 }
 
 /// exec gets a descriptor table of its own, without those that close on exec.
@@ -93,7 +93,7 @@ pub(crate) fn close_on_exec(task: &Task) {
     } else {
         files
     };
-    files.close_on_exec_files();
+    files.close_for_exec();
 }
 
 /// AT_HWCAP and AT_HWCAP2.
