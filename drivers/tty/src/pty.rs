@@ -111,7 +111,8 @@ impl Pty {
     /// Packet mode: the slave's modes changed.
     pub(crate) fn note_modes_changed(&self, old: &Termios2, new: &Termios2) {
         let automatic = |termios: &Termios2| {
-            let standard = termios.control_character(VSTOP) == 0x13 && termios.control_character(VSTART) == 0x11;
+            let standard =
+                termios.control_character(VSTOP) == 0x13 && termios.control_character(VSTART) == 0x11;
             termios.c_iflag & IXON != 0 && standard
         };
         match (automatic(old), automatic(new)) {
@@ -244,8 +245,7 @@ impl Pty {
             if blocking == Blocking::No {
                 return Err(Errno::EAGAIN);
             }
-            let room =
-                || (self.slave.can_receive() || self.slave_gone.load(Ordering::Acquire)).then_some(());
+            let room = || (self.slave.can_receive() || self.slave_gone.load(Ordering::Acquire)).then_some(());
             self.slave
                 .input_room
                 .wait_until(WaitKind::Interruptible, None, room)
