@@ -270,16 +270,12 @@ impl Pty {
         let put = |value: i32| write_value(argument, &value).map(|()| 0).map_err(Errno::from);
         Some(match command {
             TIOCSPTLCK => get().map(|lock| {
-                self.locked.store(lock != 0, Ordering::Release);
+                self.set_locked(lock != 0);
                 0
             }),
             TIOCGPTLCK => put(i32::from(self.locked.load(Ordering::Acquire))),
             TIOCPKT => get().map(|on| {
-                if on != 0 && !self.packet_mode.swap(true, Ordering::AcqRel) {
-                    self.packet_status.store(0, Ordering::Release);
-                } else if on == 0 {
-                    self.packet_mode.store(false, Ordering::Release);
-                }
+                self.set_packet_mode(on != 0);
                 0
             }),
             TIOCGPKT => put(i32::from(self.packet_mode.load(Ordering::Acquire))),
@@ -287,6 +283,20 @@ impl Pty {
             TIOCSIG => self.send_signal(argument),
             _ => return None,
         })
+    }
+
+    /// `TIOCSPTLCK`: while locked the slave cannot be opened.
+    pub(crate) fn set_locked(&self, locked: bool) {
+        self.locked.store(locked, Ordering::Release);
+    }
+
+    /// `TIOCPKT`: reads of the master say what they carry.
+    pub(crate) fn set_packet_mode(&self, on: bool) {
+        if on && !self.packet_mode.swap(true, Ordering::AcqRel) {
+            self.packet_status.store(0, Ordering::Release);
+        } else if !on {
+            self.packet_mode.store(false, Ordering::Release);
+        }
     }
 
     /// `TIOCSIG`: a signal to the slave's foreground group.

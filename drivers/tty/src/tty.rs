@@ -106,6 +106,7 @@ pub(crate) struct Done {
     signals: u8,
     flow: Option<Flow>,
     flushed_output: bool,
+    has_output: bool,
 }
 
 impl Terminal for Effects<'_> {
@@ -193,6 +194,7 @@ impl Tty {
             let State { ldisc, output, urgent, .. } = &mut *state;
             let mut effects = Effects { output, urgent, done: Done::default() };
             let result = f(ldisc, &mut effects);
+            effects.done.has_output = !effects.output.is_empty() || !effects.urgent.is_empty();
             (result, effects.done)
         };
         self.finish(done);
@@ -215,7 +217,9 @@ impl Tty {
         if done.flushed_output || done.flow == Some(Flow::Running) {
             self.writable.wake_all();
         }
-        self.push_output();
+        if done.has_output {
+            self.push_output();
+        }
     }
 
     /// Sends waiting output on its way. Thread context, no spinlock held.
