@@ -103,6 +103,8 @@ impl AccessMode {
 }
 
 impl OpenFlags {
+    /// Open for reading only: no bit at all.
+    pub const RDONLY: Self = Self::empty();
     /// `O_SYNC` is two bits.
     pub const SYNC: Self = Self::from_bits_retain(O_SYNC);
     /// `O_TMPFILE` is two bits.

@@ -3,8 +3,7 @@
 use abi::termios::{BOTHER, CBAUD, CIBAUD, IBSHIFT};
 
 /// Speeds of codes 0 to 15, and of those with bit 12 (`CBAUDEX`) from 0x1001 on.
-const LOW: [u32; 16] =
-    [0, 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19200, 38400];
+const LOW: [u32; 16] = [0, 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19200, 38400];
 const HIGH: [u32; 15] = [
     57600, 115200, 230400, 460800, 500000, 576000, 921600, 1000000, 1152000, 1500000, 2000000, 2500000,
     3000000, 3500000, 4000000,
@@ -33,7 +32,7 @@ pub fn decode(cflag: u32, output: u32, input: u32) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use abi::termios::{B115200, B38400, B4000000, B50};
+    use abi::termios::{B50, B38400, B115200, B4000000};
 
     #[test]
     fn codes_mean_their_speeds() {

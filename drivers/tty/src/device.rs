@@ -17,9 +17,10 @@ use abi::fcntl::OpenFlags;
 use abi::{Errno, Result};
 use alloc::format;
 use alloc::sync::Arc;
+use task::limits::Resource;
 use vfs::chardev::{self, Device};
 use vfs::namei::{LookupFlags, Start, resolve};
-use vfs::{DeviceId, File, FileKind, FileOperations, LookupContext, Path};
+use vfs::{CloseOnExec, DeviceId, File, FileKind, FileOperations, LookupContext, Path};
 
 /// Major number of `tty`, `console` and `ptmx`.
 const AUXILIARY_MAJOR: u32 = 5;
@@ -105,24 +106,34 @@ fn devpts_for(ptmx: &Path) -> Result<Path> {
     }
 }
 
-fn resolve_for_caller(start: &Path, path: &[u8], flags: LookupFlags) -> Result<Path> {
+/// Calls `f` with the caller's root, working directory and credentials.
+fn with_context<R>(f: impl FnOnce(&task::Task, &LookupContext<'_>) -> Result<R>) -> Result<R> {
     task::task::with_current(|task| {
         let fs = task.file_system()?;
         let credentials = task.credentials();
-        let context = LookupContext { fs: &fs, credentials: &credentials };
-        resolve(&context, Start::Path(start), path, flags)
+        f(task, &LookupContext { fs: &fs, credentials: &credentials })
     })
     .unwrap_or(Err(Errno::ENODEV))
 }
 
+fn resolve_for_caller(start: &Path, path: &[u8], flags: LookupFlags) -> Result<Path> {
+    with_context(|_, context| resolve(context, Start::Path(start), path, flags))
+}
+
 /// Opens the slave of pair `number` in the devpts at `directory` into a new descriptor of the caller.
+///
+/// Errors: `EIO` (locked), `EMFILE`.
 pub(crate) fn open_slave(directory: &Path, number: u32, flags: OpenFlags) -> Result<usize> {
-    let path = resolve_for_caller(directory, format!("{number}").as_bytes(), LookupFlags::empty())?;
-    task::task::with_current(|task| {
-        let file = vfs::open::open_path(&path, flags, &task.credentials())?;
-        task::files::install(task, file, flags)
+    let name = format!("{number}");
+    with_context(|task, context| {
+        let path = resolve(context, Start::Path(directory), name.as_bytes(), LookupFlags::empty())?;
+        let limit = task.process().limit(Resource::OpenFiles);
+        let close = if flags.contains(OpenFlags::CLOEXEC) { CloseOnExec::Yes } else { CloseOnExec::No };
+        let files = task.open_files()?;
+        let place = files.reserve(0, limit, close)?;
+        let file = vfs::open::open_path(&path, flags, context)?;
+        Ok(place.install(file) as usize)
     })
-    .unwrap_or(Err(Errno::EIO))
 }
 
 /// Registers the devices and devpts, and starts the console. Once, after the scheduler runs.

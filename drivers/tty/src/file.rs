@@ -44,11 +44,6 @@ impl TtyFile {
         Ok(Arc::new(TtyFile { tty, opened }))
     }
 
-    /// The terminal.
-    pub fn tty(&self) -> &Arc<Tty> {
-        &self.tty
-    }
-
     /// What it is ready for.
     pub fn readiness(&self) -> PollEvents {
         let tty = &self.tty;

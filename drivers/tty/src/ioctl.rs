@@ -50,9 +50,14 @@ impl Call<'_> {
     /// Does it. Errors: `ENOTTY` for a call that terminals do not have, `EFAULT`, and what the manual page says.
     pub fn run(&self, command: u32, argument: usize) -> Result<usize> {
         match command {
-            TCGETS | TCGETS2 | TCGETA | TCSETS..=TCSETSF | TCSETA..=TCSETAF | TCSETS2 | TCSETSW2 | TCSETSF2 => {
-                self.modes(command, argument)
-            }
+            TCGETS
+            | TCGETS2
+            | TCGETA
+            | TCSETS..=TCSETSF
+            | TCSETA..=TCSETAF
+            | TCSETS2
+            | TCSETSW2
+            | TCSETSF2 => self.modes(command, argument),
             TIOCGPGRP | TIOCSPGRP | TIOCGSID | TIOCSCTTY | TIOCNOTTY => self.session(command, argument),
             TCFLSH | TCXONC | TCSBRK | TCSBRKP | TIOCSBRK | TIOCCBRK => self.line(command, argument),
             _ => self.other(command, argument),
@@ -115,7 +120,7 @@ impl Call<'_> {
             }
             TIOCSPGRP => self.set_foreground(argument),
             TIOCSCTTY => {
-                let privileged = jobs.caller_has(Capability::SYS_ADMIN);
+                let privileged = jobs.caller_has(Capability::SysAdmin);
                 if !self.reads && !privileged {
                     return Err(Errno::EPERM);
                 }
@@ -238,7 +243,7 @@ impl Call<'_> {
             },
             TIOCSTI => self.simulate_input(argument),
             TIOCVHANGUP => {
-                if !job_control().caller_has(Capability::SYS_ADMIN) {
+                if !job_control().caller_has(Capability::SysAdmin) {
                     return Err(Errno::EPERM);
                 }
                 self.tty.hang_up();
@@ -253,7 +258,7 @@ impl Call<'_> {
 
     /// `TIOCSTI` as on a Linux with `dev.tty.legacy_tiocsti=0`.
     fn simulate_input(&self, argument: usize) -> Result<usize> {
-        if !job_control().caller_has(Capability::SYS_ADMIN) {
+        if !job_control().caller_has(Capability::SysAdmin) {
             return Err(Errno::EIO);
         }
         let byte: u8 = get(argument)?;

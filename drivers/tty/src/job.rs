@@ -7,10 +7,10 @@
 use crate::tty::Tty;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
-use core::any::Any;
 use machine::sync::Once;
 use security::{Capability, Credentials};
 use task::job::{BackgroundAccess, Steal};
+use task::process::TREE;
 use task::signal::{Signal, SignalInfo};
 use task::tree::Number;
 
@@ -47,9 +47,8 @@ pub trait JobControl: Send + Sync {
 
     /// Has the caller this capability in the initial user namespace?
     fn caller_has(&self, capability: Capability) -> bool {
-        self.credentials().is_some_and(|credentials| {
-            credentials.capable(security::initial_namespace(), capability)
-        })
+        self.credentials()
+            .is_some_and(|credentials| credentials.capable(security::initial_namespace(), capability))
     }
 }
 
@@ -70,17 +69,17 @@ pub struct TaskJobControl;
 
 impl JobControl for TaskJobControl {
     fn controls_caller(&self, tty: &Arc<Tty>) -> bool {
-        self.terminal_of_caller().is_some_and(|own| Arc::ptr_eq(&own, tty))
+        let session = self.session_of_caller();
+        session != 0 && tty.session_and_foreground().0 == session
     }
 
     fn terminal_of_caller(&self) -> Option<Arc<Tty>> {
-        let terminal = task::task::with_current(|task| task::job::terminal_of(task.process()))??;
-        let any: Arc<dyn Any + Send + Sync> = terminal;
-        any.downcast().ok()
+        Tty::of_session(self.session_of_caller())
     }
 
     fn session_of_caller(&self) -> Number {
-        task::task::with_current(|task| task::job::session_of(task.process())).unwrap_or(0)
+        let session = |task: &task::Task| TREE.lock().session_of(task.process().number());
+        task::task::with_current(session).flatten().unwrap_or(0)
     }
 
     fn caller_may_acquire(&self) -> bool {
@@ -97,7 +96,8 @@ impl JobControl for TaskJobControl {
     }
 
     fn give_up(&self) -> Result<()> {
-        task::task::with_current(|task| task::job::give_up_terminal(task.process())).unwrap_or(Err(Errno::ENOTTY))
+        task::task::with_current(|task| task::job::give_up_terminal(task.process()))
+            .unwrap_or(Err(Errno::ENOTTY))
     }
 
     fn check_background(&self, session: Number, foreground: Number, access: BackgroundAccess) -> Result<()> {

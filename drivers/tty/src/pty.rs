@@ -111,7 +111,8 @@ impl Pty {
     /// Packet mode: the slave's modes changed.
     pub(crate) fn note_modes_changed(&self, old: &Termios2, new: &Termios2) {
         let automatic = |termios: &Termios2| {
-            let standard = termios.control_character(VSTOP) == 0x13 && termios.control_character(VSTART) == 0x11;
+            let standard =
+                termios.control_character(VSTOP) == 0x13 && termios.control_character(VSTART) == 0x11;
             termios.c_iflag & IXON != 0 && standard
         };
         match (automatic(old), automatic(new)) {
@@ -244,8 +245,7 @@ impl Pty {
             if blocking == Blocking::No {
                 return Err(Errno::EAGAIN);
             }
-            let room =
-                || (self.slave.can_receive() || self.slave_gone.load(Ordering::Acquire)).then_some(());
+            let room = || (self.slave.can_receive() || self.slave_gone.load(Ordering::Acquire)).then_some(());
             self.slave
                 .input_room
                 .wait_until(WaitKind::Interruptible, None, room)
@@ -270,16 +270,12 @@ impl Pty {
         let put = |value: i32| write_value(argument, &value).map(|()| 0).map_err(Errno::from);
         Some(match command {
             TIOCSPTLCK => get().map(|lock| {
-                self.locked.store(lock != 0, Ordering::Release);
+                self.set_locked(lock != 0);
                 0
             }),
             TIOCGPTLCK => put(i32::from(self.locked.load(Ordering::Acquire))),
             TIOCPKT => get().map(|on| {
-                if on != 0 && !self.packet_mode.swap(true, Ordering::AcqRel) {
-                    self.packet_status.store(0, Ordering::Release);
-                } else if on == 0 {
-                    self.packet_mode.store(false, Ordering::Release);
-                }
+                self.set_packet_mode(on != 0);
                 0
             }),
             TIOCGPKT => put(i32::from(self.packet_mode.load(Ordering::Acquire))),
@@ -287,6 +283,20 @@ impl Pty {
             TIOCSIG => self.send_signal(argument),
             _ => return None,
         })
+    }
+
+    /// `TIOCSPTLCK`: while locked the slave cannot be opened.
+    pub(crate) fn set_locked(&self, locked: bool) {
+        self.locked.store(locked, Ordering::Release);
+    }
+
+    /// `TIOCPKT`: reads of the master say what they carry.
+    pub(crate) fn set_packet_mode(&self, on: bool) {
+        if on && !self.packet_mode.swap(true, Ordering::AcqRel) {
+            self.packet_status.store(0, Ordering::Release);
+        } else if !on {
+            self.packet_mode.store(false, Ordering::Release);
+        }
     }
 
     /// `TIOCSIG`: a signal to the slave's foreground group.

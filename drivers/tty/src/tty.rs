@@ -11,6 +11,7 @@ use crate::serial::SerialPort;
 use crate::turn::Turn;
 use abi::termios::{LocalFlags, Termios2, Winsize};
 use abi::{Errno, Result};
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use linnet_lib::ldisc::{Flow, LineDiscipline, ReadPolicy, Terminal, TerminalSignal};
@@ -31,6 +32,9 @@ const LONGEST_EXPANSION: usize = 8;
 /// Bytes moved at a time with the state locked.
 const CHUNK: usize = 256;
 const NS_PER_DECISECOND: u64 = 100_000_000;
+
+/// The terminals that control a session, by session. A leaf: taken with the process tree locked.
+static CONTROLLING: SpinLock<BTreeMap<Number, Weak<Tty>>> = SpinLock::new(BTreeMap::new());
 
 /// May a call wait?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +106,7 @@ pub(crate) struct Done {
     signals: u8,
     flow: Option<Flow>,
     flushed_output: bool,
+    has_output: bool,
 }
 
 impl Terminal for Effects<'_> {
@@ -189,6 +194,7 @@ impl Tty {
             let State { ldisc, output, urgent, .. } = &mut *state;
             let mut effects = Effects { output, urgent, done: Done::default() };
             let result = f(ldisc, &mut effects);
+            effects.done.has_output = !effects.output.is_empty() || !effects.urgent.is_empty();
             (result, effects.done)
         };
         self.finish(done);
@@ -211,7 +217,9 @@ impl Tty {
         if done.flushed_output || done.flow == Some(Flow::Running) {
             self.writable.wake_all();
         }
-        self.push_output();
+        if done.has_output {
+            self.push_output();
+        }
     }
 
     /// Sends waiting output on its way. Thread context, no spinlock held.
@@ -288,7 +296,7 @@ impl Tty {
     pub(crate) fn open(&self) -> Result<Opened> {
         if self.exclusive.load(Ordering::Relaxed)
             && self.opens.load(Ordering::Relaxed) > 0
-            && !job_control().caller_has(security::Capability::SYS_ADMIN)
+            && !job_control().caller_has(security::Capability::SysAdmin)
         {
             return Err(Errno::EBUSY);
         }
@@ -357,8 +365,17 @@ impl Tty {
         let (session, foreground) = job_control().acquire(self, current, steal)?;
         if current != session {
             *self.control.lock() = Control { session, foreground };
+            let mut terminals = CONTROLLING.lock();
+            terminals.remove(&current);
+            terminals.insert(session, Arc::downgrade(self));
         }
         Ok(())
+    }
+
+    /// The terminal that controls a session.
+    pub(crate) fn of_session(session: Number) -> Option<Arc<Tty>> {
+        let tty = CONTROLLING.lock().get(&session).and_then(Weak::upgrade)?;
+        (tty.session_and_foreground().0 == session).then_some(tty)
     }
 
     /// Stops a background process that wants to read, write or change settings. Errors: `ERESTARTSYS`, `EIO`.
@@ -456,7 +473,12 @@ impl Tty {
     /// Reads as the modes say: a line, or bytes by VMIN and VTIME. 0 is an end of file, a time-out or a hang-up.
     ///
     /// Errors: `EAGAIN`, `ERESTARTSYS`, `EIO` (background and orphaned, or the other side is gone), `EFAULT`, `ENOMEM`.
-    pub fn read(self: &Arc<Self>, to: &mut dyn IoWriter, blocking: Blocking, opened: Opened) -> Result<usize> {
+    pub fn read(
+        self: &Arc<Self>,
+        to: &mut dyn IoWriter,
+        blocking: Blocking,
+        opened: Opened,
+    ) -> Result<usize> {
         if self.is_hung_up(opened) {
             return Ok(0);
         }
@@ -592,9 +614,7 @@ impl Tty {
                 let over = self.is_hung_up(opened) || self.is_peer_closed();
                 (over || self.output_room() >= LONGEST_EXPANSION).then_some(())
             };
-            self.writable
-                .wait_until(WaitKind::Interruptible, None, ready)
-                .map_err(|_| Errno::ERESTARTSYS)?;
+            self.writable.wait_until(WaitKind::Interruptible, None, ready).map_err(|_| Errno::ERESTARTSYS)?;
         }
         Ok(())
     }
@@ -647,7 +667,9 @@ impl ControllingTerminal for Tty {
     }
 
     fn release_session(&self) {
-        *self.control.lock() = Control { session: 0, foreground: 0 };
+        let none = Control { session: 0, foreground: 0 };
+        let old = core::mem::replace(&mut *self.control.lock(), none);
+        CONTROLLING.lock().remove(&old.session);
     }
 
     fn device(&self) -> (u32, u32) {

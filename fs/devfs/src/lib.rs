@@ -1,6 +1,109 @@
-//! Device nodes: /dev with its usual nodes.
+//! devtmpfs, `/dev` with the nodes of the devices there are, and the memory devices behind some of them.
+//!
+//! [`init`] registers the character devices of major 1 (`null`, `zero`, `full`, `random`, `urandom`, `kmsg`) and the type
+//! `devtmpfs`. As in Linux there is one instance, however often it is mounted, and it is an ordinary file system in memory
+//! in which anything can be made: its files are kept by another type (tmpfs), which `image` gives or the registry has.
+//! Neighbours: `drivers/tty` opens the terminals' nodes. Locks: the only instance is made under a mutex.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod kmsg;
+mod memory;
+
+use abi::Result;
+use abi::mount::MountFlags;
+use alloc::sync::Arc;
+use machine::sync::Mutex;
+use security::{Credentials, Kgid, Kuid};
+use vfs::{DeviceId, FileKind, FileSystemType, Inode, MountRequest, NewContent, NewInode};
+
+/// The nodes that are there from the start, with Linux's numbers and modes.
+const NODES: [(&[u8], DeviceId, u32); 10] = [
+    (b"null", DeviceId::new(1, 3), 0o666),
+    (b"zero", DeviceId::new(1, 5), 0o666),
+    (b"full", DeviceId::new(1, 7), 0o666),
+    (b"random", DeviceId::new(1, 8), 0o666),
+    (b"urandom", DeviceId::new(1, 9), 0o666),
+    (b"kmsg", DeviceId::new(1, 11), 0o644),
+    (b"tty", DeviceId::new(5, 0), 0o666),
+    (b"console", DeviceId::new(5, 1), 0o600),
+    (b"ptmx", DeviceId::new(5, 2), 0o666),
+    (b"ttyS0", DeviceId::new(4, 64), 0o600),
+];
+
+/// The type `devtmpfs`.
+pub struct DevTmpFs {
+    /// What keeps the files; `None`: tmpfs, found when it is needed.
+    store: Option<Arc<dyn FileSystemType>>,
+    root: Mutex<Option<Arc<Inode>>>,
+}
+
+impl DevTmpFs {
+    /// The type, with its files kept by `store`.
+    pub fn new(store: Option<Arc<dyn FileSystemType>>) -> Arc<DevTmpFs> {
+        Arc::new(DevTmpFs { store, root: Mutex::new(None) })
+    }
+
+    /// Makes the instance.
+    fn make(&self, request: &MountRequest<'_>) -> Result<Arc<Inode>> {
+        let store = match &self.store {
+            Some(store) => store.clone(),
+            None => vfs::superblock::find_filesystem(b"tmpfs")?,
+        };
+        // It belongs to the system, whoever mounts it first and with whatever options.
+        let credentials = Credentials::initial();
+        let own = MountRequest {
+            source: request.source,
+            flags: MountFlags::empty(),
+            data: b"mode=0755",
+            credentials: &credentials,
+        };
+        let root = store.mount(&own)?;
+        for (name, device, mode) in NODES {
+            add_node(&root, name, device, mode)?;
+        }
+        Ok(root)
+    }
+}
+
+/// Makes a character device node, owned by root.
+fn add_node(root: &Arc<Inode>, name: &[u8], device: DeviceId, mode: u32) -> Result<()> {
+    let content = NewContent::Device(FileKind::CharDevice, device);
+    let new = NewInode { content, mode, uid: Kuid::ROOT, gid: Kgid::ROOT };
+    let _change = root.lock.write();
+    root.operations().create(root, name, &new)?;
+    Ok(())
+}
+
+impl FileSystemType for DevTmpFs {
+    fn name(&self) -> &'static str {
+        "devtmpfs"
+    }
+
+    fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<Inode>> {
+        let mut root = self.root.lock();
+        if let Some(root) = &*root {
+            return Ok(root.clone());
+        }
+        let made = self.make(request)?;
+        *root = Some(made.clone());
+        Ok(made)
+    }
+}
+
+/// Registers devices and type; the files are kept by tmpfs. Errors: `EBUSY` (done before).
+pub fn init() -> Result<()> {
+    init_with(None)
+}
+
+/// The same, with the files kept by `store` (a tmpfs that calls itself `devtmpfs`).
+pub fn init_with(store: Option<Arc<dyn FileSystemType>>) -> Result<()> {
+    memory::register()?;
+    kmsg::register()?;
+    vfs::register_filesystem(DevTmpFs::new(store))
+}
