@@ -12,7 +12,9 @@
 //! No guard is `Send`. Debug builds check the order of locks (see [`LockClass`]).
 
 pub mod class;
+pub(crate) mod grace;
 pub mod once;
+pub(crate) mod raw;
 pub mod rcu;
 pub mod rcu_slot;
 pub mod seq;

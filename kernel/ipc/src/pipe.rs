@@ -450,3 +450,8 @@ pub(crate) fn open_fifo_file(inode: &Arc<Inode>, file: &File) -> Result<Arc<dyn 
     let end = open_fifo(&pipe, file.flags())?;
     Ok(end)
 }
+
+/// Has FIFOs opened here; once, at boot.
+pub fn register_fifos() {
+    vfs::fifo::register_opener(open_fifo_file);
+}

@@ -6,9 +6,10 @@
 //!
 //! Locks: [`LOCK`] guards changes of the two growing areas; it is a leaf.
 
-use super::boot::{BootMemory, IMAGE_DIRECTORY, IMAGE_POINTERS, MemoryRegion, PHYSICAL_BASE};
+use super::boot::{BootMemory, IMAGE_DIRECTORY, IMAGE_POINTERS, NO_REGION, PHYSICAL_BASE};
 use super::cpu::{self, FEATURES, has};
 use super::entry::BootTable;
+use super::hooks::MemoryRegion;
 use super::lock::RawLock;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -58,7 +59,7 @@ static ROOT_PHYSICAL: AtomicU64 = AtomicU64::new(0);
 static DIRECT_MAP: AtomicUsize = AtomicUsize::new(0);
 static IMAGE_DELTA: AtomicU64 = AtomicU64::new(0);
 static MEMORY_TOP: AtomicU64 = AtomicU64::new(0);
-static mut REGIONS: [MemoryRegion; 160] = [MemoryRegion { start: 0, end: 0 }; 160];
+static mut REGIONS: [MemoryRegion; 160] = [NO_REGION; 160];
 static LOCK: RawLock<usize> = RawLock::new(DEVICE_AREA);
 /// Pages for the first tables of the device area, which is needed before the frame allocator; zero when used up.
 static RESERVE: RawLock<[u64; 6]> = RawLock::new([0; 6]);
@@ -106,7 +107,7 @@ struct EarlyPages {
 
 impl EarlyPages {
     fn new(map: &BootMemory) -> EarlyPages {
-        let mut best = MemoryRegion::default();
+        let mut best = NO_REGION;
         map.for_each_free(|region| {
             if region.end <= 4 * GIB && region.end - region.start > best.end - best.start {
                 best = region;

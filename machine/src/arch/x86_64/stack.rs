@@ -90,7 +90,8 @@ impl Stack {
         };
         super::hooks::flush_kernel_everywhere();
         for frame in stale.iter().flat_map(|(_, frames)| frames) {
-            super::hooks::free_raw(*frame);
+            // SAFETY: the frame was a stack's, no entry leads to it and no TLB has it.
+            unsafe { super::hooks::free_raw(*frame) };
         }
         let mut pool = POOL.lock();
         pool.clean.extend(stale.iter().map(|(slot, _)| *slot));
