@@ -27,8 +27,8 @@ pub use class::LockClass;
 pub use once::{Lazy, Once};
 pub use rcu::{RcuArc, RcuGuard};
 pub use seq::SeqLock;
-pub use slot::ParkSlot;
 pub use sleep::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use slot::ParkSlot;
 pub use spin::{
     IrqSpinLock, IrqSpinLockGuard, RwSpinLock, RwSpinLockReadGuard, RwSpinLockWriteGuard, SpinLock,
     SpinLockGuard,

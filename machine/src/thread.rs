@@ -60,7 +60,11 @@ impl core::fmt::Debug for KernelThread {
 }
 
 impl KernelThread {
-    fn with(local: Arc<dyn Any + Send + Sync>, entry: Option<Entry>, stack: Option<Stack>) -> Arc<KernelThread> {
+    fn with(
+        local: Arc<dyn Any + Send + Sync>,
+        entry: Option<Entry>,
+        stack: Option<Stack>,
+    ) -> Arc<KernelThread> {
         let runs = stack.is_none();
         Arc::new(KernelThread {
             context: UnsafeCell::new(Context::empty()),
@@ -240,7 +244,10 @@ pub fn fpu_state_size() -> usize {
 /// state goes with the thread. The active page table does not: call [`crate::memory::PageTable::activate`].
 pub fn switch_to(next: &Arc<KernelThread>) {
     let word = arch::preempt_count();
-    assert!(word & IRQ_GUARD_MASK != 0 && word & !IRQ_GUARD_MASK == 0, "switch_to() with preempt count {word:#x}");
+    assert!(
+        word & IRQ_GUARD_MASK != 0 && word & !IRQ_GUARD_MASK == 0,
+        "switch_to() with preempt count {word:#x}"
+    );
     let previous = current_pointer();
     assert!(!previous.is_null(), "switch_to() before adopt_current()");
     let target = Arc::as_ptr(next);
@@ -316,7 +323,10 @@ unsafe extern "C" fn run_thread(argument: usize) -> ! {
 /// Ends the current thread and switches to `next`; as [`switch_to`]. The stack is freed when the last handle goes.
 pub fn exit_to(next: Arc<KernelThread>) -> ! {
     let thread = current_pointer();
-    assert!(!thread.is_null() && !core::ptr::eq(thread, Arc::as_ptr(&next)), "exit_to() wants another thread");
+    assert!(
+        !thread.is_null() && !core::ptr::eq(thread, Arc::as_ptr(&next)),
+        "exit_to() wants another thread"
+    );
     // SAFETY: the running thread is alive.
     let thread = unsafe { &*thread };
     assert!(thread.pins.load(Ordering::Relaxed) == 0, "a thread ends while others point to its stack");

@@ -312,7 +312,10 @@ impl PipeEnd {
     pub fn set_size(&self, size: usize, credentials: &Credentials) -> Result<usize> {
         let pages = pages_for(size)?;
         let grows = pages > self.pipe.capacity.load(Ordering::Relaxed);
-        if grows && pages * PAGE_SIZE > max_size() && !security::capable_anywhere_above(credentials, Capability::SysResource) {
+        if grows
+            && pages * PAGE_SIZE > max_size()
+            && !security::capable_anywhere_above(credentials, Capability::SysResource)
+        {
             return Err(Errno::EPERM);
         }
         let mut ring = self.pipe.ring.lock();

@@ -181,7 +181,8 @@ fn for_each_block(mut start: u32, end: u32, mut f: impl FnMut(u32, u8)) {
 /// # Safety
 /// Nobody else uses the regions, now or later, and the direct map reaches them.
 pub(crate) unsafe fn init(regions: &[MemoryRegion]) -> usize {
-    let top = regions.last().map_or(0, |region| (region.end >> PAGE_SHIFT) as usize).next_multiple_of(MAX_BLOCK);
+    let top =
+        regions.last().map_or(0, |region| (region.end >> PAGE_SHIFT) as usize).next_multiple_of(MAX_BLOCK);
     let bytes = (top * size_of::<FrameState>()).next_multiple_of(PAGE_SIZE);
     let Some(home) = regions.iter().rposition(|region| region.end - region.start > bytes as u64) else {
         return 0;

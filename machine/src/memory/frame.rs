@@ -350,7 +350,8 @@ static ZERO_FRAME: Once<Frame> = Once::new();
 pub fn zero_frame() -> Frame {
     ZERO_FRAME
         .get_or_init(|| {
-            Frame::alloc(AllocFlags::ZEROED | AllocFlags::RESERVE | AllocFlags::NO_RECLAIM).expect("memory at boot")
+            Frame::alloc(AllocFlags::ZEROED | AllocFlags::RESERVE | AllocFlags::NO_RECLAIM)
+                .expect("memory at boot")
         })
         .clone()
 }

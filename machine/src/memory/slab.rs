@@ -348,7 +348,8 @@ impl Slabs {
             // SAFETY: as in `link`.
             let state = unsafe { buddy::state_of(number) };
             let mut in_use = state.map_count.load(Ordering::Relaxed);
-            let mut free = core::ptr::with_exposed_provenance_mut::<u8>(state.index.load(Ordering::Relaxed) as usize);
+            let mut free =
+                core::ptr::with_exposed_provenance_mut::<u8>(state.index.load(Ordering::Relaxed) as usize);
             let mut fresh = state.raw_flags().load(Ordering::Relaxed);
             self.empty -= usize::from(in_use == 0);
             while count < into.len() && in_use < objects_per_slab(class) {
@@ -387,7 +388,8 @@ impl Slabs {
         let state = unsafe { buddy::state_of(number) };
         // SAFETY: the caller gives the object up.
         unsafe {
-            let next = core::ptr::with_exposed_provenance_mut::<u8>(state.index.load(Ordering::Relaxed) as usize);
+            let next =
+                core::ptr::with_exposed_provenance_mut::<u8>(state.index.load(Ordering::Relaxed) as usize);
             object.cast::<*mut u8>().write(next);
         }
         state.index.store(object.expose_provenance() as u64, Ordering::Relaxed);

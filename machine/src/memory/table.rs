@@ -176,7 +176,9 @@ fn table_state(number: u32) -> &'static FrameState {
 fn new_table() -> Result<u32, OutOfMemory> {
     let number = match buddy::alloc_page(Urgency::Kernel) {
         Ok(number) => number,
-        Err(OutOfMemory) if preempt::may_sleep() && super::reclaim(32) > 0 => buddy::alloc_page(Urgency::Kernel)?,
+        Err(OutOfMemory) if preempt::may_sleep() && super::reclaim(32) > 0 => {
+            buddy::alloc_page(Urgency::Kernel)?
+        }
         Err(OutOfMemory) => return Err(OutOfMemory),
     };
     table_state(number).reset();
@@ -273,7 +275,8 @@ impl PageTable {
         let kernel = (arch::kernel_root() >> PAGE_SHIFT) as u32;
         if kernel != 0 {
             for index in ENTRIES / 2..ENTRIES {
-                entry_at(root, index).store(entry_at(kernel, index).load(Ordering::Relaxed), Ordering::Relaxed);
+                entry_at(root, index)
+                    .store(entry_at(kernel, index).load(Ordering::Relaxed), Ordering::Relaxed);
             }
         }
         Ok(Arc::new(PageTable {
@@ -283,7 +286,11 @@ impl PageTable {
             generation: AtomicU64::new(1),
             flush_lock: RawSpinLock::new(),
             flushes: [const {
-                FlushSlot { generation: AtomicU64::new(0), start: AtomicUsize::new(0), end: AtomicUsize::new(0) }
+                FlushSlot {
+                    generation: AtomicU64::new(0),
+                    start: AtomicUsize::new(0),
+                    end: AtomicUsize::new(0),
+                }
             }; FLUSH_SLOTS],
             active: [const { AtomicU64::new(0) }; MAX_CPUS / 64],
         }))
@@ -625,7 +632,14 @@ impl PageTable {
     }
 
     /// Frees what hangs under a table, as far as it lies in the range. `level` is the table's.
-    fn free_below(&self, table: u32, level: u32, base: usize, range: &Range<usize>, batch: &mut TlbBatch<'_>) {
+    fn free_below(
+        &self,
+        table: u32,
+        level: u32,
+        base: usize,
+        range: &Range<usize>,
+        batch: &mut TlbBatch<'_>,
+    ) {
         let last = if level == LEVELS - 1 { ENTRIES / 2 } else { ENTRIES };
         let first_index = if range.start > base { (range.start - base) / span(level) } else { 0 };
         let end_index = last.min((range.end - base).div_ceil(span(level)));
@@ -797,7 +811,8 @@ fn protect(slot: &AtomicU64, entry: u64, perms: Perms, address: usize, batch: &m
     let base = encode(number_in(entry), perms) & !noted;
     let mut seen = entry;
     // The processor may set its bits at the same time.
-    while let Err(now) = slot.compare_exchange(seen, base | seen & noted, Ordering::AcqRel, Ordering::Acquire) {
+    while let Err(now) = slot.compare_exchange(seen, base | seen & noted, Ordering::AcqRel, Ordering::Acquire)
+    {
         seen = now;
     }
     let lost = perms_of(entry) - perms;

@@ -96,7 +96,9 @@ mod imp {
     impl Name {
         fn is_same(&self, other: &Name) -> bool {
             match (self, other) {
-                (Name::Place(a), Name::Place(b)) => a.line() == b.line() && a.column() == b.column() && a.file() == b.file(),
+                (Name::Place(a), Name::Place(b)) => {
+                    a.line() == b.line() && a.column() == b.column() && a.file() == b.file()
+                }
                 (Name::Class(a), Name::Class(b)) => core::ptr::eq(*a, *b),
                 _ => false,
             }
@@ -152,7 +154,10 @@ mod imp {
 
     impl HeldLocks {
         pub(crate) const fn new() -> HeldLocks {
-            HeldLocks(UnsafeCell::new(HeldStack { count: 0, locks: [Held { class: 0, address: 0, context: 0 }; HELD] }))
+            HeldLocks(UnsafeCell::new(HeldStack {
+                count: 0,
+                locks: [Held { class: 0, address: 0, context: 0 }; HELD],
+            }))
         }
     }
 
@@ -179,10 +184,7 @@ mod imp {
 
     static SHARED: Shared = Shared {
         lock: RawSpinLock::new(),
-        graph: UnsafeCell::new(Graph {
-            names: [Name::None; CLASSES],
-            count: 0,
-        }),
+        graph: UnsafeCell::new(Graph { names: [Name::None; CLASSES], count: 0 }),
     };
     static VIOLATIONS: AtomicU64 = AtomicU64::new(0);
     static FULL: AtomicBool = AtomicBool::new(false);

@@ -108,7 +108,12 @@ impl CpuRcu {
             idle: AtomicBool::new(false),
             seen: AtomicU64::new(0),
             pending: AtomicUsize::new(0),
-            lists: UnsafeCell::new(Lists { next: List::new(), wait: List::new(), target: 0, done: List::new() }),
+            lists: UnsafeCell::new(Lists {
+                next: List::new(),
+                wait: List::new(),
+                target: 0,
+                done: List::new(),
+            }),
         }
     }
 }
@@ -289,7 +294,8 @@ unsafe fn run_deferred<T: FnOnce()>(head: *mut Head) {
 }
 
 fn defer_call<F: FnOnce() + Send + 'static>(call: F) {
-    let deferred = Box::new(Deferred { head: Head { next: null_mut(), run: run_deferred::<F> }, value: call });
+    let deferred =
+        Box::new(Deferred { head: Head { next: null_mut(), run: run_deferred::<F> }, value: call });
     // SAFETY: the box is the queue's until it runs; `F: Send` may run on another thread.
     unsafe { defer_raw(Box::into_raw(deferred).cast(), run_deferred::<F>) };
 }
@@ -416,10 +422,11 @@ pub fn has_callbacks() -> bool {
 
 /// Whether [`run_callbacks`] would run something now. Cheap; for the timer tick.
 pub fn is_ready() -> bool {
-    has_callbacks() && with_lists(|lists| {
-        lists.advance();
-        !lists.done.first.is_null()
-    })
+    has_callbacks()
+        && with_lists(|lists| {
+            lists.advance();
+            !lists.done.first.is_null()
+        })
 }
 
 /// The scheduler switches threads on this CPU. ([`crate::thread::switch_to`] does this by itself.)

@@ -346,7 +346,8 @@ impl<T: ?Sized> RwLock<T> {
     #[inline(never)]
     #[track_caller]
     fn read_slow(&self) {
-        let _ = self.readers.wait_until(WaitKind::Uninterruptible, None, || self.try_read_raw().then_some(()));
+        let _ =
+            self.readers.wait_until(WaitKind::Uninterruptible, None, || self.try_read_raw().then_some(()));
     }
 
     #[cold]

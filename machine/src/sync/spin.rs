@@ -257,11 +257,21 @@ impl<T> RwSpinLock<T> {
     /// An unlocked lock; its class is the place of this call.
     #[track_caller]
     pub const fn new(value: T) -> RwSpinLock<T> {
-        RwSpinLock { state: AtomicU32::new(0), queue: RawSpinLock::new(), tag: Tag::here(), value: UnsafeCell::new(value) }
+        RwSpinLock {
+            state: AtomicU32::new(0),
+            queue: RawSpinLock::new(),
+            tag: Tag::here(),
+            value: UnsafeCell::new(value),
+        }
     }
     /// An unlocked lock of a named class.
     pub const fn new_class(value: T, class: &'static LockClass) -> RwSpinLock<T> {
-        RwSpinLock { state: AtomicU32::new(0), queue: RawSpinLock::new(), tag: Tag::of(class), value: UnsafeCell::new(value) }
+        RwSpinLock {
+            state: AtomicU32::new(0),
+            queue: RawSpinLock::new(),
+            tag: Tag::of(class),
+            value: UnsafeCell::new(value),
+        }
     }
     /// The value.
     pub fn into_inner(self) -> T {

@@ -128,7 +128,12 @@ struct Node {
 
 impl Node {
     fn new(target: Target) -> Node {
-        Node { next: Cell::new(null_mut()), previous: Cell::new(null_mut()), target, woken: AtomicBool::new(false) }
+        Node {
+            next: Cell::new(null_mut()),
+            previous: Cell::new(null_mut()),
+            target,
+            woken: AtomicBool::new(false),
+        }
     }
 }
 
@@ -370,7 +375,9 @@ impl Drop for Queued<'_> {
         // SAFETY: it was put on in `new`.
         unsafe { self.queue.unlink(self.node) };
         // A wake-up that came after the last look at the condition may have been meant for somebody: pass it on.
-        if matches!(self.node.target, Target::Thread(_, Share::Exclusive)) && self.node.woken.load(Ordering::Acquire) {
+        if matches!(self.node.target, Target::Thread(_, Share::Exclusive))
+            && self.node.woken.load(Ordering::Acquire)
+        {
             self.queue.wake_one();
         }
     }

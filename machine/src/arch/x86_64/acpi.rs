@@ -99,7 +99,8 @@ struct Mapper;
 
 impl AcpiHandler for Mapper {
     unsafe fn map_physical_region<T>(&self, physical: usize, size: usize) -> PhysicalMapping<Self, T> {
-        let address = map_device(physical as u64, size, Caching::Cached).expect("no memory to map ACPI tables");
+        let address =
+            map_device(physical as u64, size, Caching::Cached).expect("no memory to map ACPI tables");
         let pointer = NonNull::new(address as *mut T).expect("device area is not at zero");
         // SAFETY: the range is mapped and stays so.
         unsafe { PhysicalMapping::new(physical, pointer, size, size, Mapper) }
@@ -159,8 +160,10 @@ fn read_tables(tables: &AcpiTables<Mapper>, facts: &mut Facts) {
         facts.hpet = Some(hpet.base_address as u64);
     }
     if let Ok(mcfg) = tables.find_table::<Mcfg>() {
-        facts.pci_config =
-            mcfg.entries().first().map(|entry| (entry.base_address, entry.bus_number_start, entry.bus_number_end));
+        facts.pci_config = mcfg
+            .entries()
+            .first()
+            .map(|entry| (entry.base_address, entry.bus_number_start, entry.bus_number_end));
     }
 }
 

@@ -97,9 +97,16 @@ pub(super) fn init_boot_cpu() {
     }
     // SAFETY: programs the two 8259s (vectors 0x20..0x30, all masked); they do not touch memory.
     unsafe {
-        for (port, value) in
-            [(0x20, 0x11), (0xa0, 0x11), (0x21, 0x20), (0xa1, 0x28), (0x21, 4), (0xa1, 2), (0x21, 1), (0xa1, 1)]
-        {
+        for (port, value) in [
+            (0x20, 0x11),
+            (0xa0, 0x11),
+            (0x21, 0x20),
+            (0xa1, 0x28),
+            (0x21, 4),
+            (0xa1, 2),
+            (0x21, 1),
+            (0xa1, 1),
+        ] {
             out8(port, value);
         }
         out8(0x21, 0xff);

@@ -4,8 +4,8 @@
 //! `public/arch-x86/hvm/start_info.h`. Everything here runs on the boot CPU alone; what it stores is constant later.
 
 use super::entry::BootTable;
-use super::{acpi, apic, clock, cpu, descriptors, fpu, paging, serial, traps};
 use super::hooks::MemoryRegion;
+use super::{acpi, apic, clock, cpu, descriptors, fpu, paging, serial, traps};
 use crate::sync::Once;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -102,7 +102,10 @@ unsafe extern "C" fn early_relocate(
         (*pointers).0[510] = directory as u64 | paging::TABLE;
         let mut page = 0;
         while page < pages {
-            let entry = (physical_base + page * LARGE_PAGE) | paging::PTE_PRESENT | paging::PTE_WRITE | paging::PTE_LARGE;
+            let entry = (physical_base + page * LARGE_PAGE)
+                | paging::PTE_PRESENT
+                | paging::PTE_WRITE
+                | paging::PTE_LARGE;
             (*directory).0[(slot + page) as usize & 511] = entry;
             page += 1;
         }
@@ -296,7 +299,8 @@ impl BootMemory {
         self.taken[1] = MemoryRegion { start: super::smp::TRAMPOLINE, end: super::smp::TRAMPOLINE + 4096 };
         self.taken[2] = MemoryRegion { start: image, end: end.next_multiple_of(4096) };
         if let Some((start, length)) = self.initramfs {
-            self.taken[3] = MemoryRegion { start: start & !4095, end: (start + length).next_multiple_of(4096) };
+            self.taken[3] =
+                MemoryRegion { start: start & !4095, end: (start + length).next_multiple_of(4096) };
         }
     }
 

@@ -30,9 +30,9 @@ pub(crate) use boot::{boot_entropy, command_line, initramfs};
 pub(crate) use clock::{boot_realtime_ns, cancel_timer, clock_parameters, now_ns, set_timer};
 pub(crate) use context::{Context, context_switch};
 pub(crate) use cpu::{
-    MAX_CPUS, clear_need_resched, cpu_count, cpu_id, current_thread, cycles, elf_hwcap, entropy_u64, idle_wait,
-    irq_disable, irq_enable, irq_enabled, irq_restore, irq_save, need_resched, preempt_add, preempt_count,
-    preempt_sub, relax, set_current_thread, set_need_resched,
+    MAX_CPUS, clear_need_resched, cpu_count, cpu_id, current_thread, cycles, elf_hwcap, entropy_u64,
+    idle_wait, irq_disable, irq_enable, irq_enabled, irq_restore, irq_save, need_resched, preempt_add,
+    preempt_count, preempt_sub, relax, set_current_thread, set_need_resched,
 };
 pub(crate) use fpu::{FpuArea, fpu_restore, fpu_save, fpu_size, xcr0};
 pub(crate) use paging::{

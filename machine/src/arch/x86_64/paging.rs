@@ -176,7 +176,8 @@ pub(super) unsafe fn init(map: &BootMemory, delta: u64) -> &'static [MemoryRegio
 /// # Safety
 /// As [`init`].
 unsafe fn map_image(delta: u64, pages: &mut EarlyPages) {
-    let (start, end) = (&raw const __image_start as u64, &raw const __image_end as u64 + super::symbols::extra_bytes());
+    let (start, end) =
+        (&raw const __image_start as u64, &raw const __image_end as u64 + super::symbols::extra_bytes());
     let guard = &raw const __boot_stack_guard as u64;
     let mut page = start;
     let mut table = 0;
@@ -227,13 +228,17 @@ unsafe fn map_direct(root: u64, base: usize, region: MemoryRegion, pages: &mut E
         unsafe {
             let pointers = next_table(root, address >> 39, pages);
             if has(&FEATURES.huge_pages) && fits(GIB) {
-                (pointers as *mut u64).add((address >> 30 & 511) as usize).write(physical | READ_WRITE | PTE_LARGE);
+                (pointers as *mut u64)
+                    .add((address >> 30 & 511) as usize)
+                    .write(physical | READ_WRITE | PTE_LARGE);
                 physical += GIB;
                 continue;
             }
             let directory = next_table(pointers, address >> 30, pages);
             if fits(LARGE) {
-                (directory as *mut u64).add((address >> 21 & 511) as usize).write(physical | READ_WRITE | PTE_LARGE);
+                (directory as *mut u64)
+                    .add((address >> 21 & 511) as usize)
+                    .write(physical | READ_WRITE | PTE_LARGE);
                 physical += LARGE;
                 continue;
             }
@@ -342,7 +347,9 @@ pub(crate) fn map_device(physical: u64, length: usize, caching: Caching) -> Opti
 pub(crate) unsafe fn load_root(physical: u64, pcid: u16, keep_tagged: bool) {
     let no_flush = if keep_tagged && pcid != 0 { 1 << 63 } else { 0 };
     // SAFETY: the caller's contract.
-    unsafe { asm!("mov cr3, {}", in(reg) physical | u64::from(pcid) | no_flush, options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("mov cr3, {}", in(reg) physical | u64::from(pcid) | no_flush, options(nostack, preserves_flags))
+    };
 }
 
 /// The highest address space number, or 0 if the processor has none.
