@@ -9,3 +9,5 @@ pub(crate) use x86_64::*;
 
 #[cfg(not(target_os = "none"))]
 pub(crate) mod host;
+#[cfg(not(target_os = "none"))]
+pub(crate) use host::*;

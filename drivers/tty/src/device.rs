@@ -37,7 +37,7 @@ impl Device for SerialDevice {
     }
 
     fn open(&self, id: DeviceId, file: &File) -> Result<Arc<dyn FileOperations>> {
-        let tty = serial::console().filter(|tty| tty.device_id() == id).ok_or(Errno::ENXIO)?;
+        let tty = serial::terminal(id.minor).ok_or(Errno::ENXIO)?;
         Ok(TtyFile::open(tty, file.flags(), Acquire::Allowed)?)
     }
 }
