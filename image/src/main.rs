@@ -1,3 +1,28 @@
 //! The bootable kernel: boot order and all the wiring, nothing else.
+//!
+//! `machine` calls [`boot::start`] on the first CPU when memory, traps and clocks work. `wiring` has the tables of functions
+//! that connect lower crates to higher ones; `root` makes the first file system and its namespace.
 
-fn main() {}
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![forbid(unsafe_code)]
+
+#[cfg(target_os = "none")]
+extern crate alloc;
+
+#[cfg(target_os = "none")]
+mod boot;
+#[cfg(target_os = "none")]
+mod command_line;
+#[cfg(target_os = "none")]
+mod root;
+#[cfg(target_os = "none")]
+mod wiring;
+
+#[cfg(target_os = "none")]
+machine::kernel_main!(boot::start);
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("this is the kernel's image: build it with `cargo xtask run`, which boots it");
+    std::process::exit(1);
+}

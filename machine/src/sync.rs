@@ -14,6 +14,7 @@
 pub mod class;
 pub mod once;
 pub mod rcu;
+pub mod rcu_slot;
 pub mod seq;
 pub mod sleep;
 pub mod slot;

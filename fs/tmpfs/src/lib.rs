@@ -1,6 +1,111 @@
-//! A file system in memory; also the root that the initramfs is unpacked into.
+//! tmpfs: a file system in memory (tmpfs(5)); also the root that the initramfs is unpacked into.
+//!
+//! Key types: [`TmpFs`] (the type, registered as `tmpfs`, `ramfs` and `rootfs`), `Instance` (one mount's limits), `Node` (an
+//! inode), `Entries` (a directory). File contents are pages of the page cache that are nowhere else. Locks: see `node`.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod directory;
+mod files;
+pub mod initramfs;
+mod instance;
+mod node;
+
+use abi::errno::Result;
+use abi::fs::{RAMFS_MAGIC, TMPFS_MAGIC};
+use abi::mount::MountFlags;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use instance::{Instance, Options, Usage};
+use machine::PAGE_SIZE;
+use security::{Credentials, Kgid, Kuid};
+use vfs::{FileSystemType, Inode, MountRequest, NewContent, NewInode, SuperBlock, SuperBlockAttributes};
+
+/// How it is called and whether it has limits by default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flavour {
+    /// Half of the memory, unless an option says otherwise.
+    Tmpfs,
+    /// No limits, no options but the mode.
+    Ramfs,
+    /// The first root: no limits.
+    Rootfs,
+}
+
+/// The file system type.
+pub struct TmpFs {
+    flavour: Flavour,
+}
+
+impl TmpFs {
+    /// The type of this flavour.
+    pub fn new(flavour: Flavour) -> Arc<TmpFs> {
+        Arc::new(TmpFs { flavour })
+    }
+
+    /// Makes an instance; gives its root. Errors: `EINVAL`, `ENOMEM`.
+    fn make(&self, flags: MountFlags, data: &[u8], credentials: &Credentials) -> Result<Arc<Inode>> {
+        let total = machine::memory::stats().total_pages as u64;
+        let unlimited = Options { max_pages: None, max_inodes: None, mode: 0o755, uid: 0, gid: 0 };
+        let options = match self.flavour {
+            Flavour::Tmpfs => Options::defaults(total).parse(data, total)?,
+            Flavour::Ramfs => Options { max_pages: None, max_inodes: None, ..unlimited.parse(data, total)? },
+            Flavour::Rootfs => unlimited,
+        };
+        let attributes = SuperBlockAttributes {
+            type_name: self.name(),
+            magic: if self.flavour == Flavour::Ramfs { RAMFS_MAGIC } else { TMPFS_MAGIC },
+            block_size: PAGE_SIZE as u32,
+            max_file_size: i64::MAX as u64,
+            flags,
+            device: None,
+        };
+        let usage = Usage::new(&options);
+        let instance = Instance { usage: usage.clone(), options };
+        let namespace = credentials.user_namespace.clone();
+        let uid = namespace.make_kuid(options.uid).unwrap_or(Kuid::ROOT);
+        let gid = namespace.make_kgid(options.gid).unwrap_or(Kgid::ROOT);
+        let superblock = SuperBlock::new(attributes, Box::new(instance), namespace);
+        let root = NewInode { content: NewContent::Directory, mode: options.mode, uid, gid };
+        node::new_inode(&superblock, &usage, &root)
+    }
+}
+
+impl FileSystemType for TmpFs {
+    fn name(&self) -> &'static str {
+        match self.flavour {
+            Flavour::Tmpfs => "tmpfs",
+            Flavour::Ramfs => "ramfs",
+            Flavour::Rootfs => "rootfs",
+        }
+    }
+
+    fn user_mountable(&self) -> bool {
+        self.flavour == Flavour::Tmpfs
+    }
+
+    fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<Inode>> {
+        self.make(request.flags, request.data, request.credentials)
+    }
+}
+
+/// Makes the types known. Errors: `EBUSY` if that was done before.
+pub fn register() -> Result<()> {
+    for flavour in [Flavour::Tmpfs, Flavour::Ramfs, Flavour::Rootfs] {
+        vfs::register_filesystem(TmpFs::new(flavour))?;
+    }
+    Ok(())
+}
+
+/// A file without a name in a file system of its own, for memfd_create(2) and shared memory. Errors: `ENOSPC`, `ENOMEM`.
+pub fn unnamed_file(mode: u32, credentials: &Credentials) -> Result<Arc<Inode>> {
+    let root = TmpFs { flavour: Flavour::Rootfs }.make(MountFlags::empty(), b"", credentials)?;
+    let new =
+        NewInode { content: NewContent::Regular, mode, uid: credentials.fsuid, gid: credentials.fsgid };
+    root.operations().create_unnamed(&root, &new)
+}

@@ -9,4 +9,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod epoll;
+pub mod eventfd;
 pub mod futex;
+pub mod pipe;
+mod pipe_ring;
+pub mod signalfd;
+pub mod timerfd;

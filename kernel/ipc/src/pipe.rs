@@ -312,7 +312,7 @@ impl PipeEnd {
     pub fn set_size(&self, size: usize, credentials: &Credentials) -> Result<usize> {
         let pages = pages_for(size)?;
         let grows = pages > self.pipe.capacity.load(Ordering::Relaxed);
-        if grows && pages * PAGE_SIZE > max_size() && !credentials.capable_in_root(Capability::SYS_RESOURCE) {
+        if grows && pages * PAGE_SIZE > max_size() && !security::capable_anywhere_above(credentials, Capability::SysResource) {
             return Err(Errno::EPERM);
         }
         let mut ring = self.pipe.ring.lock();
@@ -397,7 +397,7 @@ impl FileOperations for PipeEnd {
 /// `ENOMEM`.
 pub fn create() -> Result<(Arc<PipeEnd>, Arc<PipeEnd>)> {
     let pipe = Pipe::new()?;
-    Ok((PipeEnd::new(&pipe, OpenFlags::RDONLY), PipeEnd::new(&pipe, OpenFlags::WRONLY)))
+    Ok((PipeEnd::new(&pipe, OpenFlags::empty()), PipeEnd::new(&pipe, OpenFlags::WRONLY)))
 }
 
 /// Opens a FIFO: fifo(7). Waits for the other side unless `O_NONBLOCK` or opened for both.

@@ -161,7 +161,7 @@ impl Ring {
     fn take_frame(&mut self) -> Result<Frame> {
         match self.spares.iter_mut().find_map(Option::take) {
             Some(frame) => Ok(frame),
-            None => Frame::alloc(machine::memory::AllocFlags::Uninit).map_err(|_| Errno::ENOMEM),
+            None => Frame::alloc(machine::memory::AllocFlags::empty()).map_err(|_| Errno::ENOMEM),
         }
     }
 

@@ -1,0 +1,142 @@
+//! `/proc/sys`: settings (proc_sys(5)). Only those that have an effect here are offered.
+//!
+//! Writing needs what the files' permissions say, besides the checks of what is set. Locks: those of what is set.
+
+use crate::Identity;
+use abi::errno::{Errno, Result};
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::fmt::Write;
+use machine::sync::Once;
+use vfs::pseudo::{Node, StaticDirectory};
+
+/// The id of this boot, made when it is first asked for.
+static BOOT_ID: Once<[u8; 16]> = Once::new();
+
+/// Writes random bytes as a UUID of version 4 (RFC 9562).
+fn write_uuid(mut bytes: [u8; 16], out: &mut String) -> core::fmt::Result {
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            out.write_char('-')?;
+        }
+        write!(out, "{byte:02x}")?;
+    }
+    out.write_char('\n')
+}
+
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    machine::random::fill(&mut bytes);
+    bytes
+}
+
+/// A number that can be read and set.
+fn number(get: fn() -> u64, set: fn(u64) -> Result<()>) -> Node {
+    Node::writable_text(
+        0o644,
+        move |out| writeln!(out, "{}", get()).map_err(|_| Errno::EIO),
+        move |input| {
+            let text = core::str::from_utf8(input).map_err(|_| Errno::EINVAL)?;
+            set(text.trim().parse().map_err(|_| Errno::EINVAL)?)
+        },
+    )
+}
+
+/// A number that is what it is.
+fn constant(value: u64) -> Node {
+    Node::text(0o444, move |out| writeln!(out, "{value}"))
+}
+
+/// A name of the caller's UTS namespace.
+fn uts(get: fn(&task::namespaces::UtsNamespace) -> task::namespaces::Name, set: SetName) -> Node {
+    Node::writable_text(
+        0o644,
+        move |out| {
+            let name = task::task::with_current(|task| get(&task.namespaces().uts)).ok_or(Errno::ENOENT)?;
+            writeln!(out, "{}", String::from_utf8_lossy(&name)).map_err(|_| Errno::EIO)
+        },
+        move |input| {
+            let name = input.strip_suffix(b"\n").unwrap_or(input);
+            task::task::with_current(|task| set(&task.namespaces().uts, name)).ok_or(Errno::ENOENT)?
+        },
+    )
+}
+
+type SetName = fn(&task::namespaces::UtsNamespace, &[u8]) -> Result<()>;
+
+fn directory(contents: StaticDirectory) -> Node {
+    Node::directory(Arc::new(contents))
+}
+
+/// The whole tree.
+pub fn tree(identity: Identity) -> StaticDirectory {
+    StaticDirectory::new()
+        .add("kernel", directory(kernel(identity)))
+        .add("vm", directory(vm()))
+        .add("fs", directory(fs()))
+}
+
+fn kernel(identity: Identity) -> StaticDirectory {
+    let random_files = StaticDirectory::new()
+        .add("boot_id", Node::text(0o444, |out| write_uuid(*BOOT_ID.get_or_init(random), out)))
+        .add("uuid", Node::text(0o444, |out| write_uuid(random(), out)))
+        .add("entropy_avail", constant(256))
+        .add("poolsize", constant(256));
+    StaticDirectory::new()
+        .add("ostype", Node::text(0o444, |out| out.write_str("Linux\n")))
+        .add("osrelease", Node::text(0o444, move |out| writeln!(out, "{}", identity.release)))
+        .add("version", Node::text(0o444, move |out| writeln!(out, "{}", identity.version)))
+        .add("hostname", uts(|uts| uts.host_name(), |uts, name| uts.set_host_name(name)))
+        .add("domainname", uts(|uts| uts.domain_name(), |uts, name| uts.set_domain_name(name)))
+        .add("pid_max", number(pid_max, set_pid_max))
+        .add("ngroups_max", constant(security::NGROUPS_MAX as u64))
+        .add("cap_last_cap", constant(security::Capability::ALL.len() as u64 - 1))
+        .add("overflowuid", constant(u64::from(security::OVERFLOW_ID)))
+        .add("overflowgid", constant(u64::from(security::OVERFLOW_ID)))
+        .add("tainted", constant(0))
+        .add("randomize_va_space", constant(2))
+        .add("random", directory(random_files))
+}
+
+fn pid_max() -> u64 {
+    u64::from(task::pid::root().max())
+}
+
+fn set_pid_max(value: u64) -> Result<()> {
+    task::pid::root().set_max(u32::try_from(value).map_err(|_| Errno::EINVAL)?)
+}
+
+fn vm() -> StaticDirectory {
+    StaticDirectory::new()
+        .add("overcommit_memory", number(|| mm::commit::mode() as u64, |mode| {
+            mm::commit::set_mode(u8::try_from(mode).map_err(|_| Errno::EINVAL)?)
+        }))
+        .add("overcommit_ratio", number(|| u64::from(mm::commit::ratio_percent()), |percent| {
+            mm::commit::set_ratio_percent(u32::try_from(percent).map_err(|_| Errno::EINVAL)?);
+            Ok(())
+        }))
+        .add("max_map_count", constant(mm::MAX_MAP_COUNT as u64))
+        .add("mmap_min_addr", constant(mm::MMAP_MINIMUM_ADDRESS as u64))
+}
+
+fn fs() -> StaticDirectory {
+    StaticDirectory::new()
+        .add("nr_open", constant(task::calls::max_open_files()))
+        .add("pipe-max-size", number(|| ipc::pipe::max_size() as u64, |size| {
+            ipc::pipe::set_max_size(usize::try_from(size).map_err(|_| Errno::EINVAL)?)
+        }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_have_version_and_variant() {
+        let mut out = String::new();
+        write_uuid([0xff; 16], &mut out).unwrap();
+        assert_eq!(out, "ffffffff-ffff-4fff-bfff-ffffffffffff\n");
+    }
+}

@@ -1,0 +1,164 @@
+//! Files of `/proc` about the whole system: `stat`, `meminfo`, `cpuinfo`, `uptime`, `loadavg`, `version`, ….
+//!
+//! Each function writes one file as proc(5) describes it. Locks: those of what is asked.
+
+use crate::Identity;
+use alloc::string::String;
+use core::fmt::{self, Write};
+use machine::cpu;
+use vfs::FileKind;
+use vfs::pseudo::{Node, StaticDirectory};
+
+/// Nanoseconds in a tick of `USER_HZ`.
+pub const TICK_NS: u64 = 10_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// The files with fixed names.
+pub fn files(identity: Identity) -> StaticDirectory {
+    let text = |write: fn(&mut String) -> fmt::Result| Node::text(0o444, move |out| write(out));
+    StaticDirectory::new()
+        .add("cmdline", text(command_line))
+        .add("consoles", text(consoles))
+        .add("cpuinfo", text(cpuinfo))
+        .add("devices", text(devices))
+        .add("diskstats", text(|_| Ok(())))
+        .add("filesystems", text(filesystems))
+        .add("loadavg", text(loadavg))
+        .add("meminfo", text(meminfo))
+        .add("mounts", Node::symlink("self/mounts"))
+        .add("partitions", text(|out| out.write_str("major minor  #blocks  name\n\n")))
+        .add("stat", text(stat))
+        .add("swaps", text(|out| out.write_str("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")))
+        .add("uptime", text(uptime))
+        .add("version", Node::text(0o444, move |out| version(identity, out)))
+        .add("vmstat", text(vmstat))
+}
+
+fn command_line(out: &mut String) -> fmt::Result {
+    writeln!(out, "{}", machine::boot::command_line().trim_end())
+}
+
+fn version(identity: Identity, out: &mut String) -> fmt::Result {
+    writeln!(out, "Linux version {} (linnet@linnet) (rustc) {}", identity.release, identity.version)
+}
+
+fn consoles(out: &mut String) -> fmt::Result {
+    writeln!(out, "{:<21}-W- (EC p a)    4:64", "ttyS0")
+}
+
+fn uptime(out: &mut String) -> fmt::Result {
+    let idle: u64 = cpu::online().map(|cpu| sched::cpu_times(cpu).idle_ns).sum();
+    let show = |ns: u64| (ns / SECOND_NS, ns % SECOND_NS / TICK_NS);
+    let (up, idle) = (show(machine::time::now_ns()), show(idle));
+    writeln!(out, "{}.{:02} {}.{:02}", up.0, up.1, idle.0, idle.1)
+}
+
+fn loadavg(out: &mut String) -> fmt::Result {
+    // The averages have 11 fractional bits; round to hundredths as Linux does.
+    for load in sched::load_averages() {
+        let load = load + 10;
+        write!(out, "{}.{:02} ", load >> 11, ((load & 2047) * 100) >> 11)?;
+    }
+    let counts = sched::counts();
+    writeln!(out, "{}/{} {}", counts.running, counts.threads, task::pid::root().last_number())
+}
+
+fn meminfo(out: &mut String) -> fmt::Result {
+    let m = mm::stats::meminfo();
+    let lines = [
+        ("MemTotal", m.total),
+        ("MemFree", m.free),
+        ("MemAvailable", m.available),
+        ("Buffers", 0),
+        ("Cached", m.cached),
+        ("SwapCached", 0),
+        ("Active", m.anonymous),
+        ("Inactive", m.cached),
+        ("Unevictable", m.locked),
+        ("Mlocked", m.locked),
+        ("SwapTotal", 0),
+        ("SwapFree", 0),
+        ("Dirty", m.dirty),
+        ("Writeback", m.writeback),
+        ("AnonPages", m.anonymous),
+        ("Shmem", m.shmem),
+        ("Slab", m.slab),
+        ("SReclaimable", 0),
+        ("SUnreclaim", m.slab),
+        ("KernelStack", m.kernel_stack),
+        ("PageTables", m.page_tables),
+        ("CommitLimit", m.commit_limit),
+        ("Committed_AS", m.committed),
+    ];
+    for (name, kib) in lines {
+        let label = alloc::format!("{name}:");
+        writeln!(out, "{label:<15} {kib:>8} kB")?;
+    }
+    Ok(())
+}
+
+fn stat(out: &mut String) -> fmt::Result {
+    let line = |out: &mut String, name: &str, cpus: &mut dyn Iterator<Item = cpu::CpuId>| {
+        let mut sum = [0_u64; 10];
+        for times in cpus.map(sched::cpu_times) {
+            let all = [times.user_ns, times.nice_ns, times.system_ns, times.idle_ns, times.iowait_ns];
+            sum.iter_mut().zip(all).for_each(|(sum, ns)| *sum += ns);
+        }
+        write!(out, "{name}")?;
+        sum.iter().try_for_each(|ns| write!(out, " {}", ns / TICK_NS))?;
+        writeln!(out)
+    };
+    line(out, "cpu ", &mut cpu::online())?;
+    for cpu in cpu::online() {
+        line(out, &alloc::format!("cpu{}", cpu.index()), &mut core::iter::once(cpu))?;
+    }
+    let counts = sched::counts();
+    writeln!(out, "intr 0\nctxt {}", counts.context_switches)?;
+    writeln!(out, "btime {}", sched::clock::realtime_offset_ns().max(0) as u64 / SECOND_NS)?;
+    writeln!(out, "processes {}", counts.forks)?;
+    writeln!(out, "procs_running {}\nprocs_blocked {}", counts.running, counts.blocked)
+}
+
+/// What is known of the processors: how many there are. (The other lines come with CPUID's description.)
+fn cpuinfo(out: &mut String) -> fmt::Result {
+    for cpu in cpu::online() {
+        let (number, count) = (cpu.index(), cpu::count());
+        writeln!(out, "processor\t: {number}")?;
+        writeln!(out, "physical id\t: 0\nsiblings\t: {count}\ncore id\t\t: {number}\ncpu cores\t: {count}\n")?;
+    }
+    Ok(())
+}
+
+fn devices(out: &mut String) -> fmt::Result {
+    for (title, kind) in [("Character", FileKind::CharDevice), ("\nBlock", FileKind::BlockDevice)] {
+        writeln!(out, "{title} devices:")?;
+        let mut lines: alloc::collections::BTreeSet<(u32, String)> = Default::default();
+        vfs::chardev::for_each(kind, |major, name| {
+            lines.insert((major, String::from(name)));
+        });
+        for (major, name) in lines {
+            writeln!(out, "{major:>3} {name}")?;
+        }
+    }
+    Ok(())
+}
+
+fn filesystems(out: &mut String) -> fmt::Result {
+    for kind in vfs::superblock::filesystems() {
+        writeln!(out, "{}\t{}", if kind.needs_device() { "" } else { "nodev" }, kind.name())?;
+    }
+    Ok(())
+}
+
+fn vmstat(out: &mut String) -> fmt::Result {
+    let m = mm::stats::meminfo();
+    let pages = |kib: u64| kib / 4;
+    writeln!(out, "nr_free_pages {}", pages(m.free))?;
+    writeln!(out, "nr_anon_pages {}", pages(m.anonymous))?;
+    writeln!(out, "nr_file_pages {}", pages(m.cached))?;
+    writeln!(out, "nr_dirty {}", pages(m.dirty))?;
+    writeln!(out, "nr_writeback {}", pages(m.writeback))?;
+    writeln!(out, "nr_shmem {}", pages(m.shmem))?;
+    writeln!(out, "nr_page_table_pages {}", pages(m.page_tables))?;
+    writeln!(out, "nr_kernel_stack {}", m.kernel_stack)
+}

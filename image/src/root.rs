@@ -1,0 +1,56 @@
+//! The first root: an unlimited tmpfs with the initramfs unpacked into it, the namespace around it, and the console opened.
+
+use abi::errno::Result;
+use abi::fcntl::OpenFlags;
+use alloc::sync::Arc;
+use security::Credentials;
+use vfs::descriptor::CloseOnExec;
+use vfs::{DescriptorTable, FsContext, FsState, LookupContext, MountNamespace, namei, open};
+
+/// What the first program starts with.
+pub struct Root {
+    /// Root and working directory.
+    pub context: Arc<FsContext>,
+    /// The mounts.
+    pub namespace: Arc<MountNamespace>,
+}
+
+/// Mounts the root and unpacks the initramfs. Errors: `ENOMEM`.
+pub fn make() -> Result<Root> {
+    let credentials = Credentials::initial();
+    let kind = vfs::superblock::find_filesystem(b"rootfs")?;
+    let namespace = vfs::mount_calls::first_namespace(&*kind, b"rootfs", &credentials)?;
+    let place = namespace.root_path()?;
+    if let Some(archive) = machine::boot::initramfs() {
+        let start_ns = machine::time::now_ns();
+        let report = tmpfs::initramfs::unpack(place.inode()?, &archive);
+        let ms = (machine::time::now_ns() - start_ns) / 1_000_000;
+        log::info!("initramfs: {} entries, {} KiB in {ms} ms", report.entries, report.bytes / 1024);
+        for problem in &report.problems {
+            log::error!("initramfs: {problem}");
+        }
+        archive.free();
+    }
+    let state =
+        FsState { root: place.clone(), working_directory: place, umask: 0o022, namespace: namespace.clone() };
+    Ok(Root { context: FsContext::new(state), namespace })
+}
+
+impl Root {
+    /// Opens `/dev/console` as descriptors 0, 1 and 2, as Linux does; without such a node there are none.
+    pub fn open_console(&self) -> Result<Arc<DescriptorTable>> {
+        let files = DescriptorTable::new();
+        let credentials = Credentials::initial();
+        let context = LookupContext { fs: &self.context, credentials: &credentials };
+        let request = open::OpenRequest { flags: OpenFlags::RDWR | OpenFlags::NOCTTY, ..Default::default() };
+        match open::open(&context, namei::Start::WorkingDirectory, b"/dev/console", &request) {
+            Ok(console) => {
+                for _ in 0..3 {
+                    files.install(console.clone(), CloseOnExec::No, 3)?;
+                }
+            }
+            Err(error) => log::warn!("unable to open an initial console: {error:?}"),
+        }
+        Ok(files)
+    }
+}

@@ -1,0 +1,66 @@
+//! What connects lower crates to higher ones: hooks, drivers, file systems.
+
+use abi::errno::{Errno, Result};
+use machine::hooks::Hooks;
+use machine::power::{self, PowerToken};
+use machine::sync::Once;
+use syscall::system::PowerAction;
+
+static HOOKS: Hooks = Hooks {
+    timer: sched::timer_interrupt,
+    preempt: sched::preempt,
+    page_fault: task::fault::page_fault_hook,
+    oops,
+    serial_input: tty::serial::input,
+};
+
+static POWER: Once<PowerToken> = Once::new();
+
+/// A bug in the kernel hit one thread: that thread ends, the rest goes on. Returning makes the machine panic.
+fn oops(report: &str) {
+    log::error!("{report}");
+}
+
+/// What must be there before the scheduler starts.
+pub fn register_early() {
+    machine::hooks::register(&HOOKS);
+    task::run::register_dispatcher(syscall::dispatch);
+    syscall::system::register_power(perform);
+    if let Some(token) = PowerToken::mint() {
+        let _ = POWER.set(token);
+    }
+}
+
+fn perform(action: PowerAction) {
+    let Some(token) = POWER.get() else { return };
+    match action {
+        PowerAction::PowerOff => power::off(token),
+        PowerAction::Restart => power::reboot(token),
+        PowerAction::Halt => {
+            log::info!("System halted");
+            power::halt(token)
+        }
+    }
+}
+
+/// Drivers and file systems; in a kernel thread, since some of it sleeps.
+pub fn register_late() -> Result<()> {
+    tmpfs::register()?;
+    let (release, version) = (syscall::system::RELEASE, syscall::system::VERSION);
+    procfs::register(procfs::Identity { release, version })?;
+    sysfs::register()?;
+    devfs::init()?;
+    tty::init()?;
+    ipc::pipe::register_fifos();
+    let _ = syscall::MEMORY_FILE.set(memory_file);
+    Ok(())
+}
+
+/// Makes the file of memfd_create(2).
+fn memory_file(
+    name: &[u8],
+    credentials: &alloc::sync::Arc<security::Credentials>,
+) -> Result<alloc::sync::Arc<vfs::File>> {
+    let _ = (name, credentials);
+    Err(Errno::ENOSYS)
+}

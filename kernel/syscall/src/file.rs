@@ -1,0 +1,320 @@
+//! Reading and writing open files: read(2), write(2) and their vector and offset forms, lseek(2), fsync(2), truncate(2),
+//! fallocate(2), sendfile(2), splice(2), copy_file_range(2).
+
+use crate::decode::{Context, Fd};
+use abi::errno::{Errno, Result};
+use abi::fcntl::{
+    FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, POSIX_FADV_NOREUSE, RWF_DSYNC,
+    RWF_HIPRI, RWF_SYNC,
+};
+use mm::io::{UserReader, UserWriter};
+use mm::user::{IoVec, UserBuffer, UserPtr, UserString};
+use vfs::{Allocate, File, FileKind, Positioning, SeekFrom, SyncKind};
+
+/// read(2). Errors: `EBADF`, `EFAULT`, `EINVAL`, `EISDIR`, `EAGAIN`, `EINTR`, `EIO`.
+pub fn read(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize) -> Result<usize> {
+    let file = context.file(fd)?;
+    file.read(&mut UserWriter(UserBuffer::new(buffer, count)?))
+}
+
+/// write(2). Errors: `EBADF`, `EFAULT`, `EINVAL`, `EAGAIN`, `EINTR`, `EIO`, `ENOSPC`, `EPIPE`, `EFBIG`.
+pub fn write(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize) -> Result<usize> {
+    let file = context.file(fd)?;
+    file.write(&mut UserReader(UserBuffer::new(buffer, count)?))
+}
+
+/// An offset argument. Errors: `EINVAL` if negative.
+fn offset_of(offset: i64) -> Result<u64> {
+    u64::try_from(offset).map_err(|_| Errno::EINVAL)
+}
+
+/// pread(2). Errors: as [`read`], `ESPIPE`.
+pub fn pread64(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize, offset: i64) -> Result<usize> {
+    let offset = offset_of(offset)?;
+    let file = context.file(fd)?;
+    file.read_at(&mut UserWriter(UserBuffer::new(buffer, count)?), offset)
+}
+
+/// pwrite(2). Errors: as [`write`], `ESPIPE`.
+pub fn pwrite64(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize, offset: i64) -> Result<usize> {
+    let offset = offset_of(offset)?;
+    let file = context.file(fd)?;
+    file.write_at(&mut UserReader(UserBuffer::new(buffer, count)?), offset)
+}
+
+/// readv(2). Errors: as [`read`].
+pub fn readv(context: &mut Context<'_>, fd: Fd, vector: UserPtr<IoVec>, count: usize) -> Result<usize> {
+    let file = context.file(fd)?;
+    file.check_readable()?;
+    file.read(&mut UserWriter(UserBuffer::from_iovec(vector, count)?))
+}
+
+/// writev(2). Errors: as [`write`].
+pub fn writev(context: &mut Context<'_>, fd: Fd, vector: UserPtr<IoVec>, count: usize) -> Result<usize> {
+    let file = context.file(fd)?;
+    file.check_writable()?;
+    file.write(&mut UserReader(UserBuffer::from_iovec(vector, count)?))
+}
+
+/// preadv(2). The offset comes in two halves, the high one unused on 64-bit machines. Errors: as [`pread64`].
+pub fn preadv(
+    context: &mut Context<'_>,
+    fd: Fd,
+    vector: UserPtr<IoVec>,
+    count: usize,
+    offset: i64,
+) -> Result<usize> {
+    let offset = offset_of(offset)?;
+    let file = context.file(fd)?;
+    file.read_at(&mut UserWriter(UserBuffer::from_iovec(vector, count)?), offset)
+}
+
+/// pwritev(2). Errors: as [`pwrite64`].
+pub fn pwritev(
+    context: &mut Context<'_>,
+    fd: Fd,
+    vector: UserPtr<IoVec>,
+    count: usize,
+    offset: i64,
+) -> Result<usize> {
+    let offset = offset_of(offset)?;
+    let file = context.file(fd)?;
+    file.write_at(&mut UserReader(UserBuffer::from_iovec(vector, count)?), offset)
+}
+
+/// The flags of preadv2(2) and pwritev2(2) that need nothing more here. Errors: `EOPNOTSUPP` for the others.
+fn check_rw_flags(flags: u32, known: u32) -> Result<()> {
+    if flags & !known != 0 { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
+}
+
+/// preadv2(2): offset -1 means the file's own. Errors: as [`preadv`], `EOPNOTSUPP`.
+pub fn preadv2(
+    context: &mut Context<'_>,
+    fd: Fd,
+    vector: UserPtr<IoVec>,
+    count: usize,
+    offset: i64,
+    _offset_high: u64,
+) -> Result<usize> {
+    let flags = context.sixth_argument() as u32;
+    check_rw_flags(flags, RWF_HIPRI)?;
+    if offset == -1 { readv(context, fd, vector, count) } else { preadv(context, fd, vector, count, offset) }
+}
+
+/// pwritev2(2): offset -1 means the file's own. Errors: as [`pwritev`], `EOPNOTSUPP`.
+pub fn pwritev2(
+    context: &mut Context<'_>,
+    fd: Fd,
+    vector: UserPtr<IoVec>,
+    count: usize,
+    offset: i64,
+    _offset_high: u64,
+) -> Result<usize> {
+    let flags = context.sixth_argument() as u32;
+    check_rw_flags(flags, RWF_HIPRI | RWF_DSYNC | RWF_SYNC)?;
+    let written =
+        if offset == -1 { writev(context, fd, vector, count)? } else { pwritev(context, fd, vector, count, offset)? };
+    if flags & (RWF_DSYNC | RWF_SYNC) != 0 && written > 0 {
+        let file = context.file(fd)?;
+        file.operations().sync(&file, SyncKind::Data)?;
+    }
+    Ok(written)
+}
+
+/// lseek(2). Errors: `EBADF`, `EINVAL`, `ENXIO`, `EOVERFLOW`, `ESPIPE`.
+pub fn lseek(context: &mut Context<'_>, fd: Fd, offset: i64, whence: u32) -> Result<usize> {
+    let file = context.file(fd)?;
+    file.seek(SeekFrom::from_linux(offset, whence)?).map(|position| position as usize)
+}
+
+fn sync_file(context: &Context<'_>, fd: Fd, kind: SyncKind) -> Result<usize> {
+    let file = context.file(fd)?;
+    if file.is_place() {
+        return Err(Errno::EBADF);
+    }
+    file.operations().sync(&file, kind).map(|()| 0)
+}
+
+/// fsync(2). Errors: `EBADF`, `EINVAL`, `EIO`, `ENOSPC`.
+pub fn fsync(context: &mut Context<'_>, fd: Fd) -> Result<usize> {
+    sync_file(context, fd, SyncKind::All)
+}
+
+/// fdatasync(2). Errors: as [`fsync`].
+pub fn fdatasync(context: &mut Context<'_>, fd: Fd) -> Result<usize> {
+    sync_file(context, fd, SyncKind::Data)
+}
+
+/// sync(2).
+pub fn sync(context: &mut Context<'_>) -> Result<usize> {
+    vfs::mount_calls::sync_all(&context.task.namespaces().mount);
+    Ok(0)
+}
+
+/// syncfs(2). Errors: `EBADF`, `EIO`.
+pub fn syncfs(context: &mut Context<'_>, fd: Fd) -> Result<usize> {
+    let file = context.file(fd)?;
+    if file.is_place() {
+        return Err(Errno::EBADF);
+    }
+    let superblock = file.inode()?.superblock();
+    superblock.operations().sync(superblock).map(|()| 0)
+}
+
+/// truncate(2). Errors: `EACCES`, `EINVAL`, `EISDIR`, `ENOENT`, `EPERM`, `EROFS`, `ETXTBSY`, `EFBIG`.
+pub fn truncate(context: &mut Context<'_>, path: UserString, length: i64) -> Result<usize> {
+    let length = offset_of(length)?;
+    let path = context.resolve(Fd(abi::fcntl::AT_FDCWD), path, vfs::LookupFlags::FOLLOW)?;
+    vfs::attributes::truncate(&path, length, &context.credentials()).map(|()| 0)
+}
+
+/// ftruncate(2). Errors: `EBADF`, `EINVAL`, `EPERM`, `EFBIG`.
+pub fn ftruncate(context: &mut Context<'_>, fd: Fd, length: i64) -> Result<usize> {
+    let length = offset_of(length)?;
+    let file = context.file(fd)?;
+    vfs::attributes::truncate_file(&file, length).map(|()| 0)
+}
+
+/// fallocate(2). Errors: `EBADF`, `EFBIG`, `EINVAL`, `ENODEV`, `ENOSPC`, `EOPNOTSUPP`, `EPERM`, `ESPIPE`.
+pub fn fallocate(context: &mut Context<'_>, fd: Fd, mode: u32, offset: i64, length: i64) -> Result<usize> {
+    const KEEP: u32 = FALLOC_FL_KEEP_SIZE;
+    let what = match mode {
+        0 => Allocate::Extend,
+        KEEP => Allocate::KeepSize,
+        mode if mode == FALLOC_FL_PUNCH_HOLE | KEEP => Allocate::PunchHole,
+        FALLOC_FL_ZERO_RANGE => Allocate::Zero,
+        mode if mode == FALLOC_FL_ZERO_RANGE | KEEP => Allocate::ZeroKeepSize,
+        _ => return Err(Errno::EOPNOTSUPP),
+    };
+    let (offset, length) = (offset_of(offset)?, offset_of(length)?);
+    if length == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = context.file(fd)?;
+    file.check_writable()?;
+    match file.inode()?.kind() {
+        FileKind::Regular => {}
+        FileKind::Fifo => return Err(Errno::ESPIPE),
+        FileKind::Directory => return Err(Errno::EISDIR),
+        _ => return Err(Errno::ENODEV),
+    }
+    file.operations().allocate(&file, what, offset, length).map(|()| 0)
+}
+
+/// posix_fadvise(2): advice only; there is nothing to read ahead from memory. Errors: `EBADF`, `EINVAL`, `ESPIPE`.
+pub fn fadvise64(context: &mut Context<'_>, fd: Fd, _offset: i64, length: i64, advice: u32) -> Result<usize> {
+    let file = context.file(fd)?;
+    if file.inode()?.kind() == FileKind::Fifo {
+        return Err(Errno::ESPIPE);
+    }
+    if length < 0 || advice > POSIX_FADV_NOREUSE {
+        return Err(Errno::EINVAL);
+    }
+    Ok(0)
+}
+
+/// An offset that a call takes from user memory and puts back advanced, or the file's own when the pointer is null.
+struct Offset {
+    place: UserPtr<i64>,
+    value: Option<u64>,
+}
+
+impl Offset {
+    fn read(place: UserPtr<i64>, file: &File) -> Result<Offset> {
+        let value = place.optional().map(|place| offset_of(place.read()?)).transpose()?;
+        if value.is_some() && file.operations().positioning() == Positioning::Stream {
+            return Err(Errno::ESPIPE);
+        }
+        Ok(Offset { place, value })
+    }
+
+    fn write_back(self) -> Result<()> {
+        match self.value {
+            Some(value) => self.place.write(&(value as i64)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Copies between two descriptions and puts the offsets back.
+fn transfer(source: &File, target: &File, mut from: Offset, mut to: Offset, count: usize) -> Result<usize> {
+    let copied = vfs::splice::copy(source, from.value.as_mut(), target, to.value.as_mut(), count)?;
+    from.write_back()?;
+    to.write_back()?;
+    Ok(copied)
+}
+
+/// sendfile(2). Errors: `EAGAIN`, `EBADF`, `EFAULT`, `EINVAL`, `EIO`, `ESPIPE`.
+pub fn sendfile(
+    context: &mut Context<'_>,
+    target: Fd,
+    source: Fd,
+    offset: UserPtr<i64>,
+    count: usize,
+) -> Result<usize> {
+    let (source, target) = (context.file(source)?, context.file(target)?);
+    let from = Offset::read(offset, &source)?;
+    if source.operations().positioning() == Positioning::Stream {
+        return Err(Errno::EINVAL);
+    }
+    transfer(&source, &target, from, Offset { place: UserPtr::NULL, value: None }, count)
+}
+
+/// splice(2): one side must be a pipe. Errors: `EAGAIN`, `EBADF`, `EINVAL`, `ESPIPE`.
+pub fn splice(
+    context: &mut Context<'_>,
+    source: Fd,
+    source_offset: UserPtr<i64>,
+    target: Fd,
+    target_offset: UserPtr<i64>,
+    count: usize,
+    flags: u32,
+) -> Result<usize> {
+    const KNOWN: u32 = 0xf;
+    if flags & !KNOWN != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (source, target) = (context.file(source)?, context.file(target)?);
+    let is_pipe = |file: &File| file.operations_as::<ipc::pipe::PipeEnd>().is_some();
+    if !is_pipe(&source) && !is_pipe(&target) {
+        return Err(Errno::EINVAL);
+    }
+    let (from, to) = (Offset::read(source_offset, &source)?, Offset::read(target_offset, &target)?);
+    transfer(&source, &target, from, to, count)
+}
+
+/// copy_file_range(2). Errors: `EBADF`, `EFBIG`, `EINVAL`, `EISDIR`, `ENOSPC`, `EXDEV`.
+pub fn copy_file_range(
+    context: &mut Context<'_>,
+    source: Fd,
+    source_offset: UserPtr<i64>,
+    target: Fd,
+    target_offset: UserPtr<i64>,
+    count: usize,
+    flags: u32,
+) -> Result<usize> {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (source, target) = (context.file(source)?, context.file(target)?);
+    source.check_readable()?;
+    target.check_writable()?;
+    for file in [&source, &target] {
+        match file.inode()?.kind() {
+            FileKind::Regular => {}
+            FileKind::Directory => return Err(Errno::EISDIR),
+            _ => return Err(Errno::EINVAL),
+        }
+    }
+    if target.flags().contains(abi::fcntl::OpenFlags::APPEND) {
+        return Err(Errno::EBADF);
+    }
+    let (from, to) = (Offset::read(source_offset, &source)?, Offset::read(target_offset, &target)?);
+    let start = |offset: &Offset, file: &File| offset.value.unwrap_or_else(|| file.position());
+    let (a, b) = (start(&from, &source), start(&to, &target));
+    let same = source.inode()?.is_same(target.inode()?);
+    if same && a < b.saturating_add(count as u64) && b < a.saturating_add(count as u64) {
+        return Err(Errno::EINVAL);
+    }
+    transfer(&source, &target, from, to, count)
+}

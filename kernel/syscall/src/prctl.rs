@@ -1,0 +1,110 @@
+//! prctl(2) and arch_prctl(2): one thread's or process's odd settings.
+
+use crate::decode::Context;
+use abi::errno::{Errno, Result};
+use abi::prctl::*;
+use mm::user::UserPtr;
+use security::{AmbientChange, Capability, SecureBits};
+
+/// prctl(2). Errors: `EINVAL` for an operation there is not; else as the operation says.
+pub fn prctl(context: &mut Context<'_>, operation: u32, a: u64, b: u64, c: u64, d: u64) -> Result<usize> {
+    let rest_is_zero = b == 0 && c == 0 && d == 0;
+    let task = context.task;
+    let process = task.process();
+    match operation {
+        PR_SET_NAME => set_name(context, UserPtr::new(a as usize)),
+        PR_GET_NAME => UserPtr::new(a as usize).write(&task.thread().name()).map(|()| 0),
+        PR_SET_PDEATHSIG => task.set_parent_death_signal(i32::try_from(a).map_err(|_| Errno::EINVAL)?).map(|()| 0),
+        PR_GET_PDEATHSIG => UserPtr::new(a as usize).write(&task.parent_death_signal()).map(|()| 0),
+        PR_GET_DUMPABLE => Ok(process.dumpable() as usize),
+        PR_SET_DUMPABLE if a <= 1 => {
+            process.set_dumpable(a as u8);
+            Ok(0)
+        }
+        PR_SET_CHILD_SUBREAPER => {
+            process.set_child_subreaper(a != 0);
+            Ok(0)
+        }
+        PR_GET_CHILD_SUBREAPER => {
+            UserPtr::new(a as usize).write(&i32::from(process.is_child_subreaper())).map(|()| 0)
+        }
+        PR_SET_NO_NEW_PRIVS if a == 1 && rest_is_zero => {
+            task.change_credentials(|old| Ok(security::set_no_new_privileges(old))).map(|()| 0)
+        }
+        PR_GET_NO_NEW_PRIVS if a == 0 && rest_is_zero => Ok(usize::from(task.credentials().no_new_privileges)),
+        PR_SET_TIMERSLACK => {
+            task.set_timer_slack_ns(a);
+            Ok(0)
+        }
+        PR_GET_TIMERSLACK => Ok(task.timer_slack_ns() as usize),
+        PR_GET_TIMING => Ok(0),
+        PR_SET_TIMING if a == 0 => Ok(0),
+        _ => capabilities(context, operation, a, b),
+    }
+}
+
+/// The operations on capabilities and ids. Errors: `EINVAL`, `EPERM`.
+fn capabilities(context: &mut Context<'_>, operation: u32, a: u64, b: u64) -> Result<usize> {
+    let task = context.task;
+    let numbered = |number| Capability::from_number(number).ok_or(Errno::EINVAL);
+    match operation {
+        PR_CAPBSET_READ => Ok(usize::from(task.credentials().bounding.contains(numbered(a)?))),
+        PR_CAPBSET_DROP => {
+            let capability = numbered(a)?;
+            task.change_credentials(|old| security::drop_from_bounding(old, capability)).map(|()| 0)
+        }
+        PR_GET_SECUREBITS => Ok(task.credentials().secure_bits.bits() as usize),
+        PR_SET_SECUREBITS => task.change_credentials(|old| security::set_secure_bits(old, a)).map(|()| 0),
+        PR_GET_KEEPCAPS => Ok(usize::from(task.credentials().secure_bits.contains(SecureBits::KEEP_CAPS))),
+        PR_SET_KEEPCAPS if a <= 1 => {
+            task.change_credentials(|old| security::set_keep_capabilities(old, a == 1)).map(|()| 0)
+        }
+        PR_CAP_AMBIENT => match a as u32 {
+            PR_CAP_AMBIENT_IS_SET => {
+                Ok(usize::from(security::ambient_contains(&task.credentials(), numbered(b)?)))
+            }
+            PR_CAP_AMBIENT_RAISE => ambient(context, AmbientChange::Raise(numbered(b)?)),
+            PR_CAP_AMBIENT_LOWER => ambient(context, AmbientChange::Lower(numbered(b)?)),
+            PR_CAP_AMBIENT_CLEAR_ALL if b == 0 => ambient(context, AmbientChange::ClearAll),
+            _ => Err(Errno::EINVAL),
+        },
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn ambient(context: &Context<'_>, change: AmbientChange) -> Result<usize> {
+    context.task.change_credentials(|old| security::change_ambient(old, change)).map(|()| 0)
+}
+
+/// `PR_SET_NAME`: up to 15 bytes of a string. Errors: `EFAULT`.
+fn set_name(context: &Context<'_>, name: UserPtr<u8>) -> Result<usize> {
+    let mut bytes = [0_u8; 15];
+    let mut len = 0;
+    for (index, place) in bytes.iter_mut().enumerate() {
+        *place = name.element(index).read()?;
+        if *place == 0 {
+            break;
+        }
+        len = index + 1;
+    }
+    context.task.thread().set_name(bytes.get(..len).unwrap_or_default());
+    Ok(0)
+}
+
+/// arch_prctl(2): the segment bases. Errors: `EINVAL`, `EPERM` for an address programs cannot have, `EFAULT`.
+pub fn arch_prctl(context: &mut Context<'_>, operation: u32, address: u64) -> Result<usize> {
+    match operation {
+        ARCH_SET_FS | ARCH_SET_GS if address as usize >= machine::USER_END => Err(Errno::EPERM),
+        ARCH_SET_FS => {
+            context.registers.fs_base = address;
+            Ok(0)
+        }
+        ARCH_SET_GS => {
+            context.registers.gs_base = address;
+            Ok(0)
+        }
+        ARCH_GET_FS => UserPtr::new(address as usize).write(&context.registers.fs_base).map(|()| 0),
+        ARCH_GET_GS => UserPtr::new(address as usize).write(&context.registers.gs_base).map(|()| 0),
+        _ => Err(Errno::EINVAL),
+    }
+}

@@ -1,0 +1,264 @@
+//! The system as a whole: uname(2), sysinfo(2), syslog(2), reboot(2), sethostname(2), getrandom(2), prctl(2), personality(2).
+
+use crate::decode::Context;
+use abi::errno::{Errno, Result};
+use abi::random::{GRND_INSECURE, GRND_NONBLOCK, GRND_RANDOM};
+use abi::reboot::{
+    LINUX_REBOOT_CMD_CAD_OFF, LINUX_REBOOT_CMD_CAD_ON, LINUX_REBOOT_CMD_HALT, LINUX_REBOOT_CMD_POWER_OFF,
+    LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_CMD_RESTART2, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
+    LINUX_REBOOT_MAGIC2A, LINUX_REBOOT_MAGIC2B, LINUX_REBOOT_MAGIC2C,
+};
+use abi::sysinfo::{SI_LOAD_SHIFT, Sysinfo};
+use abi::utsname::Utsname;
+use alloc::format;
+use machine::log_buffer;
+use machine::sync::Once;
+use mm::user::{UserPtr, UserSlice};
+use security::{Capability, capable};
+use zerocopy::FromZeros;
+
+/// What `uname -s` says: programs look for it.
+pub const SYSNAME: &str = "Linux";
+/// The Linux release whose interface this kernel follows; glibc refuses to start on releases it finds too old.
+pub const RELEASE: &str = "6.12.0-linnet";
+/// What `uname -v` says.
+pub const VERSION: &str = concat!("#1 SMP PREEMPT Linnet ", env!("CARGO_PKG_VERSION"));
+/// What `uname -m` says.
+pub const MACHINE: &str = "x86_64";
+
+/// uname(2). Errors: `EFAULT`.
+pub fn uname(context: &mut Context<'_>, buffer: UserPtr<Utsname>) -> Result<usize> {
+    let uts = context.task.namespaces().uts.clone();
+    buffer.write(&Utsname {
+        sysname: Utsname::field(SYSNAME.as_bytes()),
+        nodename: Utsname::field(&uts.host_name()),
+        release: Utsname::field(RELEASE.as_bytes()),
+        version: Utsname::field(VERSION.as_bytes()),
+        machine: Utsname::field(MACHINE.as_bytes()),
+        domainname: Utsname::field(&uts.domain_name()),
+    })?;
+    Ok(0)
+}
+
+/// The name that sethostname(2) and setdomainname(2) are given. Errors: `EPERM`, `EINVAL`, `EFAULT`.
+fn new_name(context: &Context<'_>, name: UserPtr<u8>, len: i32) -> Result<task::namespaces::Name> {
+    let uts = context.task.namespaces().uts.clone();
+    if !capable(&context.credentials(), uts.owner(), Capability::SysAdmin) {
+        return Err(Errno::EPERM);
+    }
+    let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
+    if len > task::namespaces::NAME_MAX {
+        return Err(Errno::EINVAL);
+    }
+    let mut bytes = [0_u8; task::namespaces::NAME_MAX];
+    let bytes = bytes.get_mut(..len).unwrap_or_default();
+    UserSlice::new(name, len).read_into(bytes)?;
+    task::namespaces::Name::try_from(&*bytes).map_err(|_| Errno::EINVAL)
+}
+
+/// sethostname(2). Errors: `EPERM`, `EINVAL`, `EFAULT`.
+pub fn sethostname(context: &mut Context<'_>, name: UserPtr<u8>, len: i32) -> Result<usize> {
+    let name = new_name(context, name, len)?;
+    context.task.namespaces().uts.set_host_name(&name).map(|()| 0)
+}
+
+/// setdomainname(2). Errors: `EPERM`, `EINVAL`, `EFAULT`.
+pub fn setdomainname(context: &mut Context<'_>, name: UserPtr<u8>, len: i32) -> Result<usize> {
+    let name = new_name(context, name, len)?;
+    context.task.namespaces().uts.set_domain_name(&name).map(|()| 0)
+}
+
+/// sysinfo(2). Errors: `EFAULT`.
+pub fn sysinfo(_context: &mut Context<'_>, buffer: UserPtr<Sysinfo>) -> Result<usize> {
+    let memory = mm::stats::meminfo();
+    let mut info = Sysinfo::new_zeroed();
+    info.uptime = (machine::time::now_ns() / abi::time::NSEC_PER_SEC) as i64;
+    // The scheduler's averages have 11 fractional bits (`FSHIFT`), the structure's 16.
+    info.loads = sched::load_averages().map(|load| load << (SI_LOAD_SHIFT - 11));
+    info.totalram = memory.total * 1024;
+    info.freeram = memory.free * 1024;
+    info.sharedram = memory.shmem * 1024;
+    info.procs = sched::counts().threads.min(u64::from(u16::MAX)) as u16;
+    info.mem_unit = 1;
+    buffer.write(&info)?;
+    Ok(0)
+}
+
+/// getrandom(2): the generator is seeded at boot, so nothing ever blocks. Errors: `EINVAL`, `EFAULT`.
+pub fn getrandom(_context: &mut Context<'_>, buffer: UserPtr<u8>, len: usize, flags: u32) -> Result<usize> {
+    if flags & !(GRND_NONBLOCK | GRND_RANDOM | GRND_INSECURE) != 0
+        || flags & (GRND_RANDOM | GRND_INSECURE) == GRND_RANDOM | GRND_INSECURE
+    {
+        return Err(Errno::EINVAL);
+    }
+    let len = len.min(i32::MAX as usize);
+    let mut bytes = [0_u8; 256];
+    let mut done = 0;
+    while done < len {
+        let part = (len - done).min(bytes.len());
+        let bytes = bytes.get_mut(..part).unwrap_or_default();
+        machine::random::fill(bytes);
+        match machine::user::write_bytes(buffer.address().wrapping_add(done), bytes) {
+            Ok(()) => done += part,
+            Err(_) if done > 0 => break,
+            Err(fault) => return Err(fault.into()),
+        }
+        if done < len && context_is_interrupted() {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// Whether a signal waits: long loops end early then.
+fn context_is_interrupted() -> bool {
+    sched::current().signal_pending.load(core::sync::atomic::Ordering::Relaxed)
+}
+
+/// What reboot(2) does in the end; `image` registers it, with the right to stop the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerAction {
+    /// Stop the processors.
+    Halt,
+    /// Switch off.
+    PowerOff,
+    /// Start again.
+    Restart,
+}
+
+static POWER: Once<fn(PowerAction)> = Once::new();
+
+/// Sets what reboot(2) calls; once, at boot.
+pub fn register_power(action: fn(PowerAction)) {
+    let _ = POWER.set(action);
+}
+
+/// reboot(2). Errors: `EPERM`, `EINVAL`.
+pub fn reboot(context: &mut Context<'_>, magic1: u32, magic2: u32, command: u32, _argument: usize) -> Result<usize> {
+    context.require(Capability::SysBoot)?;
+    let known = [LINUX_REBOOT_MAGIC2, LINUX_REBOOT_MAGIC2A, LINUX_REBOOT_MAGIC2B, LINUX_REBOOT_MAGIC2C];
+    if magic1 != LINUX_REBOOT_MAGIC1 || !known.contains(&magic2) {
+        return Err(Errno::EINVAL);
+    }
+    let action = match command {
+        LINUX_REBOOT_CMD_RESTART | LINUX_REBOOT_CMD_RESTART2 => PowerAction::Restart,
+        LINUX_REBOOT_CMD_HALT => PowerAction::Halt,
+        LINUX_REBOOT_CMD_POWER_OFF => PowerAction::PowerOff,
+        // There is no Ctrl-Alt-Del here; both settings hold.
+        LINUX_REBOOT_CMD_CAD_ON | LINUX_REBOOT_CMD_CAD_OFF => return Ok(0),
+        _ => return Err(Errno::EINVAL),
+    };
+    let perform = POWER.get().ok_or(Errno::EINVAL)?;
+    perform(action);
+    Ok(0)
+}
+
+/// personality(2): `PER_LINUX`, with the flags that have a meaning here kept for the program. Errors: none.
+pub fn personality(context: &mut Context<'_>, persona: u32) -> Result<usize> {
+    let old = context.task.process().personality();
+    if persona != u32::MAX {
+        context.task.process().set_personality(persona);
+    }
+    Ok(old as usize)
+}
+
+/// Where the reader of syslog(2) has come to, and where it was cleared.
+static SYSLOG: machine::sync::Mutex<SyslogState> = machine::sync::Mutex::new(SyslogState { read: 0, clear: 0 });
+
+struct SyslogState {
+    read: u64,
+    clear: u64,
+}
+
+/// syslog(2): the kernel's log for `dmesg`. Errors: `EINVAL`, `EPERM`, `EFAULT`.
+pub fn syslog(context: &mut Context<'_>, kind: i32, buffer: UserPtr<u8>, len: i32) -> Result<usize> {
+    const CLOSE: i32 = 0;
+    const OPEN: i32 = 1;
+    const READ: i32 = 2;
+    const READ_ALL: i32 = 3;
+    const READ_CLEAR: i32 = 4;
+    const CLEAR: i32 = 5;
+    const CONSOLE_OFF: i32 = 6;
+    const CONSOLE_ON: i32 = 7;
+    const CONSOLE_LEVEL: i32 = 8;
+    const SIZE_UNREAD: i32 = 9;
+    const SIZE_BUFFER: i32 = 10;
+    if kind != READ_ALL && kind != SIZE_BUFFER {
+        context.require(Capability::Syslog)?;
+    }
+    match kind {
+        CLOSE | OPEN => Ok(0),
+        READ | READ_ALL | READ_CLEAR => {
+            let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
+            if buffer.is_null() {
+                return Err(Errno::EINVAL);
+            }
+            syslog_read(kind == READ, kind == READ_CLEAR, buffer, len)
+        }
+        CLEAR => {
+            SYSLOG.lock().clear = log_buffer::next_sequence();
+            Ok(0)
+        }
+        CONSOLE_OFF => Ok(log_buffer::set_console_level(1)).map(|()| 0),
+        CONSOLE_ON => Ok(log_buffer::set_console_level(7)).map(|()| 0),
+        CONSOLE_LEVEL => {
+            if !(1..=8).contains(&len) {
+                return Err(Errno::EINVAL);
+            }
+            log_buffer::set_console_level(len as u8);
+            Ok(0)
+        }
+        SIZE_UNREAD => {
+            let state = SYSLOG.lock();
+            Ok(lines_from(state.read).map(|(line, _)| line.len()).sum())
+        }
+        SIZE_BUFFER => Ok(log_size()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Bytes of all lines that the log still has.
+fn log_size() -> usize {
+    lines_from(0).map(|(line, _)| line.len()).sum()
+}
+
+/// The log's lines from a record on, as `dmesg` expects them, each with the number after it.
+fn lines_from(sequence: u64) -> impl Iterator<Item = (alloc::string::String, u64)> {
+    let mut next = sequence;
+    core::iter::from_fn(move || {
+        let record = log_buffer::read(next)?;
+        next = record.sequence + 1;
+        let microseconds = record.time_ns / 1000;
+        let (seconds, rest) = (microseconds / 1_000_000, microseconds % 1_000_000);
+        Some((format!("<{}>[{seconds:5}.{rest:06}] {}\n", record.level, record.text), next))
+    })
+}
+
+/// The reading operations: `consume` takes from where the last reader stopped; else the newest lines that fit.
+fn syslog_read(consume: bool, clear: bool, buffer: UserPtr<u8>, len: usize) -> Result<usize> {
+    let mut state = SYSLOG.lock();
+    let mut start = if consume { state.read } else { state.clear };
+    if !consume {
+        let mut size: usize = lines_from(start).map(|(line, _)| line.len()).sum();
+        while size > len {
+            let Some((line, next)) = lines_from(start).next() else { break };
+            size -= line.len();
+            start = next;
+        }
+    }
+    let mut done = 0;
+    for (line, next) in lines_from(start) {
+        if done + line.len() > len {
+            break;
+        }
+        machine::user::write_bytes(buffer.address().wrapping_add(done), line.as_bytes())?;
+        done += line.len();
+        if consume {
+            state.read = next;
+        }
+    }
+    if clear {
+        state.clear = log_buffer::next_sequence();
+    }
+    Ok(done)
+}

@@ -1,0 +1,280 @@
+//! The system-call table of x86_64: `name = number => handler`, and what is made of it.
+//!
+//! One table serves dispatch (an array indexed by number), tracing (names) and `docs/compat.md` ([`implemented`]).
+//! A number that is not here answers `ENOSYS`, as Linux built without that call does.
+//!
+//! Locks: none; the table is constant.
+
+use crate::decode::{Context, Handler};
+use crate::*;
+use abi::errno::{Errno, Result};
+
+type Entry = fn(&mut Context<'_>) -> Result<usize>;
+
+/// One more than the highest number in the table.
+const LENGTH: usize = 512;
+
+macro_rules! system_calls {
+    ($($name:ident = $number:literal => $handler:path;)*) => {
+        /// The array that dispatch indexes.
+        static TABLE: [Option<Entry>; LENGTH] = {
+            let mut table: [Option<Entry>; LENGTH] = [None; LENGTH];
+            $(
+                assert!(table[$number].is_none(), "a number stands twice in the table");
+                table[$number] = Some(|context| Handler::invoke(&$handler, context));
+            )*
+            table
+        };
+
+        /// Every implemented call, in the order of the table: name and number.
+        pub const IMPLEMENTED: &[(&str, usize)] = &[$((stringify!($name), $number)),*];
+    };
+}
+
+system_calls! {
+    read = 0 => file::read;
+    write = 1 => file::write;
+    open = 2 => open::open;
+    close = 3 => descriptor::close;
+    stat = 4 => attributes::stat;
+    fstat = 5 => attributes::fstat;
+    lstat = 6 => attributes::lstat;
+    poll = 7 => poll::poll;
+    lseek = 8 => file::lseek;
+    mmap = 9 => memory::mmap;
+    mprotect = 10 => memory::mprotect;
+    munmap = 11 => memory::munmap;
+    brk = 12 => memory::brk;
+    rt_sigaction = 13 => signal::rt_sigaction;
+    rt_sigprocmask = 14 => signal::rt_sigprocmask;
+    rt_sigreturn = 15 => signal::rt_sigreturn;
+    ioctl = 16 => descriptor::ioctl;
+    pread64 = 17 => file::pread64;
+    pwrite64 = 18 => file::pwrite64;
+    readv = 19 => file::readv;
+    writev = 20 => file::writev;
+    access = 21 => attributes::access;
+    pipe = 22 => event::pipe;
+    select = 23 => poll::select;
+    sched_yield = 24 => scheduling::sched_yield;
+    mremap = 25 => memory::mremap;
+    msync = 26 => memory::msync;
+    mincore = 27 => memory::mincore;
+    madvise = 28 => memory::madvise;
+    dup = 32 => descriptor::dup;
+    dup2 = 33 => descriptor::dup2;
+    pause = 34 => signal::pause;
+    nanosleep = 35 => time::nanosleep;
+    getitimer = 36 => timer::getitimer;
+    alarm = 37 => timer::alarm;
+    setitimer = 38 => timer::setitimer;
+    getpid = 39 => process::getpid;
+    sendfile = 40 => file::sendfile;
+    clone = 56 => process::clone;
+    fork = 57 => process::fork;
+    vfork = 58 => process::vfork;
+    execve = 59 => process::execve;
+    exit = 60 => process::exit;
+    wait4 = 61 => process::wait4;
+    kill = 62 => signal::kill;
+    uname = 63 => system::uname;
+    fcntl = 72 => descriptor::fcntl;
+    flock = 73 => descriptor::flock;
+    fsync = 74 => file::fsync;
+    fdatasync = 75 => file::fdatasync;
+    truncate = 76 => file::truncate;
+    ftruncate = 77 => file::ftruncate;
+    getdents = 78 => directory::getdents;
+    getcwd = 79 => directory::getcwd;
+    chdir = 80 => directory::chdir;
+    fchdir = 81 => directory::fchdir;
+    rename = 82 => directory::rename;
+    mkdir = 83 => directory::mkdir;
+    rmdir = 84 => directory::rmdir;
+    creat = 85 => open::creat;
+    link = 86 => directory::link;
+    unlink = 87 => directory::unlink;
+    symlink = 88 => directory::symlink;
+    readlink = 89 => directory::readlink;
+    chmod = 90 => attributes::chmod;
+    fchmod = 91 => attributes::fchmod;
+    chown = 92 => attributes::chown;
+    fchown = 93 => attributes::fchown;
+    lchown = 94 => attributes::lchown;
+    umask = 95 => attributes::umask;
+    gettimeofday = 96 => time::gettimeofday;
+    getrlimit = 97 => limits::getrlimit;
+    getrusage = 98 => limits::getrusage;
+    sysinfo = 99 => system::sysinfo;
+    times = 100 => time::times;
+    getuid = 102 => credentials::getuid;
+    syslog = 103 => system::syslog;
+    getgid = 104 => credentials::getgid;
+    setuid = 105 => credentials::setuid;
+    setgid = 106 => credentials::setgid;
+    geteuid = 107 => credentials::geteuid;
+    getegid = 108 => credentials::getegid;
+    setpgid = 109 => process::setpgid;
+    getppid = 110 => process::getppid;
+    getpgrp = 111 => process::getpgrp;
+    setsid = 112 => process::setsid;
+    setreuid = 113 => credentials::setreuid;
+    setregid = 114 => credentials::setregid;
+    getgroups = 115 => credentials::getgroups;
+    setgroups = 116 => credentials::setgroups;
+    setresuid = 117 => credentials::setresuid;
+    getresuid = 118 => credentials::getresuid;
+    setresgid = 119 => credentials::setresgid;
+    getresgid = 120 => credentials::getresgid;
+    getpgid = 121 => process::getpgid;
+    setfsuid = 122 => credentials::setfsuid;
+    setfsgid = 123 => credentials::setfsgid;
+    getsid = 124 => process::getsid;
+    capget = 125 => credentials::capget;
+    capset = 126 => credentials::capset;
+    rt_sigpending = 127 => signal::rt_sigpending;
+    rt_sigtimedwait = 128 => signal::rt_sigtimedwait;
+    rt_sigqueueinfo = 129 => signal::rt_sigqueueinfo;
+    rt_sigsuspend = 130 => signal::rt_sigsuspend;
+    sigaltstack = 131 => signal::sigaltstack;
+    utime = 132 => attributes::utime;
+    mknod = 133 => directory::mknod;
+    personality = 135 => system::personality;
+    statfs = 137 => mount::statfs;
+    fstatfs = 138 => mount::fstatfs;
+    getpriority = 140 => scheduling::getpriority;
+    setpriority = 141 => scheduling::setpriority;
+    sched_setparam = 142 => scheduling::sched_setparam;
+    sched_getparam = 143 => scheduling::sched_getparam;
+    sched_setscheduler = 144 => scheduling::sched_setscheduler;
+    sched_getscheduler = 145 => scheduling::sched_getscheduler;
+    sched_get_priority_max = 146 => scheduling::sched_get_priority_max;
+    sched_get_priority_min = 147 => scheduling::sched_get_priority_min;
+    sched_rr_get_interval = 148 => scheduling::sched_rr_get_interval;
+    mlock = 149 => memory::mlock;
+    munlock = 150 => memory::munlock;
+    mlockall = 151 => memory::mlockall;
+    munlockall = 152 => memory::munlockall;
+    pivot_root = 155 => mount::pivot_root;
+    prctl = 157 => prctl::prctl;
+    arch_prctl = 158 => prctl::arch_prctl;
+    setrlimit = 160 => limits::setrlimit;
+    chroot = 161 => directory::chroot;
+    sync = 162 => file::sync;
+    settimeofday = 164 => time::settimeofday;
+    mount = 165 => mount::mount;
+    umount2 = 166 => mount::umount2;
+    reboot = 169 => system::reboot;
+    sethostname = 170 => system::sethostname;
+    setdomainname = 171 => system::setdomainname;
+    gettid = 186 => process::gettid;
+    setxattr = 188 => xattr::setxattr;
+    lsetxattr = 189 => xattr::lsetxattr;
+    fsetxattr = 190 => xattr::fsetxattr;
+    getxattr = 191 => xattr::getxattr;
+    lgetxattr = 192 => xattr::lgetxattr;
+    fgetxattr = 193 => xattr::fgetxattr;
+    listxattr = 194 => xattr::listxattr;
+    llistxattr = 195 => xattr::llistxattr;
+    flistxattr = 196 => xattr::flistxattr;
+    removexattr = 197 => xattr::removexattr;
+    lremovexattr = 198 => xattr::lremovexattr;
+    fremovexattr = 199 => xattr::fremovexattr;
+    tkill = 200 => signal::tkill;
+    time = 201 => time::time;
+    futex = 202 => futex::futex;
+    sched_setaffinity = 203 => scheduling::sched_setaffinity;
+    sched_getaffinity = 204 => scheduling::sched_getaffinity;
+    getdents64 = 217 => directory::getdents64;
+    set_tid_address = 218 => process::set_tid_address;
+    restart_syscall = 219 => signal::restart_syscall;
+    fadvise64 = 221 => file::fadvise64;
+    timer_create = 222 => timer::timer_create;
+    timer_settime = 223 => timer::timer_settime;
+    timer_gettime = 224 => timer::timer_gettime;
+    timer_getoverrun = 225 => timer::timer_getoverrun;
+    timer_delete = 226 => timer::timer_delete;
+    clock_settime = 227 => time::clock_settime;
+    clock_gettime = 228 => time::clock_gettime;
+    clock_getres = 229 => time::clock_getres;
+    clock_nanosleep = 230 => time::clock_nanosleep;
+    exit_group = 231 => process::exit_group;
+    tgkill = 234 => signal::tgkill;
+    utimes = 235 => attributes::utimes;
+    waitid = 247 => process::waitid;
+    openat = 257 => open::openat;
+    mkdirat = 258 => directory::mkdirat;
+    mknodat = 259 => directory::mknodat;
+    fchownat = 260 => attributes::fchownat;
+    futimesat = 261 => attributes::futimesat;
+    newfstatat = 262 => attributes::newfstatat;
+    unlinkat = 263 => directory::unlinkat;
+    renameat = 264 => directory::renameat;
+    linkat = 265 => directory::linkat;
+    symlinkat = 266 => directory::symlinkat;
+    readlinkat = 267 => directory::readlinkat;
+    fchmodat = 268 => attributes::fchmodat;
+    faccessat = 269 => attributes::faccessat;
+    pselect6 = 270 => poll::pselect6;
+    ppoll = 271 => poll::ppoll;
+    set_robust_list = 273 => futex::set_robust_list;
+    get_robust_list = 274 => futex::get_robust_list;
+    splice = 275 => file::splice;
+    utimensat = 280 => attributes::utimensat;
+    eventfd = 284 => event::eventfd;
+    fallocate = 285 => file::fallocate;
+    eventfd2 = 290 => event::eventfd2;
+    dup3 = 292 => descriptor::dup3;
+    pipe2 = 293 => event::pipe2;
+    preadv = 295 => file::preadv;
+    pwritev = 296 => file::pwritev;
+    rt_tgsigqueueinfo = 297 => signal::rt_tgsigqueueinfo;
+    prlimit64 = 302 => limits::prlimit64;
+    syncfs = 306 => file::syncfs;
+    getcpu = 309 => scheduling::getcpu;
+    sched_setattr = 314 => scheduling::sched_setattr;
+    sched_getattr = 315 => scheduling::sched_getattr;
+    renameat2 = 316 => directory::renameat2;
+    getrandom = 318 => system::getrandom;
+    memfd_create = 319 => open::memfd_create;
+    execveat = 322 => process::execveat;
+    membarrier = 324 => memory::membarrier;
+    copy_file_range = 326 => file::copy_file_range;
+    preadv2 = 327 => file::preadv2;
+    mlock2 = 325 => memory::mlock2;
+    pwritev2 = 328 => file::pwritev2;
+    statx = 332 => attributes::statx;
+    rseq = 334 => process::rseq;
+    pidfd_send_signal = 424 => signal::pidfd_send_signal;
+    pidfd_open = 434 => process::pidfd_open;
+    clone3 = 435 => process::clone3;
+    close_range = 436 => descriptor::close_range;
+    openat2 = 437 => open::openat2;
+    pidfd_getfd = 438 => process::pidfd_getfd;
+    faccessat2 = 439 => attributes::faccessat2;
+    futex_waitv = 449 => futex::futex_waitv;
+    fchmodat2 = 452 => attributes::fchmodat2;
+}
+
+/// Runs the handler of system call `number`; its result as the program sees it is left to the caller.
+///
+/// Errors: `ENOSYS` for a number that has no handler; else the handler's.
+#[inline(always)]
+pub fn call(number: usize, context: &mut Context<'_>) -> Result<usize> {
+    match TABLE.get(number) {
+        Some(Some(entry)) => entry(context),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_the_name_that_linux_gives_it() {
+        for (name, number) in IMPLEMENTED {
+            assert_eq!(abi::nr::x86_64::name(*number), Some(*name), "number {number}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The stack frame of a signal handler on x86-64, and the way back from it.
+//!
+//! The layout is ABI: `rt_sigframe` of the psABI with Linux's `ucontext` and the XSAVE image above it, which programs, unwinders
+//! and debuggers read. [`push`] builds it below the red zone or on the alternate stack, [`sigreturn`] trusts nothing in it: the
+//! machine layer sanitises registers and floating-point state on the way in.
+
+use super::action::{Action, flags};
+use super::info::SignalInfo;
+use super::{AlternateStack, SS_AUTODISARM, Signal, SignalSet};
+use crate::task::Task;
+use abi::errno::{Errno, Result};
+use abi::signal::{
+    FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, FPSTATE_SIZE, FPSTATE_SW_BYTES_OFFSET, FpxSwBytes, RtSigframe,
+    SigContext, SigSet, StackT, UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS, Ucontext,
+};
+use alloc::vec::Vec;
+use machine::user::{self, UserRegisters};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Bytes below the stack pointer that belong to the interrupted function (psABI 3.2.2).
+const RED_ZONE: u64 = 128;
+/// Code and stack segment of 64-bit programs.
+const USER_CS: u16 = 0x33;
+const USER_SS: u16 = 0x2b;
+/// Direction, trap, resume: cleared when a handler starts.
+const FLAGS_CLEARED: u64 = 1 << 10 | 1 << 8 | 1 << 16;
+/// Legacy area and XSAVE header.
+const XSAVE_HEADER_END: usize = FPSTATE_SIZE + 64;
+
+/// Sets the frame up and points `registers` at the handler. `mask` is what sigreturn goes back to.
+///
+/// # Errors
+/// EFAULT: no room or no memory on the stack, or the program gave no restorer.
+pub fn push(
+    task: &Task,
+    registers: &mut UserRegisters,
+    info: &SignalInfo,
+    action: Action,
+    mask: SignalSet,
+) -> Result<()> {
+    if !action.has(flags::SA_RESTORER) {
+        return Err(Errno::EFAULT);
+    }
+    let stack = task.alternate_stack();
+    let on_stack = stack.contains(registers.rsp);
+    let switch = action.has(flags::SA_ONSTACK) && stack.size != 0 && !on_stack;
+    let top =
+        if switch { stack.address.wrapping_add(stack.size) } else { registers.rsp.wrapping_sub(RED_ZONE) };
+    let fpu = floating_point_state()?;
+    let fpu_at = if fpu.is_empty() { top } else { top.wrapping_sub(fpu.len() as u64) & !63 };
+    // At a function's first instruction the stack pointer is 8 below a multiple of 16.
+    let frame_at = (fpu_at.wrapping_sub(size_of::<RtSigframe>() as u64) & !15).wrapping_sub(8);
+    if (switch || (on_stack && stack.size != 0)) && (frame_at <= stack.address || frame_at > top) {
+        return Err(Errno::EFAULT);
+    }
+    let mut frame = RtSigframe { pretcode: action.restorer, ..RtSigframe::default() };
+    frame.uc = context(task, registers, &stack, mask);
+    if !fpu.is_empty() {
+        frame.uc.uc_flags |= UC_FP_XSTATE;
+        frame.uc.uc_mcontext.fpstate = fpu_at;
+        user::write_bytes(fpu_at as usize, &fpu)?;
+    }
+    frame.info = abi::signal::SigInfo::read_from_bytes(&info.to_bytes()).map_err(|_| Errno::EFAULT)?;
+    user::write_value(frame_at as usize, &frame)?;
+    if stack.flags & SS_AUTODISARM != 0 {
+        task.set_alternate_stack(AlternateStack::NONE);
+    }
+    enter_handler(registers, info.signal, action, frame_at);
+    Ok(())
+}
+
+fn enter_handler(registers: &mut UserRegisters, signal: Signal, action: Action, frame_at: u64) {
+    let context_at = frame_at + core::mem::offset_of!(RtSigframe, uc) as u64;
+    let info_at = frame_at + core::mem::offset_of!(RtSigframe, info) as u64;
+    registers.rdi = signal.number() as u64;
+    registers.rsi = info_at;
+    registers.rdx = context_at;
+    registers.rax = 0;
+    registers.rip = action.handler;
+    registers.rsp = frame_at;
+    registers.rflags &= !FLAGS_CLEARED;
+    registers.orig_rax = u64::MAX;
+}
+
+fn context(task: &Task, registers: &UserRegisters, stack: &AlternateStack, mask: SignalSet) -> Ucontext {
+    let trap = task.last_trap();
+    Ucontext {
+        uc_flags: UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
+        uc_link: 0,
+        uc_stack: StackT {
+            ss_sp: stack.address,
+            ss_flags: stack.reported_flags(registers.rsp),
+            ss_size: stack.size,
+            ..StackT::default()
+        },
+        uc_mcontext: SigContext {
+            r8: registers.r8,
+            r9: registers.r9,
+            r10: registers.r10,
+            r11: registers.r11,
+            r12: registers.r12,
+            r13: registers.r13,
+            r14: registers.r14,
+            r15: registers.r15,
+            rdi: registers.rdi,
+            rsi: registers.rsi,
+            rbp: registers.rbp,
+            rbx: registers.rbx,
+            rdx: registers.rdx,
+            rax: registers.rax,
+            rcx: registers.rcx,
+            rsp: registers.rsp,
+            rip: registers.rip,
+            eflags: registers.rflags,
+            cs: USER_CS,
+            ss: USER_SS,
+            err: trap.error_code,
+            trapno: trap.vector,
+            oldmask: mask.bits(),
+            cr2: trap.address,
+            ..SigContext::default()
+        },
+        uc_sigmask: SigSet { bits: mask.bits() },
+    }
+}
+
+/// The XSAVE image of the running thread with the software bytes that say how long it is, closed by the second magic number.
+fn floating_point_state() -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let Some(thread) = sched::current().kernel() else { return Ok(bytes) };
+    thread.read_fpu(&mut bytes).map_err(|_| Errno::EFAULT)?;
+    if bytes.len() < XSAVE_HEADER_END {
+        return Ok(bytes);
+    }
+    let size = bytes.len();
+    let components = bytes.get(FPSTATE_SIZE..FPSTATE_SIZE + 8).and_then(|raw| raw.try_into().ok());
+    let software = FpxSwBytes {
+        magic1: FP_XSTATE_MAGIC1,
+        extended_size: size as u32 + 4,
+        xfeatures: components.map_or(3, u64::from_le_bytes) | 3,
+        xstate_size: size as u32,
+        ..FpxSwBytes::default()
+    };
+    if let Some(slot) = bytes.get_mut(FPSTATE_SW_BYTES_OFFSET..FPSTATE_SIZE) {
+        slot.copy_from_slice(software.as_bytes());
+    }
+    bytes.try_reserve(4).map_err(|_| Errno::EFAULT)?;
+    bytes.extend_from_slice(&FP_XSTATE_MAGIC2.to_le_bytes());
+    Ok(bytes)
+}
+
+/// rt_sigreturn: goes back to what the frame at the stack pointer says. A bad frame is answered by SIGSEGV.
+pub fn sigreturn(task: &Task, registers: &mut UserRegisters) -> isize {
+    if restore(task, registers).is_err() {
+        super::send::force(task, SignalInfo::from_kernel(Signal::SIGSEGV));
+    }
+    registers.orig_rax = u64::MAX;
+    registers.rax as isize
+}
+
+fn restore(task: &Task, registers: &mut UserRegisters) -> Result<()> {
+    // The handler's return has popped the restorer's address.
+    let uc: Ucontext = user::read_value(registers.rsp as usize)?;
+    let saved = &uc.uc_mcontext;
+    restore_floating_point(saved.fpstate as usize)?;
+    super::deliver::set_blocked(task, SignalSet::from_bits(uc.uc_sigmask.bits));
+    *registers = UserRegisters {
+        r8: saved.r8,
+        r9: saved.r9,
+        r10: saved.r10,
+        r11: saved.r11,
+        r12: saved.r12,
+        r13: saved.r13,
+        r14: saved.r14,
+        r15: saved.r15,
+        rdi: saved.rdi,
+        rsi: saved.rsi,
+        rbp: saved.rbp,
+        rbx: saved.rbx,
+        rdx: saved.rdx,
+        rax: saved.rax,
+        rcx: saved.rcx,
+        rsp: saved.rsp,
+        rip: saved.rip,
+        rflags: saved.eflags,
+        ..*registers
+    };
+    let stack =
+        AlternateStack { address: uc.uc_stack.ss_sp, size: uc.uc_stack.ss_size, flags: uc.uc_stack.ss_flags };
+    // As Linux: a stack that is not valid any more is silently kept as it was.
+    let _ = super::calls::alternate_stack(task, registers.rsp, Some(stack));
+    Ok(())
+}
+
+fn restore_floating_point(address: usize) -> Result<()> {
+    let Some(thread) = sched::current().kernel() else { return Ok(()) };
+    if address == 0 {
+        thread.reset_fpu();
+        return Ok(());
+    }
+    let software: FpxSwBytes = user::read_value(address.wrapping_add(FPSTATE_SW_BYTES_OFFSET))?;
+    let full = machine::thread::fpu_state_size();
+    let whole = software.magic1 == FP_XSTATE_MAGIC1 && software.xstate_size as usize <= full;
+    let size = if whole { software.xstate_size as usize } else { FPSTATE_SIZE };
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
+    bytes.resize(size, 0);
+    user::read_bytes(address, &mut bytes)?;
+    thread.write_fpu(&bytes).map_err(|_| Errno::EFAULT)
+}

@@ -1,0 +1,86 @@
+//! What a path means to a process: its root, its working directory, its umask and its mounts.
+//!
+//! Key types: [`FsContext`] (shared by `CLONE_FS`), [`FsState`] (its contents, read under RCU by path walks).
+//! Locks: one spin lock orders changes; readers take none.
+
+use alloc::sync::Arc;
+
+use machine::sync::{RcuArc, RcuGuard, SpinLock};
+use security::Credentials;
+
+use crate::mount::MountNamespace;
+use crate::path::Path;
+
+/// The contents of an [`FsContext`]; immutable.
+#[derive(Clone)]
+pub struct FsState {
+    /// Where paths that begin with a slash start.
+    pub root: Path,
+    /// Where the others start.
+    pub working_directory: Path,
+    /// Permission bits that new files do not get.
+    pub umask: u32,
+    /// The mounts one sees.
+    pub namespace: Arc<MountNamespace>,
+}
+
+/// Root, working directory and umask, as tasks share them.
+pub struct FsContext {
+    state: RcuArc<FsState>,
+    changes: SpinLock<()>,
+}
+
+impl FsContext {
+    /// A context with these contents.
+    pub fn new(state: FsState) -> Arc<FsContext> {
+        Arc::new(FsContext { state: RcuArc::new(Some(Arc::new(state))), changes: SpinLock::new(()) })
+    }
+
+    /// A context of its own with the same contents (fork without `CLONE_FS`, `unshare`).
+    pub fn fork(&self) -> Arc<FsContext> {
+        Arc::new(FsContext { state: RcuArc::new(self.state.load_arc()), changes: SpinLock::new(()) })
+    }
+
+    /// The contents, as long as the guard lives.
+    #[inline]
+    pub fn load<'g>(&self, guard: &'g RcuGuard) -> Option<&'g FsState> {
+        self.state.load(guard)
+    }
+
+    /// The contents, counted. (Never `None` between [`FsContext::new`] and the drop.)
+    pub fn state(&self) -> Option<Arc<FsState>> {
+        self.state.load_arc()
+    }
+
+    /// Changes the contents.
+    pub fn update(&self, change: impl FnOnce(&mut FsState)) {
+        let _changes = self.changes.lock();
+        if let Some(state) = self.state.load_arc() {
+            let mut state = (*state).clone();
+            change(&mut state);
+            self.state.replace(Some(Arc::new(state)));
+        }
+    }
+
+    /// The umask.
+    pub fn umask(&self) -> u32 {
+        let guard = machine::sync::rcu::read_lock();
+        self.load(&guard).map_or(0, |state| state.umask)
+    }
+
+    /// umask(2): gives the old one.
+    pub fn set_umask(&self, umask: u32) -> u32 {
+        let mut old = 0;
+        self.update(|state| old = core::mem::replace(&mut state.umask, umask & 0o777));
+        old
+    }
+}
+
+/// On whose behalf a call on the file system is made.
+#[derive(Clone, Copy)]
+pub struct LookupContext<'a> {
+    /// Root, working directory, umask.
+    pub fs: &'a FsContext,
+    /// Identity.
+    pub credentials: &'a Arc<Credentials>,
+}

@@ -1,0 +1,514 @@
+//! Open files: what a descriptor refers to, and what can be done with it.
+//!
+//! Key types: [`File`] (an open file description), [`FileOperations`] (what drivers, pipes, file systems implement).
+//! Neighbours: `open` (makes them), `descriptor` (numbers them), `poll`, `readdir`.
+//!
+//! A regular file needs no allocation beyond the [`File`]: its operations are those of its inode. The offset has a
+//! sleeping lock, held over a read or write of a seekable file, as POSIX wants. Order: offset lock → inode lock → page
+//! cache.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::fmt;
+
+use abi::errno::{Errno, Result};
+use abi::fcntl::OpenFlags;
+use abi::poll::PollEvents;
+use machine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use machine::sync::{Mutex, Once, SpinLock};
+use mm::io::{IoReader, IoWriter};
+use mm::page_cache::MappedFile;
+use security::{Capability, Credentials};
+
+use crate::inode::Inode;
+use crate::path::Path;
+use crate::poll::PollTable;
+use crate::readdir::DirectorySink;
+use crate::types::FileKind;
+
+/// Where a seek starts from (`SEEK_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeekFrom {
+    /// `SEEK_SET`.
+    Start(i64),
+    /// `SEEK_CUR`.
+    Current(i64),
+    /// `SEEK_END`.
+    End(i64),
+    /// `SEEK_DATA`: the next byte that is not in a hole.
+    Data(i64),
+    /// `SEEK_HOLE`: the next hole.
+    Hole(i64),
+}
+
+impl SeekFrom {
+    /// From the arguments of lseek(2). `EINVAL`.
+    pub fn from_linux(offset: i64, whence: u32) -> Result<SeekFrom> {
+        Ok(match whence {
+            0 => SeekFrom::Start(offset),
+            1 => SeekFrom::Current(offset),
+            2 => SeekFrom::End(offset),
+            3 => SeekFrom::Data(offset),
+            4 => SeekFrom::Hole(offset),
+            _ => return Err(Errno::EINVAL),
+        })
+    }
+}
+
+/// How an open file treats offsets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Positioning {
+    /// It has an offset that reads and writes advance; pread(2) works.
+    Seekable,
+    /// No offset at all: `lseek` and `pread` give `ESPIPE` (pipes, sockets, terminals).
+    Stream,
+}
+
+/// What fsync(2) and its like ask for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SyncKind {
+    /// Data and whatever is needed to read it (`fdatasync`).
+    Data,
+    /// Everything (`fsync`).
+    All,
+}
+
+/// What fallocate(2) asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Allocate {
+    /// Space within and beyond the size.
+    Extend,
+    /// Space, but the size stays.
+    KeepSize,
+    /// A hole.
+    PunchHole,
+    /// Zeros; the size may grow.
+    Zero,
+    /// Zeros; the size stays.
+    ZeroKeepSize,
+}
+
+/// What the pieces of the kernel implement for what they open. Offsets are bytes. Defaults are Linux's answers of files
+/// that cannot do it.
+pub trait FileOperations: Any + Send + Sync {
+    /// Reads at `offset` (0 for streams). Gives the bytes read, 0 at the end. `EAGAIN` if the file does not block.
+    fn read(&self, file: &File, to: &mut dyn IoWriter, offset: u64) -> Result<usize> {
+        let _ = (file, to, offset);
+        Err(Errno::EINVAL)
+    }
+    /// Writes at `offset` (ignored by streams; with `O_APPEND` the end counts). Gives the bytes written.
+    fn write(&self, file: &File, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
+        let _ = (file, from, offset);
+        Err(Errno::EINVAL)
+    }
+    /// Whether it has an offset.
+    fn positioning(&self) -> Positioning {
+        Positioning::Seekable
+    }
+    /// Where a seek leads from the offset `current`. `EINVAL`, `ENXIO`, `EOVERFLOW`.
+    fn seek(&self, file: &File, from: SeekFrom, current: u64) -> Result<u64> {
+        generic_seek(file, from, current)
+    }
+    /// A device's own call. `ENOTTY`: it has no such.
+    fn ioctl(&self, file: &File, command: u32, argument: usize) -> Result<usize> {
+        let _ = (file, command, argument);
+        Err(Errno::ENOTTY)
+    }
+    /// What it is ready for; registers the queues first. The default is always ready.
+    fn poll(&self, file: &File, table: &mut PollTable<'_>) -> PollEvents {
+        let _ = (file, table);
+        PollEvents::READABLE | PollEvents::WRITABLE
+    }
+    /// Whether poll and epoll can wait for it (epoll_ctl(2) gives `EPERM` for regular files and directories).
+    fn can_poll(&self) -> bool {
+        true
+    }
+    /// Gives entries to `sink` from `position` on, until it is full; gives the position to go on from. `ENOTDIR`.
+    fn read_directory(&self, file: &File, sink: &mut dyn DirectorySink, position: u64) -> Result<u64> {
+        let _ = (file, sink, position);
+        Err(Errno::ENOTDIR)
+    }
+    /// What mmap(2) maps. `ENODEV`: cannot be mapped. The default maps the page cache of the inode, if it has one.
+    fn map(&self, file: &Arc<File>) -> Result<Arc<dyn MappedFile>> {
+        crate::mapping::map_page_cache(file)
+    }
+    /// Writes to the device. `EINVAL`: nothing there that could be written.
+    fn sync(&self, file: &File, kind: SyncKind) -> Result<()> {
+        let _ = (file, kind);
+        Err(Errno::EINVAL)
+    }
+    /// fallocate(2) on `length` bytes at `offset`. `EOPNOTSUPP`.
+    fn allocate(&self, file: &File, what: Allocate, offset: u64, length: u64) -> Result<()> {
+        let _ = (file, what, offset, length);
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// A descriptor of it is closed; its error is close(2)'s.
+    fn flush(&self, file: &File) -> Result<()> {
+        let _ = file;
+        Ok(())
+    }
+    /// The last reference is gone.
+    fn release(&self, file: &File) {
+        let _ = file;
+    }
+    /// `F_SETFL` is about to change the status flags. `EINVAL`, `EPERM`.
+    fn check_flags(&self, file: &File, new: OpenFlags) -> Result<()> {
+        let _ = (file, new);
+        Ok(())
+    }
+    /// Lines of its own in `/proc/PID/fdinfo/N`.
+    fn show_fdinfo(&self, file: &File, out: &mut dyn fmt::Write) -> fmt::Result {
+        let _ = (file, out);
+        Ok(())
+    }
+}
+
+/// The operations of what cannot be read, written or anything else (`O_PATH`, sockets' inodes).
+pub struct NoOperations;
+
+impl FileOperations for NoOperations {
+    fn can_poll(&self) -> bool {
+        false
+    }
+}
+
+/// Who gets `SIGIO` (`F_SETOWN`, `F_SETSIG`).
+#[derive(Clone, Default)]
+pub struct SignalOwner {
+    /// `F_SETOWN`'s number: positive a process, negative a group, 0 nobody.
+    pub id: i32,
+    /// Whether a positive number is a thread (`F_OWNER_TID`).
+    pub thread: bool,
+    /// Signal to send; 0 is `SIGIO`.
+    pub signal: u32,
+    /// `task`'s own handle on whoever it is.
+    pub target: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// An open file description.
+pub struct File {
+    path: Path,
+    operations: Option<Arc<dyn FileOperations>>,
+    flags: AtomicU32,
+    position: AtomicU64,
+    position_lock: Mutex<()>,
+    /// A file lock of some kind was taken through it: closing has to look.
+    locked: AtomicBool,
+    counted: Counted,
+    credentials: Arc<Credentials>,
+    owner: Once<Box<SpinLock<SignalOwner>>>,
+}
+
+/// What the description counts as in its inode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    Not,
+    Reader,
+    Writer,
+}
+
+impl File {
+    /// Opens the inode at `path` for the description to be. Permissions have been checked, and for a writer the mount's
+    /// and inode's write counts were taken; this takes them over.
+    pub(crate) fn open(path: Path, flags: OpenFlags, credentials: &Arc<Credentials>) -> Result<Arc<File>> {
+        let inode = path.inode()?.clone();
+        let counted = if flags.writes() && inode.kind() == FileKind::Regular {
+            Counted::Writer
+        } else {
+            Counted::Reader
+        };
+        let mut file = File::with(path, flags, credentials.clone());
+        inode.count_open();
+        file.counted = counted;
+        file.operations = crate::open::open_operations(&inode, &file)?;
+        Ok(Arc::new(file))
+    }
+
+    /// A description of something that is in no directory, with its own operations.
+    pub fn new(
+        path: Path,
+        operations: Arc<dyn FileOperations>,
+        flags: OpenFlags,
+        credentials: &Arc<Credentials>,
+    ) -> Arc<File> {
+        let mut file = File::with(path, flags, credentials.clone());
+        file.operations = Some(operations);
+        Arc::new(file)
+    }
+
+    /// A handle on a place only (`O_PATH`).
+    pub(crate) fn new_place(path: Path, flags: OpenFlags, credentials: &Arc<Credentials>) -> Arc<File> {
+        Arc::new(File::with(path, flags, credentials.clone()))
+    }
+
+    fn with(path: Path, flags: OpenFlags, credentials: Arc<Credentials>) -> File {
+        let dropped = OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC;
+        File {
+            path,
+            operations: None,
+            flags: AtomicU32::new((flags - dropped - OpenFlags::CLOEXEC - OpenFlags::EXEC).bits()),
+            position: AtomicU64::new(0),
+            position_lock: Mutex::new(()),
+            locked: AtomicBool::new(false),
+            counted: Counted::Not,
+            credentials,
+            owner: Once::new(),
+        }
+    }
+
+    /// Where it was opened.
+    #[inline]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// What it is open on. (A description is never on a negative dentry; `ENOENT` would say so.)
+    #[inline]
+    pub fn inode(&self) -> Result<&Arc<Inode>> {
+        self.path.inode()
+    }
+    /// Who opened it.
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+    /// Status flags and access mode, as `F_GETFL` tells them.
+    #[inline]
+    pub fn flags(&self) -> OpenFlags {
+        OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+    /// Whether calls on it must not block.
+    pub fn is_nonblocking(&self) -> bool {
+        self.flags().contains(OpenFlags::NONBLOCK)
+    }
+    /// Whether it is a handle on a place only.
+    #[inline]
+    pub fn is_place(&self) -> bool {
+        self.flags().contains(OpenFlags::PATH)
+    }
+    /// Its operations.
+    #[inline]
+    pub fn operations(&self) -> &dyn FileOperations {
+        match &self.operations {
+            Some(operations) => &**operations,
+            None if self.is_place() => &NoOperations,
+            None => match self.path.dentry.inode() {
+                Some(inode) => inode.operations().file_operations(),
+                None => &NoOperations,
+            },
+        }
+    }
+    /// The operations of its own as the given type (how `epoll`, `signalfd` and others find their own files).
+    pub fn operations_as<T: FileOperations>(&self) -> Option<&T> {
+        let any: &dyn Any = &**self.operations.as_ref()?;
+        any.downcast_ref()
+    }
+    /// The same, counted.
+    pub fn operations_arc<T: FileOperations>(&self) -> Option<Arc<T>> {
+        let any: Arc<dyn Any + Send + Sync> = self.operations.clone()?;
+        any.downcast().ok()
+    }
+
+    /// `EBADF` unless open for reading.
+    pub fn check_readable(&self) -> Result<()> {
+        let flags = self.flags();
+        if flags.reads() && !flags.contains(OpenFlags::PATH) { Ok(()) } else { Err(Errno::EBADF) }
+    }
+    /// `EBADF` unless open for writing.
+    pub fn check_writable(&self) -> Result<()> {
+        let flags = self.flags();
+        if flags.writes() && !flags.contains(OpenFlags::PATH) { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    /// The offset now.
+    pub fn position(&self) -> u64 {
+        self.position.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has an offset.
+    pub fn is_seekable(&self) -> bool {
+        self.operations().positioning() == Positioning::Seekable
+    }
+
+    /// read(2): at the offset, which advances.
+    pub fn read(&self, to: &mut dyn IoWriter) -> Result<usize> {
+        self.check_readable()?;
+        let operations = self.operations();
+        if operations.positioning() == Positioning::Stream {
+            return self.finish_read(operations.read(self, to, 0));
+        }
+        let _position = self.position_lock.lock();
+        let position = self.position();
+        let count = self.finish_read(operations.read(self, to, position))?;
+        self.position.store(position + count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+
+    /// pread(2): at `offset`. `ESPIPE`: it has no offset.
+    pub fn read_at(&self, to: &mut dyn IoWriter, offset: u64) -> Result<usize> {
+        self.check_seekable()?;
+        self.check_readable()?;
+        self.finish_read(self.operations().read(self, to, offset))
+    }
+
+    fn finish_read(&self, result: Result<usize>) -> Result<usize> {
+        if !self.flags().contains(OpenFlags::NOATIME) {
+            crate::attributes::touch_accessed(&self.path);
+        }
+        result
+    }
+
+    /// write(2): at the offset, which advances; at the end with `O_APPEND`.
+    pub fn write(&self, from: &mut dyn IoReader) -> Result<usize> {
+        self.check_writable()?;
+        let operations = self.operations();
+        if operations.positioning() == Positioning::Stream {
+            return operations.write(self, from, 0);
+        }
+        let _position = self.position_lock.lock();
+        let position = self.position();
+        let count = operations.write(self, from, position)?;
+        let end = match self.inode() {
+            Ok(inode) if self.flags().contains(OpenFlags::APPEND) && inode.kind() == FileKind::Regular => {
+                inode.size()
+            }
+            _ => position + count as u64,
+        };
+        self.position.store(end, Ordering::Relaxed);
+        Ok(count)
+    }
+
+    /// pwrite(2): at `offset` (at the end with `O_APPEND`, as Linux does). `ESPIPE`: it has no offset.
+    pub fn write_at(&self, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
+        self.check_seekable()?;
+        self.check_writable()?;
+        self.operations().write(self, from, offset)
+    }
+
+    fn check_seekable(&self) -> Result<()> {
+        if self.is_place() {
+            return Err(Errno::EBADF);
+        }
+        if self.is_seekable() { Ok(()) } else { Err(Errno::ESPIPE) }
+    }
+
+    /// lseek(2). `ESPIPE`, `EINVAL`, `ENXIO`, `EOVERFLOW`.
+    pub fn seek(&self, from: SeekFrom) -> Result<u64> {
+        self.check_seekable()?;
+        let _position = self.position_lock.lock();
+        let position = self.operations().seek(self, from, self.position())?;
+        self.position.store(position, Ordering::Relaxed);
+        Ok(position)
+    }
+
+    /// getdents64(2): entries from the offset on, which advances. `ENOTDIR`; `ENOENT` in a removed directory.
+    pub fn read_directory(&self, sink: &mut dyn DirectorySink) -> Result<()> {
+        if self.is_place() {
+            return Err(Errno::EBADF);
+        }
+        crate::readdir::read_directory(self, &self.position_lock, &self.position, sink)
+    }
+
+    /// `F_SETFL`: changes the status flags that can be changed. `EPERM`, `EINVAL`.
+    pub fn set_flags(&self, new: OpenFlags) -> Result<()> {
+        if self.is_place() {
+            return Err(Errno::EBADF);
+        }
+        let old = self.flags();
+        let inode = self.inode()?;
+        let gains_noatime = new.contains(OpenFlags::NOATIME) && !old.contains(OpenFlags::NOATIME);
+        if gains_noatime && !crate::permission::is_owner_or_capable(inode, &self.credentials) {
+            return Err(Errno::EPERM);
+        }
+        self.operations().check_flags(self, new)?;
+        let kept = old - OpenFlags::SETTABLE;
+        self.flags.store((kept | new & OpenFlags::SETTABLE).bits(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// `FIONBIO`: sets or clears `O_NONBLOCK` alone.
+    pub fn set_nonblocking(&self, on: bool) {
+        let bit = OpenFlags::NONBLOCK.bits();
+        if on {
+            self.flags.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            self.flags.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Who gets `SIGIO`.
+    pub fn signal_owner(&self) -> SignalOwner {
+        self.owner.get().map(|owner| owner.lock().clone()).unwrap_or_default()
+    }
+    /// Sets who gets `SIGIO`.
+    pub fn set_signal_owner(&self, owner: SignalOwner) {
+        *self.owner.get_or_init(|| Box::new(SpinLock::new(SignalOwner::default()))).lock() = owner;
+    }
+
+    pub(crate) fn note_locked(&self) {
+        self.locked.store(true, Ordering::Release);
+    }
+    pub(crate) fn may_hold_locks(&self) -> bool {
+        self.locked.load(Ordering::Acquire)
+    }
+
+    /// Whether the mount forbids running programs from it (`noexec`), or it is no regular file.
+    pub fn is_executable_here(&self) -> bool {
+        let regular = self.inode().is_ok_and(|inode| inode.kind() == FileKind::Regular);
+        regular && !self.path.mount.is_noexec()
+    }
+
+    /// Whether its opener has the capability in the file system's user namespace.
+    pub fn opener_capable(&self, capability: Capability) -> bool {
+        self.inode().is_ok_and(|inode| {
+            self.credentials.capable(inode.superblock().user_namespace(), capability)
+        })
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if let Some(operations) = &self.operations {
+            operations.release(self);
+        } else if self.counted != Counted::Not {
+            self.operations().release(self);
+        }
+        let Some(inode) = self.path.dentry.inode() else { return };
+        if self.may_hold_locks() {
+            crate::locks::release_file(inode, self);
+        }
+        if self.counted == Counted::Writer {
+            inode.end_write();
+            self.path.mount.end_write();
+        }
+        if self.counted != Counted::Not {
+            inode.count_close();
+        }
+    }
+}
+
+/// lseek(2) on something that has a size. `EINVAL`: negative or beyond what files can be; `ENXIO`: no data or hole there.
+pub fn generic_seek(file: &File, from: SeekFrom, current: u64) -> Result<u64> {
+    let inode = file.inode()?;
+    let cache = inode.operations().page_cache();
+    let (base, offset) = match from {
+        SeekFrom::Start(offset) => (0, offset),
+        SeekFrom::Current(offset) => (current as i64, offset),
+        SeekFrom::End(offset) => (inode.size() as i64, offset),
+        SeekFrom::Data(offset) | SeekFrom::Hole(offset) => {
+            let size = inode.size();
+            let offset = u64::try_from(offset).ok().filter(|at| *at < size).ok_or(Errno::ENXIO)?;
+            return match (from, cache) {
+                (SeekFrom::Data(_), Some(cache)) => cache.seek_data(offset).ok_or(Errno::ENXIO),
+                (SeekFrom::Data(_), None) => Ok(offset),
+                (_, Some(cache)) => Ok(cache.seek_hole(offset).unwrap_or(size)),
+                (_, None) => Ok(size),
+            };
+        }
+    };
+    let position = base.checked_add(offset).ok_or(Errno::EOVERFLOW)?;
+    let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
+    if position > inode.superblock().max_file_size() {
+        return Err(Errno::EINVAL);
+    }
+    Ok(position)
+}

@@ -1,0 +1,77 @@
+//! Mapping files: what `mm` needs to know of a regular file.
+//!
+//! Key types: [`FileMapping`]. Neighbours: `mm` keeps one for every mapping; it keeps the description open. No locks.
+
+use alloc::sync::Arc;
+use core::fmt;
+
+use abi::errno::{Errno, Result};
+use mm::PageCache;
+use mm::page_cache::{FileAccess, MappedFile};
+
+use crate::file::File;
+
+/// A regular file as `mm` sees it.
+pub struct FileMapping {
+    file: Arc<File>,
+    cache: Arc<PageCache>,
+}
+
+impl FileMapping {
+    /// The description that was mapped (`/proc/PID/map_files`, exec's own file).
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+}
+
+impl MappedFile for FileMapping {
+    fn page_cache(&self) -> Arc<PageCache> {
+        self.cache.clone()
+    }
+
+    fn access(&self) -> FileAccess {
+        let flags = self.file.flags();
+        let mut access = FileAccess::empty();
+        access.set(FileAccess::READ, flags.reads());
+        access.set(FileAccess::WRITE, flags.writes());
+        access.set(FileAccess::EXEC, !self.file.path().mount.is_noexec());
+        access
+    }
+
+    fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let text = self.file.path().text_from_top().map_err(|_| fmt::Error)?;
+        write_lossy(out, &text.bytes)
+    }
+
+    fn device(&self) -> (u32, u32) {
+        let device = self.file.inode().map(|inode| inode.superblock().device()).unwrap_or_default();
+        (device.major, device.minor)
+    }
+
+    fn inode_number(&self) -> u64 {
+        self.file.inode().map_or(0, |inode| inode.number())
+    }
+}
+
+/// Writes bytes as text, newlines as `\012` like the kernel's listings do.
+fn write_lossy(out: &mut dyn fmt::Write, bytes: &[u8]) -> fmt::Result {
+    for chunk in bytes.utf8_chunks() {
+        for (index, line) in chunk.valid().split('\n').enumerate() {
+            if index > 0 {
+                out.write_str("\\012")?;
+            }
+            out.write_str(line)?;
+        }
+        if !chunk.invalid().is_empty() {
+            out.write_char(char::REPLACEMENT_CHARACTER)?;
+        }
+    }
+    Ok(())
+}
+
+/// Maps the page cache of the inode of a description. `ENODEV`: it has none; `EACCES`: not open for reading.
+pub fn map_page_cache(file: &Arc<File>) -> Result<Arc<dyn MappedFile>> {
+    let cache = file.inode()?.operations().page_cache().ok_or(Errno::ENODEV)?.clone();
+    crate::attributes::touch_accessed(file.path());
+    Ok(Arc::new(FileMapping { file: file.clone(), cache }))
+}

@@ -1,0 +1,436 @@
+//! Mounts: which file system is seen where, in each mount namespace.
+//!
+//! Key types: [`Mount`] (one place where a tree is seen), [`MountNamespace`] (a tree of mounts), [`Attachment`].
+//! Neighbours: `mount_calls` (mount(2), umount(2), pivot_root(2)), `mount_text` (`/proc/mounts`), `namei` (crosses).
+//!
+//! The shape of all mount trees changes under one sleeping lock, [`TOPOLOGY`]. Path walks read it under RCU: a mount's
+//! children are an immutable sorted table that each change replaces, and its own place an immutable [`Attachment`].
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+
+use abi::errno::{Errno, Result};
+use abi::fs::Statfs;
+use abi::mount::MountFlags;
+use machine::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use machine::sync::{Mutex, MutexGuard, RcuArc, RcuGuard, SpinLock, WaitQueue, rcu};
+use security::UserNamespace;
+
+use crate::dentry::{self, Dentry};
+use crate::path::Path;
+use crate::superblock::SuperBlock;
+
+/// Held by whoever changes any mount tree; outermost of all locks of this crate.
+static TOPOLOGY: Mutex<()> = Mutex::new(());
+
+/// Proof that the mount trees stand still.
+pub(crate) type TopologyGuard = MutexGuard<'static, ()>;
+
+/// Stops all changes of mount trees.
+pub(crate) fn lock_topology() -> TopologyGuard {
+    TOPOLOGY.lock()
+}
+
+/// How many mounts a namespace may have (`/proc/sys/fs/mount-max`).
+pub const MOUNT_MAX: usize = 100_000;
+
+/// Flags that each mount has for itself.
+const OWN_FLAGS: MountFlags = MountFlags::RDONLY
+    .union(MountFlags::NOSUID)
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC)
+    .union(MountFlags::NOATIME)
+    .union(MountFlags::NODIRATIME)
+    .union(MountFlags::RELATIME)
+    .union(MountFlags::NOSYMFOLLOW);
+
+/// How mount events travel (mount_namespaces(7)); kept and told, not yet acted upon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Propagation {
+    /// Peer group, 0 if not shared.
+    pub peer_group: u32,
+    /// Group that it receives from, 0 if no slave.
+    pub master_group: u32,
+    /// Cannot be bound.
+    pub unbindable: bool,
+}
+
+/// Where a mount is attached; immutable.
+pub struct Attachment {
+    parent: Arc<Mount>,
+    mountpoint: Arc<Dentry>,
+}
+
+impl Attachment {
+    /// The mount it is on.
+    pub fn parent(&self) -> &Mount {
+        &self.parent
+    }
+    /// The place in that mount that it covers.
+    pub fn mountpoint(&self) -> &Dentry {
+        &self.mountpoint
+    }
+    /// Both, counted.
+    pub fn path(&self) -> Path {
+        Path { mount: self.parent.clone(), dentry: self.mountpoint.clone() }
+    }
+}
+
+/// The mounts on a mount, sorted by the address of the dentry they cover.
+struct Children(Box<[(usize, Arc<Mount>)]>);
+
+/// One place where a tree is seen.
+pub struct Mount {
+    this: Weak<Mount>,
+    id: u64,
+    superblock: Arc<SuperBlock>,
+    root: Arc<Dentry>,
+    source: Box<[u8]>,
+    flags: AtomicU32,
+    attachment: RcuArc<Attachment>,
+    children: RcuArc<Children>,
+    namespace: SpinLock<Weak<MountNamespace>>,
+    propagation: SpinLock<Propagation>,
+    /// Descriptions open for writing; remounting read-only needs none. Negative: none may come.
+    writers: AtomicI32,
+    active: Arc<ActiveSuperBlock>,
+}
+
+/// Counts the mounts of a superblock: with the last one, its names leave the cache.
+struct ActiveSuperBlock(Arc<SuperBlock>);
+
+impl Drop for ActiveSuperBlock {
+    fn drop(&mut self) {
+        dentry::drop_superblock(&self.0);
+    }
+}
+
+static NEXT_MOUNT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Mount {
+    /// A mount of the tree below `root`, attached nowhere.
+    pub(crate) fn new(root: Arc<Dentry>, source: &[u8], flags: MountFlags) -> Result<Arc<Mount>> {
+        let superblock = root.inode().ok_or(Errno::ENOENT)?.superblock().clone();
+        let active = Arc::new(ActiveSuperBlock(superblock));
+        Ok(Mount::with(root, source, flags, active))
+    }
+
+    fn with(
+        root: Arc<Dentry>,
+        source: &[u8],
+        flags: MountFlags,
+        active: Arc<ActiveSuperBlock>,
+    ) -> Arc<Mount> {
+        Arc::new_cyclic(|this| Mount {
+            this: this.clone(),
+            id: NEXT_MOUNT_ID.fetch_add(1, Ordering::Relaxed),
+            superblock: active.0.clone(),
+            root,
+            source: Box::from(source),
+            flags: AtomicU32::new((flags & OWN_FLAGS).bits()),
+            attachment: RcuArc::empty(),
+            children: RcuArc::empty(),
+            namespace: SpinLock::new(Weak::new()),
+            propagation: SpinLock::new(Propagation::default()),
+            writers: AtomicI32::new(0),
+            active,
+        })
+    }
+
+    /// Another mount of the same file system, of the tree below `root`, attached nowhere (bind).
+    pub(crate) fn clone_at(&self, root: &Arc<Dentry>) -> Arc<Mount> {
+        let mount = Mount::with(root.clone(), &self.source, self.flags(), self.active.clone());
+        *mount.propagation.lock() = self.propagation();
+        mount
+    }
+
+    /// Its number in mountinfo and statx.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+    /// What is seen through it.
+    #[inline]
+    pub fn superblock(&self) -> &Arc<SuperBlock> {
+        &self.superblock
+    }
+    /// The top of what is seen.
+    #[inline]
+    pub fn root(&self) -> &Arc<Dentry> {
+        &self.root
+    }
+    /// What mount(2) named as source.
+    pub fn source(&self) -> &[u8] {
+        &self.source
+    }
+    /// A counted handle; `None` if it is just being freed.
+    #[inline]
+    pub fn to_arc(&self) -> Option<Arc<Mount>> {
+        self.this.upgrade()
+    }
+    /// Its own flags (those of the superblock aside).
+    pub fn flags(&self) -> MountFlags {
+        MountFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+    fn has(&self, flag: MountFlags) -> bool {
+        self.flags().contains(flag)
+    }
+    /// No writing through it.
+    pub fn is_read_only(&self) -> bool {
+        self.has(MountFlags::RDONLY) || self.superblock.is_read_only()
+    }
+    /// Set-ID bits and file capabilities do not count.
+    pub fn is_nosuid(&self) -> bool {
+        self.has(MountFlags::NOSUID)
+    }
+    /// Device nodes cannot be opened.
+    pub fn is_nodev(&self) -> bool {
+        self.has(MountFlags::NODEV)
+    }
+    /// Programs cannot be run.
+    pub fn is_noexec(&self) -> bool {
+        self.has(MountFlags::NOEXEC)
+    }
+    /// Symbolic links are not followed.
+    #[inline]
+    pub fn is_nosymfollow(&self) -> bool {
+        self.has(MountFlags::NOSYMFOLLOW)
+    }
+
+    /// Where it is attached, as long as the guard lives.
+    #[inline]
+    pub fn attachment<'g>(&self, guard: &'g RcuGuard) -> Option<&'g Attachment> {
+        self.attachment.load(guard)
+    }
+    /// Where it is attached, counted.
+    pub fn attachment_path(&self) -> Option<Path> {
+        self.attachment.load_arc().map(|attachment| attachment.path())
+    }
+    /// The mount that covers `dentry` of this one, as long as the guard lives.
+    #[inline]
+    pub fn child_at<'g>(&self, guard: &'g RcuGuard, dentry: &Dentry) -> Option<&'g Mount> {
+        let children = &self.children.load(guard)?.0;
+        let key = core::ptr::from_ref(dentry) as usize;
+        let at = children.binary_search_by_key(&key, |(address, _)| *address).ok()?;
+        children.get(at).map(|(_, mount)| &**mount)
+    }
+    /// The same, counted.
+    pub(crate) fn child_at_arc(&self, dentry: &Dentry) -> Option<Arc<Mount>> {
+        let guard = rcu::read_lock();
+        self.child_at(&guard, dentry)?.to_arc()
+    }
+    /// The mounts directly on it, in the order of their making.
+    pub(crate) fn children(&self) -> Vec<Arc<Mount>> {
+        let Some(children) = self.children.load_arc() else { return Vec::new() };
+        let mut list: Vec<_> = children.0.iter().map(|(_, mount)| mount.clone()).collect();
+        list.sort_by_key(|mount| mount.id);
+        list
+    }
+    /// The namespace it is in; none if it has been detached.
+    pub fn namespace(&self) -> Option<Arc<MountNamespace>> {
+        self.namespace.lock().upgrade()
+    }
+    /// How mount events travel.
+    pub fn propagation(&self) -> Propagation {
+        *self.propagation.lock()
+    }
+    pub(crate) fn set_propagation(&self, propagation: Propagation) {
+        *self.propagation.lock() = propagation;
+    }
+
+    /// Counts a writer. `EROFS`: it is read-only or just becoming so.
+    pub(crate) fn begin_write(&self) -> Result<()> {
+        let add = |count: i32| (count >= 0).then_some(count + 1);
+        let counted = self.writers.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+        counted.map_err(|_| Errno::EROFS)?;
+        if self.is_read_only() {
+            self.end_write();
+            return Err(Errno::EROFS);
+        }
+        Ok(())
+    }
+    /// Takes one [`begin_write`](Self::begin_write) back.
+    pub(crate) fn end_write(&self) {
+        self.writers.fetch_sub(1, Ordering::AcqRel);
+    }
+    /// Sets its own flags. `EBUSY`: read-only is asked for and someone is writing.
+    pub(crate) fn set_flags(&self, flags: MountFlags) -> Result<()> {
+        let becomes_read_only = flags.contains(MountFlags::RDONLY) && !self.has(MountFlags::RDONLY);
+        if becomes_read_only {
+            let barrier = self.writers.compare_exchange(0, i32::MIN, Ordering::AcqRel, Ordering::Relaxed);
+            barrier.map_err(|_| Errno::EBUSY)?;
+        }
+        self.flags.store((flags & OWN_FLAGS).bits(), Ordering::Release);
+        if becomes_read_only {
+            self.writers.store(0, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// What statfs(2) tells.
+    pub fn statfs(&self) -> Result<Statfs> {
+        let mut status = self.superblock.statfs()?;
+        let pairs = [
+            (MountFlags::NOSUID, abi::fs::ST_NOSUID),
+            (MountFlags::NODEV, abi::fs::ST_NODEV),
+            (MountFlags::NOEXEC, abi::fs::ST_NOEXEC),
+            (MountFlags::NOATIME, abi::fs::ST_NOATIME),
+            (MountFlags::NODIRATIME, abi::fs::ST_NODIRATIME),
+            (MountFlags::RELATIME, abi::fs::ST_RELATIME),
+        ];
+        let mut flags = abi::fs::ST_VALID;
+        for (flag, bit) in pairs {
+            flags |= if self.has(flag) { bit } else { 0 };
+        }
+        if self.is_read_only() {
+            flags |= abi::fs::ST_RDONLY;
+        }
+        status.f_flags = i64::from(flags);
+        Ok(status)
+    }
+
+    fn change_children(&self, change: impl FnOnce(&mut Vec<(usize, Arc<Mount>)>)) {
+        let old = self.children.load_arc();
+        let mut list = old.map(|children| children.0.to_vec()).unwrap_or_default();
+        change(&mut list);
+        list.sort_by_key(|(address, _)| *address);
+        let table = (!list.is_empty()).then(|| Arc::new(Children(list.into_boxed_slice())));
+        self.children.replace(table);
+    }
+
+    /// Attaches it over `place`.
+    pub(crate) fn attach(self: &Arc<Self>, place: &Path, _topology: &TopologyGuard) {
+        let attachment = Attachment { parent: place.mount.clone(), mountpoint: place.dentry.clone() };
+        self.attachment.replace(Some(Arc::new(attachment)));
+        let key = Arc::as_ptr(&place.dentry) as usize;
+        place.mount.change_children(|list| list.push((key, self.clone())));
+        place.dentry.add_mount();
+    }
+
+    /// Takes it off the place that it covers.
+    pub(crate) fn detach(&self, _topology: &TopologyGuard) {
+        let Some(attachment) = self.attachment.load_arc() else { return };
+        attachment.parent.change_children(|list| list.retain(|(_, mount)| mount.id != self.id));
+        attachment.mountpoint.remove_mount();
+        self.attachment.replace(None);
+    }
+}
+
+/// A tree of mounts, as a set of processes sees it.
+pub struct MountNamespace {
+    this: Weak<MountNamespace>,
+    id: u64,
+    user_namespace: Arc<UserNamespace>,
+    /// Its root first; by rising number, which is the order of making.
+    mounts: SpinLock<BTreeMap<u64, Arc<Mount>>>,
+    root: RcuArc<Mount>,
+    /// Counts changes, for poll on `/proc/mounts`.
+    events: AtomicU64,
+    /// Woken at changes.
+    changed: Arc<WaitQueue>,
+}
+
+/// Inode numbers of namespaces in nsfs; the initial ones have fixed numbers below these.
+static NEXT_NAMESPACE_ID: AtomicU64 = AtomicU64::new(0xf000_0100);
+
+impl MountNamespace {
+    /// A namespace whose root is this mount, attached nowhere else.
+    pub fn new(root: Arc<Mount>, user_namespace: Arc<UserNamespace>) -> Arc<MountNamespace> {
+        let namespace = Arc::new_cyclic(|this| MountNamespace {
+            this: this.clone(),
+            id: NEXT_NAMESPACE_ID.fetch_add(1, Ordering::Relaxed),
+            user_namespace,
+            mounts: SpinLock::new(BTreeMap::new()),
+            root: RcuArc::new(Some(root.clone())),
+            events: AtomicU64::new(1),
+            changed: Arc::new(WaitQueue::new()),
+        });
+        namespace.add(&root);
+        namespace
+    }
+
+    /// Its inode number in nsfs.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+    /// The user namespace that owns it.
+    pub fn user_namespace(&self) -> &Arc<UserNamespace> {
+        &self.user_namespace
+    }
+    /// The top of the tree.
+    pub fn root(&self) -> Option<Arc<Mount>> {
+        self.root.load_arc()
+    }
+    pub(crate) fn set_root(&self, root: Arc<Mount>) {
+        self.root.replace(Some(root));
+    }
+    /// The top of the tree as a path, with what is mounted over it.
+    pub fn root_path(&self) -> Result<Path> {
+        let mut mount = self.root().ok_or(Errno::ENOENT)?;
+        while let Some(over) = mount.child_at_arc(mount.root()) {
+            mount = over;
+        }
+        let dentry = mount.root().clone();
+        Ok(Path { mount, dentry })
+    }
+    /// Its mounts, in the order of their making.
+    pub fn mounts(&self) -> Vec<Arc<Mount>> {
+        self.mounts.lock().values().cloned().collect()
+    }
+    /// How many mounts it has.
+    pub fn mount_count(&self) -> usize {
+        self.mounts.lock().len()
+    }
+    pub(crate) fn add(&self, mount: &Arc<Mount>) {
+        *mount.namespace.lock() = self.this.clone();
+        self.mounts.lock().insert(mount.id, mount.clone());
+    }
+    pub(crate) fn remove(&self, mount: &Mount) {
+        let removed = self.mounts.lock().remove(&mount.id);
+        *mount.namespace.lock() = Weak::new();
+        drop(removed);
+    }
+    /// Tells those who poll `/proc/mounts`.
+    pub(crate) fn notify(&self) {
+        self.events.fetch_add(1, Ordering::AcqRel);
+        self.changed.wake_all();
+    }
+    /// Number of changes so far, and the queue that is woken at each (poll on `/proc/mounts` tells `POLLERR|POLLPRI`
+    /// after a change).
+    pub fn changes(&self) -> (u64, &Arc<WaitQueue>) {
+        (self.events.load(Ordering::Acquire), &self.changed)
+    }
+
+    /// A copy of the whole tree (`CLONE_NEWNS`), and where `places` are in it.
+    pub fn copy(
+        &self,
+        user_namespace: Arc<UserNamespace>,
+        places: &mut [&mut Path],
+    ) -> Result<Arc<MountNamespace>> {
+        let topology = lock_topology();
+        let root = self.root().ok_or(Errno::ENOENT)?;
+        let copies = crate::mount_calls::copy_tree(&root, root.root(), &topology)?;
+        let (_, top) = copies.first().ok_or(Errno::ENOENT)?;
+        let namespace = MountNamespace::new(top.clone(), user_namespace);
+        for (original, copy) in &copies {
+            namespace.add(copy);
+            for place in places.iter_mut().filter(|place| Arc::ptr_eq(&place.mount, original)) {
+                place.mount = copy.clone();
+            }
+        }
+        Ok(namespace)
+    }
+}
+
+impl Drop for MountNamespace {
+    fn drop(&mut self) {
+        // Attachments and child tables refer to each other: take the tree apart.
+        let topology = lock_topology();
+        let mounts = core::mem::take(&mut *self.mounts.lock());
+        for mount in mounts.values() {
+            mount.detach(&topology);
+        }
+        self.root.replace(None);
+    }
+}

@@ -1,0 +1,401 @@
+//! File systems made of code: what `/proc`, `/sys` and their like are built from.
+//!
+//! Key types: [`Node`] (what a name stands for: a directory, a text computed when it is read, a link, a device), [`Directory`] (a
+//! directory that finds and lists its nodes when asked), [`StaticDirectory`] (one with fixed names), [`PseudoFs`] (the type).
+//!
+//! A text is computed at the first read of an open file and again at each read from offset 0, and kept in between, so that
+//! a reader in parts sees one consistent text. Locks: one sleeping mutex around an open file's text.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use abi::errno::{Errno, Result};
+use machine::sync::atomic::{AtomicU64, Ordering};
+use machine::sync::{Mutex, Once};
+use mm::io::{IoReader, IoWriter};
+use security::{Kgid, Kuid};
+
+use crate::file::{File, FileOperations};
+use crate::inode::{Inode, InodeAttributes, InodeOperations, LinkTarget, NameCaching, state};
+use crate::path::Path;
+use crate::readdir::{DirectoryEntry, DirectorySink, SinkState, emit_dots};
+use crate::superblock::{FileSystemType, MountRequest, SuperBlock, SuperBlockAttributes, SuperBlockOperations};
+use crate::types::{DeviceId, FileKind};
+
+/// Computes a text.
+type WriteText = Arc<dyn Fn(&mut String) -> Result<()> + Send + Sync>;
+/// Takes what was written to a file.
+type TakeInput = Arc<dyn Fn(&[u8]) -> Result<()> + Send + Sync>;
+/// Computes bytes.
+type MakeBytes = Arc<dyn Fn() -> Result<Vec<u8>> + Send + Sync>;
+/// Finds a place.
+type FindPlace = Arc<dyn Fn() -> Result<Path> + Send + Sync>;
+/// Tells whether a node still stands for what it did.
+type StillValid = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What [`Directory::list`] hands entries to: name, kind, inode number, and the cursor after it. `false`: no more.
+pub type Lister<'a> = &'a mut dyn FnMut(&[u8], FileKind, u64, u64) -> bool;
+
+/// A directory that is computed.
+pub trait Directory: Send + Sync {
+    /// What has this name. Errors: `ENOENT`, and what computing gives.
+    fn lookup(&self, name: &[u8]) -> Result<Node>;
+    /// Hands over entries from `cursor` on (0 is the start).
+    fn list(&self, cursor: u64, take: Lister<'_>) -> Result<()>;
+    /// How long names may be cached: [`NameCaching::Checked`] where entries come and go by themselves.
+    fn caching(&self) -> NameCaching {
+        NameCaching::Always
+    }
+}
+
+#[derive(Clone)]
+enum Content {
+    Directory(Arc<dyn Directory>),
+    Text(WriteText, Option<TakeInput>),
+    Bytes(MakeBytes),
+    File(Arc<dyn FileOperations>),
+    Symlink(Arc<[u8]>),
+    TextLink(MakeBytes),
+    MagicLink(FindPlace),
+    Device(FileKind, DeviceId),
+}
+
+/// What a name stands for.
+#[derive(Clone)]
+pub struct Node {
+    content: Content,
+    mode: u32,
+    uid: Kuid,
+    gid: Kgid,
+    number: u64,
+    valid: Option<StillValid>,
+}
+
+/// Numbers of nodes that are given none.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(2);
+
+impl Node {
+    fn new(content: Content, mode: u32) -> Node {
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        Node { content, mode, uid: Kuid::ROOT, gid: Kgid::ROOT, number, valid: None }
+    }
+
+    /// A directory.
+    pub fn directory(directory: Arc<dyn Directory>) -> Node {
+        Node::new(Content::Directory(directory), 0o555)
+    }
+
+    /// A file whose text `write` computes.
+    pub fn text(mode: u32, write: impl Fn(&mut String) -> fmt::Result + Send + Sync + 'static) -> Node {
+        Node::text_with(mode, move |out| write(out).map_err(|_| Errno::ENOMEM))
+    }
+
+    /// The same where computing may fail.
+    pub fn text_with(mode: u32, write: impl Fn(&mut String) -> Result<()> + Send + Sync + 'static) -> Node {
+        Node::new(Content::Text(Arc::new(write), None), mode)
+    }
+
+    /// The same that can be written: `take` gets each write whole (a page at most).
+    pub fn writable_text(
+        mode: u32,
+        write: impl Fn(&mut String) -> Result<()> + Send + Sync + 'static,
+        take: impl Fn(&[u8]) -> Result<()> + Send + Sync + 'static,
+    ) -> Node {
+        Node::new(Content::Text(Arc::new(write), Some(Arc::new(take))), mode)
+    }
+
+    /// A file of computed bytes.
+    pub fn bytes(mode: u32, make: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static) -> Node {
+        Node::new(Content::Bytes(Arc::new(make)), mode)
+    }
+
+    /// A file with operations of its own.
+    pub fn file(mode: u32, operations: Arc<dyn FileOperations>) -> Node {
+        Node::new(Content::File(operations), mode)
+    }
+
+    /// A symbolic link to a fixed text.
+    pub fn symlink(text: &str) -> Node {
+        Node::new(Content::Symlink(Arc::from(text.as_bytes())), 0o777)
+    }
+
+    /// A symbolic link to a computed text.
+    pub fn text_link(make: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static) -> Node {
+        Node::new(Content::TextLink(Arc::new(make)), 0o777)
+    }
+
+    /// A link straight to a place; its text is the place's path as the reader's root shows it.
+    pub fn magic_link(find: impl Fn() -> Result<Path> + Send + Sync + 'static) -> Node {
+        Node::new(Content::MagicLink(Arc::new(find)), 0o777)
+    }
+
+    /// A device node.
+    pub fn device(kind: FileKind, id: DeviceId, mode: u32) -> Node {
+        Node::new(Content::Device(kind, id), mode)
+    }
+
+    /// With these permission bits.
+    pub fn mode(mut self, mode: u32) -> Node {
+        self.mode = mode;
+        self
+    }
+
+    /// With this owner.
+    pub fn owner(mut self, uid: Kuid, gid: Kgid) -> Node {
+        (self.uid, self.gid) = (uid, gid);
+        self
+    }
+
+    /// With this inode number.
+    pub fn inode_number(mut self, number: u64) -> Node {
+        self.number = number;
+        self
+    }
+
+    /// Standing for the same only while this says so. Called with preemption off.
+    pub fn valid_while(mut self, valid: impl Fn() -> bool + Send + Sync + 'static) -> Node {
+        self.valid = Some(Arc::new(valid));
+        self
+    }
+
+    /// The kind of file it is.
+    pub fn kind(&self) -> FileKind {
+        match &self.content {
+            Content::Directory(_) => FileKind::Directory,
+            Content::Text(..) | Content::Bytes(_) | Content::File(_) => FileKind::Regular,
+            Content::Symlink(_) | Content::TextLink(_) | Content::MagicLink(_) => FileKind::Symlink,
+            Content::Device(kind, _) => *kind,
+        }
+    }
+
+    fn into_inode(self, superblock: &Arc<SuperBlock>) -> Arc<Inode> {
+        let mut attributes = InodeAttributes::new(self.number, self.kind(), self.mode);
+        (attributes.uid, attributes.gid) = (self.uid, self.gid);
+        attributes.state = state::NO_ACCESS_TIME;
+        if let Content::Device(_, id) = self.content {
+            attributes.special_device = id;
+        }
+        Arc::new(Inode::new(superblock, attributes, Box::new(NodeOperations(self))))
+    }
+}
+
+/// A directory with fixed names.
+#[derive(Default)]
+pub struct StaticDirectory {
+    entries: Vec<(Box<str>, Node)>,
+}
+
+impl StaticDirectory {
+    /// An empty one.
+    pub fn new() -> StaticDirectory {
+        StaticDirectory::default()
+    }
+
+    /// With one name more.
+    #[allow(clippy::should_implement_trait)]
+    pub fn add(mut self, name: &str, node: Node) -> StaticDirectory {
+        self.entries.push((Box::from(name), node));
+        self
+    }
+}
+
+impl Directory for StaticDirectory {
+    fn lookup(&self, name: &[u8]) -> Result<Node> {
+        let found = self.entries.iter().find(|(known, _)| known.as_bytes() == name);
+        found.map(|(_, node)| node.clone()).ok_or(Errno::ENOENT)
+    }
+
+    fn list(&self, cursor: u64, take: Lister<'_>) -> Result<()> {
+        let start = usize::try_from(cursor).unwrap_or(usize::MAX);
+        for (index, (name, node)) in self.entries.iter().enumerate().skip(start) {
+            if !take(name.as_bytes(), node.kind(), node.number, index as u64 + 1) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct NodeOperations(Node);
+
+impl InodeOperations for NodeOperations {
+    fn lookup(&self, directory: &Arc<Inode>, name: &[u8]) -> Result<Arc<Inode>> {
+        match &self.0.content {
+            Content::Directory(contents) => Ok(contents.lookup(name)?.into_inode(directory.superblock())),
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    fn name_caching(&self) -> NameCaching {
+        match &self.0.content {
+            Content::Directory(contents) => contents.caching(),
+            _ => NameCaching::Always,
+        }
+    }
+
+    fn still_valid(&self) -> bool {
+        self.0.valid.as_ref().is_none_or(|valid| valid())
+    }
+
+    fn link_text(&self) -> Option<&[u8]> {
+        match &self.0.content {
+            Content::Symlink(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn follow_link(&self, inode: &Arc<Inode>) -> Result<LinkTarget> {
+        match &self.0.content {
+            Content::MagicLink(find) => find().map(LinkTarget::Place),
+            _ => self.read_link(inode).map(LinkTarget::Text),
+        }
+    }
+
+    fn read_link(&self, _inode: &Arc<Inode>) -> Result<Vec<u8>> {
+        match &self.0.content {
+            Content::Symlink(text) => Ok(text.to_vec()),
+            Content::TextLink(make) => make(),
+            Content::MagicLink(find) => Ok(find()?.text_from_top()?.bytes),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn open(&self, _inode: &Arc<Inode>, _file: &File) -> Result<Option<Arc<dyn FileOperations>>> {
+        Ok(match &self.0.content {
+            Content::Text(write, take) => {
+                let write = write.clone();
+                let make: MakeBytes = Arc::new(move || {
+                    let mut text = String::new();
+                    write(&mut text)?;
+                    Ok(text.into_bytes())
+                });
+                Some(Arc::new(TextFile { make, take: take.clone(), text: Mutex::new(None) }))
+            }
+            Content::Bytes(make) => {
+                Some(Arc::new(TextFile { make: make.clone(), take: None, text: Mutex::new(None) }))
+            }
+            Content::File(operations) => Some(operations.clone()),
+            _ => None,
+        })
+    }
+
+    fn file_operations(&self) -> &dyn FileOperations {
+        match &self.0.content {
+            Content::Directory(_) => &DirectoryFile,
+            _ => &crate::file::NoOperations,
+        }
+    }
+}
+
+/// An open computed directory.
+struct DirectoryFile;
+
+impl FileOperations for DirectoryFile {
+    fn read(&self, _file: &File, _to: &mut dyn IoWriter, _offset: u64) -> Result<usize> {
+        Err(Errno::EISDIR)
+    }
+
+    fn can_poll(&self) -> bool {
+        false
+    }
+
+    fn read_directory(&self, file: &File, sink: &mut dyn DirectorySink, position: u64) -> Result<u64> {
+        const DOTS: u64 = 2;
+        let (mut position, room) = emit_dots(file, sink, position)?;
+        if room == SinkState::Full {
+            return Ok(position);
+        }
+        let node = file.inode()?.private::<NodeOperations>().ok_or(Errno::ENOTDIR)?;
+        let Content::Directory(contents) = &node.0.content else { return Err(Errno::ENOTDIR) };
+        let mut failure = None;
+        contents.list(position - DOTS, &mut |name, kind, inode_number, next| {
+            let next = next + DOTS;
+            let entry = DirectoryEntry { name, inode_number, kind: Some(kind), next };
+            match sink.add(&entry) {
+                Ok(SinkState::Taken) => {
+                    position = next;
+                    true
+                }
+                Ok(SinkState::Full) => false,
+                Err(error) => {
+                    failure = Some(error);
+                    false
+                }
+            }
+        })?;
+        failure.map_or(Ok(position), Err)
+    }
+}
+
+/// An open computed text.
+struct TextFile {
+    make: MakeBytes,
+    take: Option<TakeInput>,
+    text: Mutex<Option<Vec<u8>>>,
+}
+
+impl FileOperations for TextFile {
+    fn read(&self, _file: &File, to: &mut dyn IoWriter, offset: u64) -> Result<usize> {
+        let mut text = self.text.lock();
+        if offset == 0 || text.is_none() {
+            *text = Some((self.make)()?);
+        }
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = text.as_ref().and_then(|text| text.get(start..)).unwrap_or_default();
+        if rest.is_empty() { Ok(0) } else { to.write_bytes(rest) }
+    }
+
+    fn write(&self, _file: &File, from: &mut dyn IoReader, _offset: u64) -> Result<usize> {
+        let take = self.take.as_ref().ok_or(Errno::EIO)?;
+        let count = from.remaining().min(machine::PAGE_SIZE);
+        let mut input = Vec::new();
+        input.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        input.resize(count, 0);
+        from.read_exact(&mut input).map_err(|_| Errno::EFAULT)?;
+        take(&input)?;
+        Ok(count)
+    }
+}
+
+/// A type of computed file system: one instance, wherever it is mounted.
+pub struct PseudoFs {
+    name: &'static str,
+    magic: u32,
+    node: Node,
+    root: Once<Arc<Inode>>,
+}
+
+struct Instance;
+impl SuperBlockOperations for Instance {}
+
+impl PseudoFs {
+    /// The type of this name whose root is `node`.
+    pub fn new(name: &'static str, magic: u32, node: Node) -> Arc<PseudoFs> {
+        Arc::new(PseudoFs { name, magic, node: node.inode_number(1), root: Once::new() })
+    }
+}
+
+impl FileSystemType for PseudoFs {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn mount(&self, _request: &MountRequest<'_>) -> Result<Arc<Inode>> {
+        let make = || {
+            let attributes = SuperBlockAttributes {
+                type_name: self.name,
+                magic: self.magic,
+                block_size: machine::PAGE_SIZE as u32,
+                max_file_size: i64::MAX as u64,
+                flags: abi::mount::MountFlags::empty(),
+                device: None,
+            };
+            let namespace = security::initial_namespace().clone();
+            self.node.clone().into_inode(&SuperBlock::new(attributes, Box::new(Instance), namespace))
+        };
+        Ok(self.root.get_or_init(make).clone())
+    }
+}

@@ -1,0 +1,239 @@
+//! File systems: one mounted instance ([`SuperBlock`]) and the types that can be mounted ([`FileSystemType`]).
+//!
+//! Neighbours: `mount` (where in the tree an instance is seen). Locks: the registry is a short spin lock;
+//! [`SuperBlock::rename_lock`] (sleeping) is the outermost lock of a rename that moves a directory.
+
+use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+
+use abi::errno::{Errno, Result};
+use abi::fs::Statfs;
+use abi::mount::MountFlags;
+use machine::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use machine::sync::{Mutex, RwSpinLock};
+use security::{Credentials, UserNamespace};
+
+use crate::dentry::Dentry;
+use crate::inode::Inode;
+use crate::types::{DeviceId, NAME_MAX};
+
+/// One instance of a file system.
+pub struct SuperBlock {
+    device: DeviceId,
+    type_name: &'static str,
+    magic: u32,
+    block_size: u32,
+    max_file_size: u64,
+    /// `MountFlags` that concern the whole instance (`RDONLY`, `SYNCHRONOUS`, `LAZYTIME`).
+    flags: AtomicU32,
+    operations: Box<dyn SuperBlockOperations>,
+    root: Mutex<Weak<Dentry>>,
+    user_namespace: Arc<UserNamespace>,
+    /// Held around every rename that moves a directory to another parent: the tree's shape stands still.
+    pub rename_lock: Mutex<()>,
+}
+
+/// What a new instance is like.
+pub struct SuperBlockAttributes {
+    /// The type's name as in `/proc/filesystems`.
+    pub type_name: &'static str,
+    /// `*_MAGIC` for statfs.
+    pub magic: u32,
+    /// Preferred size of a transfer, bytes.
+    pub block_size: u32,
+    /// No file can be longer than this, bytes.
+    pub max_file_size: u64,
+    /// Flags of the whole instance.
+    pub flags: MountFlags,
+    /// The device it is on; `None` for one that is on none (a number is made up).
+    pub device: Option<DeviceId>,
+}
+
+/// What a file system implements as a whole.
+pub trait SuperBlockOperations: Any + Send + Sync {
+    /// Space and inodes: fills in what [`SuperBlock::statfs`] has not (type, block size, flags are filled in already).
+    fn statfs(&self, superblock: &SuperBlock, status: &mut Statfs) -> Result<()> {
+        let _ = (superblock, status);
+        Ok(())
+    }
+    /// Writes everything to the device.
+    fn sync(&self, superblock: &SuperBlock) -> Result<()> {
+        let _ = superblock;
+        Ok(())
+    }
+    /// Its options as in `/proc/mounts`, each preceded by a comma.
+    fn show_options(&self, superblock: &SuperBlock, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        let _ = (superblock, out);
+        Ok(())
+    }
+    /// `mount -o remount` with new options. `EINVAL`.
+    fn remount(&self, superblock: &SuperBlock, flags: MountFlags, data: &[u8]) -> Result<()> {
+        let _ = (superblock, flags, data);
+        Ok(())
+    }
+    /// The last mount is gone and nothing is open.
+    fn shut_down(&self, superblock: &SuperBlock) {
+        let _ = superblock;
+    }
+}
+
+/// The device numbers of instances without a device: major 0, minors from 1.
+static NEXT_ANONYMOUS_MINOR: AtomicU64 = AtomicU64::new(1);
+
+impl SuperBlock {
+    /// A new instance.
+    pub fn new(
+        attributes: SuperBlockAttributes,
+        operations: Box<dyn SuperBlockOperations>,
+        user_namespace: Arc<UserNamespace>,
+    ) -> Arc<SuperBlock> {
+        let anonymous = || {
+            let minor = NEXT_ANONYMOUS_MINOR.fetch_add(1, Ordering::Relaxed);
+            DeviceId::new(0, (minor & 0xf_ffff) as u32)
+        };
+        Arc::new(SuperBlock {
+            device: attributes.device.unwrap_or_else(anonymous),
+            type_name: attributes.type_name,
+            magic: attributes.magic,
+            block_size: attributes.block_size,
+            max_file_size: attributes.max_file_size,
+            flags: AtomicU32::new(attributes.flags.bits()),
+            operations,
+            root: Mutex::new(Weak::new()),
+            user_namespace,
+            rename_lock: Mutex::new(()),
+        })
+    }
+
+    /// The device number that stat(2) tells.
+    #[inline]
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+    /// The type's name.
+    pub fn type_name(&self) -> &'static str {
+        self.type_name
+    }
+    /// `*_MAGIC`.
+    pub fn magic(&self) -> u32 {
+        self.magic
+    }
+    /// Preferred size of a transfer, bytes.
+    pub fn block_size(&self) -> u32 {
+        self.block_size
+    }
+    /// No file can be longer than this, bytes (`EFBIG`).
+    pub fn max_file_size(&self) -> u64 {
+        self.max_file_size
+    }
+    /// The user namespace that it was mounted in: identifiers and capabilities count there.
+    pub fn user_namespace(&self) -> &Arc<UserNamespace> {
+        &self.user_namespace
+    }
+    /// What its type does.
+    pub fn operations(&self) -> &dyn SuperBlockOperations {
+        &*self.operations
+    }
+    /// The type's own data behind the operations.
+    pub fn private<T: 'static>(&self) -> Option<&T> {
+        let any: &dyn Any = &*self.operations;
+        any.downcast_ref()
+    }
+    /// Flags of the whole instance.
+    pub fn flags(&self) -> MountFlags {
+        MountFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+    /// Sets the flags of the whole instance (remount).
+    pub fn set_flags(&self, flags: MountFlags) {
+        self.flags.store(flags.bits(), Ordering::Relaxed);
+    }
+    /// Whether the instance is read-only.
+    pub fn is_read_only(&self) -> bool {
+        self.flags().contains(MountFlags::RDONLY)
+    }
+
+    /// The dentry of its root; made from `inode` if there is none now.
+    pub fn root_dentry(self: &Arc<Self>, inode: &Arc<Inode>) -> Arc<Dentry> {
+        let mut root = self.root.lock();
+        if let Some(dentry) = root.upgrade() {
+            return dentry;
+        }
+        let dentry = Dentry::new_root(inode.clone());
+        *root = Arc::downgrade(&dentry);
+        dentry
+    }
+
+    /// What statfs(2) tells, without the flags of a mount.
+    pub fn statfs(&self) -> Result<Statfs> {
+        let device = self.device.encode();
+        let mut status = Statfs {
+            f_type: i64::from(self.magic),
+            f_bsize: i64::from(self.block_size),
+            f_frsize: i64::from(self.block_size),
+            f_namelen: NAME_MAX as i64,
+            f_fsid: [device as i32, (device >> 32) as i32],
+            ..Statfs::default()
+        };
+        self.operations.statfs(self, &mut status)?;
+        Ok(status)
+    }
+}
+
+impl Drop for SuperBlock {
+    fn drop(&mut self) {
+        self.operations.shut_down(self);
+    }
+}
+
+/// A mount request, as mount(2) gives it.
+pub struct MountRequest<'a> {
+    /// What to mount: a device's path or any word.
+    pub source: &'a [u8],
+    /// Flags; only those of the instance matter to a file system.
+    pub flags: MountFlags,
+    /// Options of the file system, separated by commas.
+    pub data: &'a [u8],
+    /// Who mounts.
+    pub credentials: &'a Credentials,
+}
+
+/// A type of file system that can be mounted.
+pub trait FileSystemType: Send + Sync {
+    /// Its name for mount(2) and `/proc/filesystems`.
+    fn name(&self) -> &'static str;
+    /// Whether it needs a block device (`nodev` in `/proc/filesystems` if not).
+    fn needs_device(&self) -> bool {
+        false
+    }
+    /// Whether the owner of a user namespace may mount it there (`FS_USERNS_MOUNT`).
+    fn user_mountable(&self) -> bool {
+        false
+    }
+    /// Makes (or finds) an instance and gives its root. `EINVAL`: bad options; `ENOMEM`.
+    fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<Inode>>;
+}
+
+static TYPES: RwSpinLock<Vec<Arc<dyn FileSystemType>>> = RwSpinLock::new(Vec::new());
+
+/// Makes a type known. `EBUSY`: the name is taken.
+pub fn register_filesystem(kind: Arc<dyn FileSystemType>) -> Result<()> {
+    let mut types = TYPES.write();
+    if types.iter().any(|known| known.name() == kind.name()) {
+        return Err(Errno::EBUSY);
+    }
+    types.push(kind);
+    Ok(())
+}
+
+/// The type of that name. `ENODEV`: there is none.
+pub fn find_filesystem(name: &[u8]) -> Result<Arc<dyn FileSystemType>> {
+    let types = TYPES.read();
+    types.iter().find(|known| known.name().as_bytes() == name).cloned().ok_or(Errno::ENODEV)
+}
+
+/// All types, in the order of registration (`/proc/filesystems`).
+pub fn filesystems() -> Vec<Arc<dyn FileSystemType>> {
+    TYPES.read().clone()
+}

@@ -1,0 +1,91 @@
+//! Extended attributes (xattr(7)): which name spaces there are and who may use them.
+//!
+//! The values are the file systems'. Locks: the inode's, for writing, around changes.
+
+use crate::inode::{Inode, XattrMode, state};
+use crate::path::Path;
+use crate::permission::{self, is_owner_or_capable};
+use crate::types::{AccessMask, FileKind};
+use abi::errno::{Errno, Result};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use security::{Capability, Credentials};
+
+/// Whether the caller reads or changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Change,
+}
+
+/// Errors: `EPERM`, `EACCES`, `ENODATA` (a trusted attribute, for those who may not know), `EOPNOTSUPP`.
+fn check(inode: &Inode, name: &[u8], access: Access, credentials: &Credentials) -> Result<()> {
+    if access == Access::Change && inode.has_state(state::IMMUTABLE | state::APPEND_ONLY) {
+        return Err(Errno::EPERM);
+    }
+    if name.starts_with(b"trusted.") {
+        let privileged = security::capable_anywhere_above(credentials, Capability::SysAdmin);
+        let refusal = if access == Access::Read { Errno::ENODATA } else { Errno::EPERM };
+        return if privileged { Ok(()) } else { Err(refusal) };
+    }
+    if name.starts_with(b"security.") {
+        let privileged = security::capable_anywhere_above(credentials, Capability::SysAdmin);
+        return if access == Access::Read || privileged { Ok(()) } else { Err(Errno::EPERM) };
+    }
+    if !name.starts_with(b"user.") {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let plain = matches!(inode.kind(), FileKind::Regular | FileKind::Directory);
+    if !plain {
+        return Err(if access == Access::Read { Errno::ENODATA } else { Errno::EPERM });
+    }
+    const STICKY: u32 = 0o1000;
+    let sticky = inode.kind() == FileKind::Directory && inode.permissions() & STICKY != 0;
+    if access == Access::Change && sticky && !is_owner_or_capable(inode, credentials) {
+        return Err(Errno::EPERM);
+    }
+    let mask = if access == Access::Read { AccessMask::READ } else { AccessMask::WRITE };
+    permission::check(inode, credentials, mask)
+}
+
+/// getxattr(2).
+pub fn get(place: &Path, name: &[u8], credentials: &Credentials) -> Result<Vec<u8>> {
+    let inode = place.inode()?;
+    check(inode, name, Access::Read, credentials)?;
+    inode.operations().get_xattr(inode, name)
+}
+
+/// Makes a change with the mount held writable and the inode locked.
+fn change(place: &Path, make: impl FnOnce(&Arc<Inode>) -> Result<()>) -> Result<()> {
+    let inode = place.inode()?;
+    place.mount.begin_write()?;
+    let result = {
+        let _lock = inode.lock.write();
+        make(inode)
+    };
+    place.mount.end_write();
+    result
+}
+
+/// setxattr(2).
+pub fn set(place: &Path, name: &[u8], value: &[u8], mode: XattrMode, credentials: &Credentials) -> Result<()> {
+    check(place.inode()?, name, Access::Change, credentials)?;
+    change(place, |inode| inode.operations().set_xattr(inode, name, value, mode))
+}
+
+/// removexattr(2).
+pub fn remove(place: &Path, name: &[u8], credentials: &Credentials) -> Result<()> {
+    check(place.inode()?, name, Access::Change, credentials)?;
+    change(place, |inode| inode.operations().remove_xattr(inode, name))
+}
+
+/// listxattr(2): names, each with its NUL; trusted ones only for those who may see them.
+pub fn list(place: &Path, credentials: &Credentials) -> Result<Vec<u8>> {
+    let inode = place.inode()?;
+    let all = inode.operations().list_xattrs(inode)?;
+    if security::capable_anywhere_above(credentials, Capability::SysAdmin) {
+        return Ok(all);
+    }
+    let names = all.split_inclusive(|byte| *byte == 0).filter(|name| !name.starts_with(b"trusted."));
+    Ok(names.flatten().copied().collect())
+}

@@ -1,0 +1,227 @@
+//! The serial ports: COM1 is the console, COM2 is for whoever opens it (the test runner).
+//!
+//! Early and in a panic output is polled. After [`init_interrupts`] bytes that come in go to the input hook, and
+//! buffered output drains by interrupt. Reference: National Semiconductor PC16550D.
+//!
+//! Locks: each port's [`RawLock`] is a leaf.
+
+use super::apic;
+use super::cpu::{in8, out8};
+use super::lock::RawLock;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+const DATA: u16 = 0;
+const INTERRUPT_ENABLE: u16 = 1;
+const FIFO_CONTROL: u16 = 2;
+const INTERRUPT_ID: u16 = 2;
+const LINE_CONTROL: u16 = 3;
+const MODEM_CONTROL: u16 = 4;
+const LINE_STATUS: u16 = 5;
+const SCRATCH: u16 = 7;
+
+const STATUS_RECEIVED: u8 = 1;
+const STATUS_TRANSMIT_EMPTY: u8 = 0x20;
+const FIFO_BYTES: usize = 16;
+const RING_BYTES: usize = 4096;
+
+/// A serial port of the PC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SerialPort {
+    /// The console.
+    Com1,
+    /// The second port.
+    Com2,
+}
+
+struct Uart {
+    base: u16,
+    present: bool,
+    interrupts: bool,
+    ring: [u8; RING_BYTES],
+    head: usize,
+    length: usize,
+}
+
+impl Uart {
+    const fn new(base: u16) -> Uart {
+        Uart { base, present: false, interrupts: false, ring: [0; RING_BYTES], head: 0, length: 0 }
+    }
+
+    fn read(&self, register: u16) -> u8 {
+        // SAFETY: the registers of a UART have no effect on memory.
+        unsafe { in8(self.base + register) }
+    }
+
+    fn write(&self, register: u16, value: u8) {
+        // SAFETY: as in `read`.
+        unsafe { out8(self.base + register, value) }
+    }
+
+    fn init(&mut self) {
+        self.write(SCRATCH, 0x5a);
+        if self.read(SCRATCH) != 0x5a {
+            return;
+        }
+        self.write(INTERRUPT_ENABLE, 0);
+        self.write(LINE_CONTROL, 0x80); // divisor latch: 115200 baud
+        self.write(DATA, 1);
+        self.write(INTERRUPT_ENABLE, 0);
+        self.write(LINE_CONTROL, 3); // 8 bits, no parity
+        self.write(FIFO_CONTROL, 0x07); // FIFOs on and empty, interrupt at one byte
+        self.write(MODEM_CONTROL, 0x0b); // DTR, RTS, OUT2 (interrupts reach the bus)
+        self.present = true;
+    }
+
+    /// Sends, waiting for the port. Flushes what the ring holds first, to keep the order.
+    fn send_polled(&mut self, bytes: &[u8]) {
+        if !self.present {
+            return;
+        }
+        while self.length > 0 {
+            self.wait_empty();
+            self.fill_fifo();
+        }
+        for chunk in bytes.chunks(FIFO_BYTES) {
+            self.wait_empty();
+            for &byte in chunk {
+                self.write(DATA, byte);
+            }
+        }
+    }
+
+    fn wait_empty(&self) {
+        let mut patience = 1_000_000;
+        while self.read(LINE_STATUS) & STATUS_TRANSMIT_EMPTY == 0 && patience > 0 {
+            patience -= 1;
+        }
+    }
+
+    /// Moves bytes from the ring into the FIFO, which is empty.
+    fn fill_fifo(&mut self) {
+        for _ in 0..FIFO_BYTES.min(self.length) {
+            self.write(DATA, self.ring[self.head]);
+            self.head = (self.head + 1) % RING_BYTES;
+            self.length -= 1;
+        }
+        if self.interrupts {
+            self.write(INTERRUPT_ENABLE, if self.length > 0 { 3 } else { 1 });
+        }
+    }
+
+    fn send_buffered(&mut self, bytes: &[u8]) -> usize {
+        if !self.present {
+            return bytes.len();
+        }
+        if !self.interrupts {
+            self.send_polled(bytes);
+            return bytes.len();
+        }
+        let taken = bytes.len().min(RING_BYTES - self.length);
+        for &byte in &bytes[..taken] {
+            let tail = (self.head + self.length) % RING_BYTES;
+            self.ring[tail] = byte;
+            self.length += 1;
+        }
+        if self.length > 0 && self.read(LINE_STATUS) & STATUS_TRANSMIT_EMPTY != 0 {
+            self.fill_fifo();
+        }
+        taken
+    }
+}
+
+static COM1: RawLock<Uart> = RawLock::new(Uart::new(0x3f8));
+static COM2: RawLock<Uart> = RawLock::new(Uart::new(0x2f8));
+static PANICKING: AtomicBool = AtomicBool::new(false);
+
+impl SerialPort {
+    fn uart(self) -> &'static RawLock<Uart> {
+        match self {
+            SerialPort::Com1 => &COM1,
+            SerialPort::Com2 => &COM2,
+        }
+    }
+
+    /// Whether the port exists.
+    pub(crate) fn is_present(self) -> bool {
+        self.uart().lock().present
+    }
+
+    /// Sends the bytes, waiting for the port.
+    pub(crate) fn write(self, bytes: &[u8]) {
+        self.uart().lock().send_polled(bytes);
+    }
+
+    /// Queues bytes for sending by interrupt and says how many fitted.
+    pub(crate) fn write_buffered(self, bytes: &[u8]) -> usize {
+        self.uart().lock().send_buffered(bytes)
+    }
+
+    /// Bytes queued and not yet sent.
+    pub(crate) fn queued(self) -> usize {
+        self.uart().lock().length
+    }
+}
+
+/// Room in a port's output queue.
+pub(crate) const SERIAL_RING_BYTES: usize = RING_BYTES;
+
+/// Finds the ports.
+pub(super) fn init_early() {
+    COM1.lock().init();
+    COM2.lock().init();
+}
+
+/// Writes to the console, waiting for the port. Any context.
+pub(crate) fn console_write(bytes: &[u8]) {
+    SerialPort::Com1.write(bytes);
+}
+
+/// Queues bytes for the console and says how many fitted.
+pub(crate) fn console_write_buffered(bytes: &[u8]) -> usize {
+    SerialPort::Com1.write_buffered(bytes)
+}
+
+/// Lets the panicking CPU write even if a stopped CPU holds the lock.
+pub(super) fn enter_panic() {
+    if !PANICKING.swap(true, Ordering::Relaxed) {
+        // SAFETY: the other CPUs are stopped.
+        unsafe { COM1.break_open() }
+    }
+}
+
+/// Switches to interrupts for input and buffered output.
+pub(super) fn init_interrupts() {
+    for (port, irq) in [(SerialPort::Com1, 4), (SerialPort::Com2, 3)] {
+        if port.is_present() && apic::register_isa(irq, handle_interrupt) {
+            let mut uart = port.uart().lock();
+            uart.interrupts = true;
+            uart.write(INTERRUPT_ENABLE, 1);
+        }
+    }
+}
+
+fn handle_interrupt(_line: u32) {
+    for port in [SerialPort::Com1, SerialPort::Com2] {
+        // At most a few rounds: a stuck line must not hang the machine.
+        for _ in 0..64 {
+            let mut received = [0; FIFO_BYTES];
+            let mut count = 0;
+            {
+                let mut uart = port.uart().lock();
+                if !uart.present || uart.read(INTERRUPT_ID) & 1 != 0 {
+                    break;
+                }
+                while count < FIFO_BYTES && uart.read(LINE_STATUS) & STATUS_RECEIVED != 0 {
+                    received[count] = uart.read(DATA);
+                    count += 1;
+                }
+                if uart.read(LINE_STATUS) & STATUS_TRANSMIT_EMPTY != 0 {
+                    uart.fill_fifo();
+                }
+            }
+            for &byte in &received[..count] {
+                super::hooks::serial_input(port, byte);
+            }
+        }
+    }
+}
