@@ -36,7 +36,13 @@ pub fn pread64(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize, o
 }
 
 /// pwrite(2). Errors: as [`write`], `ESPIPE`.
-pub fn pwrite64(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize, offset: i64) -> Result<usize> {
+pub fn pwrite64(
+    context: &mut Context<'_>,
+    fd: Fd,
+    buffer: usize,
+    count: usize,
+    offset: i64,
+) -> Result<usize> {
     let offset = offset_of(offset)?;
     let file = context.file(fd)?;
     file.write_at(&mut UserReader(UserBuffer::new(buffer, count)?), offset)
@@ -112,8 +118,11 @@ pub fn pwritev2(
 ) -> Result<usize> {
     let flags = context.sixth_argument() as u32;
     check_rw_flags(flags, RWF_HIPRI | RWF_DSYNC | RWF_SYNC)?;
-    let written =
-        if offset == -1 { writev(context, fd, vector, count)? } else { pwritev(context, fd, vector, count, offset)? };
+    let written = if offset == -1 {
+        writev(context, fd, vector, count)?
+    } else {
+        pwritev(context, fd, vector, count, offset)?
+    };
     if flags & (RWF_DSYNC | RWF_SYNC) != 0 && written > 0 {
         let file = context.file(fd)?;
         file.operations().sync(&file, SyncKind::Data)?;

@@ -461,9 +461,8 @@ impl File {
 
     /// Whether its opener has the capability in the file system's user namespace.
     pub fn opener_capable(&self, capability: Capability) -> bool {
-        self.inode().is_ok_and(|inode| {
-            self.credentials.capable(inode.superblock().user_namespace(), capability)
-        })
+        self.inode()
+            .is_ok_and(|inode| self.credentials.capable(inode.superblock().user_namespace(), capability))
     }
 }
 
