@@ -61,7 +61,7 @@ impl Device for AuxiliaryDevice {
             }
             CONSOLE_MINOR => {
                 let tty = serial::console().ok_or(Errno::ENODEV)?;
-                Ok(TtyFile::open(tty, file.flags(), Acquire::Never)?)
+                Ok(TtyFile::open(tty, file.flags(), Acquire::Console)?)
             }
             _ => Ok(open_master(file)?),
         }
