@@ -67,6 +67,9 @@ impl DevTmpFs {
         for (name, device, mode) in NODES {
             add_node(&root, name, device, mode)?;
         }
+        if machine::serial::SerialPort::Second.is_present() {
+            add_node(&root, b"ttyS1", DeviceId::new(4, 65), 0o600)?;
+        }
         Ok(root)
     }
 }
