@@ -7,6 +7,7 @@
 mod boot;
 mod busybox;
 mod cases;
+mod gaps;
 mod host;
 
 use crate::kernel::Profile;
