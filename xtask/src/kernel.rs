@@ -57,6 +57,9 @@ pub fn build(profile: Profile) -> Result<Built> {
     let full = target_dir().join(TARGET).join(folder).join("linnet");
     let stripped = full.with_file_name("linnet.stripped");
     strip(&full, &stripped)?;
+    let mut bytes = std::fs::read(&stripped)?;
+    crate::symbols::add(&std::fs::read(&full)?, &mut bytes)?;
+    std::fs::write(&stripped, bytes)?;
     Ok(Built { full, stripped })
 }
 

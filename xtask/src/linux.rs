@@ -15,8 +15,6 @@ const META_PACKAGE: &str = "linux-image-cloud-amd64";
 pub struct Linux {
     /// The bzImage.
     pub image: PathBuf,
-    /// As in `uname -r`.
-    pub release: String,
 }
 
 /// Finds or fetches the newest cloud kernel. A kernel once fetched stays in use until
@@ -27,7 +25,7 @@ pub fn find() -> Result<Linux> {
     if let Ok(release) = std::fs::read_to_string(&current) {
         let release = release.trim().to_owned();
         if let Some(image) = image_in(&dir.join(&release), &release) {
-            return Ok(Linux { image, release });
+            return Ok(Linux { image });
         }
     }
     let apt = Apt::open(SUITE)?;
@@ -45,7 +43,7 @@ pub fn find() -> Result<Linux> {
     let image =
         image_in(&dir.join(&release), &release).with_context(|| format!("{name} holds no vmlinuz"))?;
     write_atomically(&current, release.as_bytes())?;
-    Ok(Linux { image, release })
+    Ok(Linux { image })
 }
 
 /// Where a package puts its image: since 7.3 beside the modules, before that in `/boot`.

@@ -15,6 +15,7 @@ mod linux;
 mod qemu;
 mod root;
 mod run;
+mod symbols;
 mod test;
 mod toolchain;
 mod util;

@@ -97,8 +97,6 @@ pub struct Outcome {
     pub end: End,
     /// Everything the console said.
     pub console: Vec<u8>,
-    /// Everything the command wrote, unless a sink took it.
-    pub output: Vec<u8>,
 }
 
 enum Event {
@@ -182,7 +180,7 @@ impl Vm {
             waiting_input: VecDeque::new(),
             may_send: false,
             told: None,
-            outcome: Outcome { end: End::Vanished, console: Vec::new(), output: Vec::new() },
+            outcome: Outcome { end: End::Vanished, console: Vec::new() },
             searched: 0,
         };
         session.serve(self.timeout, sink)?;

@@ -7,6 +7,7 @@
 mod boot;
 mod busybox;
 mod cases;
+mod gaps;
 mod host;
 
 use crate::kernel::Profile;
@@ -16,8 +17,8 @@ use crate::run::{Kernel, machine};
 use anyhow::Result;
 use clap::Args;
 
-/// Whether Linnet gets as far as `/init`.
-const LINNET_BOOTS: bool = true;
+/// Whether Linnet gets as far as `/init`. While it does not, its guest tests are reported as skipped.
+const LINNET_BOOTS: bool = false;
 
 /// What `cargo xtask test` takes.
 #[derive(Args)]
@@ -84,14 +85,7 @@ pub fn command(arguments: &TestArguments) -> Result<u8> {
     if wants_host {
         all += host::run()?;
     }
-    // What does not pass as a whole on Linnet yet is run only when it is asked for, and counted here.
-    let by_default = everything && (arguments.kernel != Kernel::Linnet || arguments.record_linux);
-    let (guest, busybox) = (arguments.guest || by_default, arguments.busybox || by_default);
-    if everything && !by_default {
-        println!("guest cases: skipped, not all pass on Linnet yet (cargo xtask test --guest)");
-        println!("BusyBox command lines: skipped, not all pass on Linnet yet (cargo xtask test --busybox)");
-        all.skipped += 2;
-    }
+    let (guest, busybox) = (arguments.guest || everything, arguments.busybox || everything);
     let boot = arguments.boot || everything && !arguments.record_linux && arguments.kernel == Kernel::Linnet;
     let asked_for = !everything || !arguments.filter.is_empty() || arguments.record_linux;
     if guest || busybox || boot {

@@ -3,6 +3,7 @@
 //! | number | name | opens |
 //! |---|---|---|
 //! | 4:64 | `ttyS0` | the serial console's port |
+//! | 4:65 | `ttyS1` | the second serial port, if there is one |
 //! | 5:0 | `tty` | the caller's controlling terminal |
 //! | 5:1 | `console` | the console, never as controlling terminal |
 //! | 5:2 | `ptmx` | the master of a new pair, in the devpts next to the node |
@@ -37,7 +38,7 @@ impl Device for SerialDevice {
     }
 
     fn open(&self, id: DeviceId, file: &File) -> Result<Arc<dyn FileOperations>> {
-        let tty = serial::terminal(id.minor).ok_or(Errno::ENXIO)?;
+        let tty = serial::find(id).ok_or(Errno::ENXIO)?;
         Ok(TtyFile::open(tty, file.flags(), Acquire::Allowed)?)
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! A byte that comes in (in an interrupt) goes into the port's ring; a kernel thread takes it from there to the line
 //! discipline, because what that may cause (signals, wake-ups, echo) wants thread context. Output is written by whoever
-//! has some, one thread at a time, with interrupts and preemption on. The one port there is now is the machine's console;
-//! its flow of bytes is `machine::console`'s.
+//! has some, one thread at a time, with interrupts and preemption on. The first port is the machine's console and is written
+//! through `machine::console`, so that the kernel's own lines and programs' output keep their order.
 
 use crate::ring::Ring;
 use crate::tty::{Sink, Tty};
 use abi::Result;
 use alloc::sync::Arc;
+use machine::serial::SerialHandler;
 use machine::sync::atomic::{AtomicU64, Ordering};
 use machine::sync::{IrqSpinLock, Mutex, Once, WaitKind, WaitQueue};
 use vfs::DeviceId;
@@ -99,22 +100,12 @@ impl SerialPort {
     }
 }
 
-/// A port of the machine with its terminal.
+/// A port with its terminal.
 struct Line {
     port: Arc<SerialPort>,
     tty: Arc<Tty>,
 }
 
-impl machine::serial::SerialHandler for Line {
-    fn received(&self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.port.receive(*byte));
-    }
-
-    // Output is written by waiting for room; nobody waits for the event.
-    fn has_room(&self) {}
-}
-
-/// The machine's ports: the first is the console.
 static LINES: [Once<Line>; 2] = [const { Once::new() }; 2];
 
 /// Major number of serial ports.
@@ -122,54 +113,74 @@ pub const MAJOR: u32 = 4;
 /// Minor number of the first serial port.
 pub const FIRST_MINOR: u32 = 64;
 
-/// Sends through the second port, waiting for room in its buffer.
+/// What comes in on the second port.
+struct SecondInput;
+
+impl SerialHandler for SecondInput {
+    fn received(&self, bytes: &[u8]) {
+        if let Some(line) = LINES.last().and_then(|line| line.get()) {
+            bytes.iter().for_each(|byte| line.port.receive(*byte));
+        }
+    }
+
+    fn has_room(&self) {}
+}
+
+/// Sends on the second port and waits until all of it has left the buffer, so that nothing is lost when the machine is
+/// switched off right after.
 fn transmit_second(bytes: &[u8]) {
+    let port = machine::serial::SerialPort::Second;
     let mut rest = bytes;
     while !rest.is_empty() {
-        let count = machine::serial::SerialPort::Second.write(rest);
+        let count = port.write(rest);
         rest = rest.get(count..).unwrap_or_default();
         if count == 0 {
             sched::yield_now();
         }
     }
-}
-
-/// Makes the terminals of the ports that the machine has and starts their workers. Errors: `ENOMEM`, `EAGAIN` (no thread).
-pub(crate) fn init() -> Result<()> {
-    start(&LINES[0], FIRST_MINOR, "ttyS0", machine::console::write_bytes)?;
-    let second = machine::serial::SerialPort::Second;
-    if second.is_present() {
-        start(&LINES[1], FIRST_MINOR + 1, "ttyS1", transmit_second)?;
-        if let Some(line) = LINES[1].get() {
-            second.set_handler(line);
-        }
+    while port.queued() > 0 {
+        sched::yield_now();
     }
-    Ok(())
 }
 
-fn start(line: &'static Once<Line>, minor: u32, name: &str, transmit: fn(&[u8])) -> Result<()> {
+/// Makes the terminal of port `index` and starts its worker.
+fn start(index: usize, name: &str, transmit: fn(&[u8])) -> Result<()> {
     let port = Arc::new(SerialPort::new(transmit)?);
-    let tty = Arc::new(Tty::new(DeviceId::new(MAJOR, minor), Sink::Serial(port.clone()))?);
+    let id = DeviceId::new(MAJOR, FIRST_MINOR + index as u32);
+    let tty = Arc::new(Tty::new(id, Sink::Serial(port.clone()))?);
     let (worker_port, worker_tty) = (port.clone(), tty.clone());
-    let _ = line.set(Line { port, tty });
+    if let Some(place) = LINES.get(index) {
+        let _ = place.set(Line { port, tty });
+    }
     sched::spawn(name, sched::SpawnOptions::default(), move || worker_port.work(&worker_tty))?;
     Ok(())
 }
 
-/// The terminal of the port with this minor number.
-pub(crate) fn terminal(minor: u32) -> Option<Arc<Tty>> {
-    let index = usize::try_from(minor.checked_sub(FIRST_MINOR)?).ok()?;
-    LINES.get(index)?.get().map(|line| line.tty.clone())
+/// Makes the terminals of the ports there are. Errors: `ENOMEM`, `EAGAIN` (no thread).
+pub(crate) fn init() -> Result<()> {
+    start(0, "ttyS0", machine::console::write_bytes)?;
+    let second = machine::serial::SerialPort::Second;
+    if second.is_present() {
+        start(1, "ttyS1", transmit_second)?;
+        second.set_handler(&SecondInput);
+    }
+    Ok(())
+}
+
+/// The terminal of a serial port, by its device number.
+pub(crate) fn find(id: DeviceId) -> Option<Arc<Tty>> {
+    let lines = LINES.iter().filter_map(|line| line.get());
+    lines.map(|line| &line.tty).find(|tty| tty.device_id() == id).cloned()
 }
 
 /// The console's terminal, once [`crate::init`] has run.
 pub fn console() -> Option<Arc<Tty>> {
-    terminal(FIRST_MINOR)
+    find(DeviceId::new(MAJOR, FIRST_MINOR))
 }
 
 /// A byte came in on the console's line: what `machine::hooks::Hooks::serial_input` is set to. Interrupt context.
 pub fn input(byte: u8) {
-    if let Some(console) = LINES[0].get() {
-        console.port.receive(byte);
+    if let Some(line) = LINES.first().and_then(|line| line.get()) {
+        line.port.receive(byte);
     }
 }

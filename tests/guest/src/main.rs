@@ -40,6 +40,7 @@ fn main() {
     let here = arguments.iter().any(|word| word == "--here");
     let mut failed = false;
     for case in cases {
+        println!("run {}", case.name);
         match if here { case.run_here() } else { case.run_in_child() } {
             Verdict::Passed => println!("ok {}", case.name),
             Verdict::Skipped(why) => println!("skip {}: {why}", case.name),

@@ -55,9 +55,17 @@ pub fn run(vm: &Vm, record: bool) -> Result<Counts> {
     let expected =
         read_shown(&std::fs::read_to_string(&expected_path).context("reading tests/busybox/expected.txt")?);
     std::fs::write(target_sub("busybox")?.join("actual.txt"), show(&lines))?;
+    let gaps = super::gaps::Gaps::read(record)?;
     for (index, line) in expected.iter().enumerate() {
         match lines.get(index) {
-            Some(actual) if actual == line => counts.passed += 1,
+            Some(actual) if actual == line => {
+                gaps.note_pass(&format!("$ {}", line.command));
+                counts.passed += 1;
+            }
+            _ if gaps.contains(&format!("$ {}", line.command)) => {
+                println!("  skip $ {}: a known gap", line.command);
+                counts.skipped += 1;
+            }
             actual => {
                 counts.failed += 1;
                 let actual = actual.map_or("(not reached)", |line| &line.result);
