@@ -245,7 +245,9 @@ fn begin_stop(task: &Task, signal: Signal) {
 /// Takes part in the stop: counts itself, tells the parent if it was the last, sleeps until continued or killed.
 fn wait_while_stopped(task: &Task) {
     let process = task.process();
-    if let Some(signal) = count_as_stopped(task, &mut process.shared.lock()) {
+    // A statement of its own: the lock must be gone before the parent is told.
+    let completed = count_as_stopped(task, &mut process.shared.lock());
+    if let Some(signal) = completed {
         notify_parent_of(process, ChildEvent::Stopped(signal));
     }
     let running = || {
