@@ -54,7 +54,10 @@ fn run_first_program() -> Result<()> {
         (None, None) => core::iter::once(INITRAMFS_PROGRAM).chain(PROGRAMS).map(<[u8]>::to_vec).collect(),
     };
     for parameter in &line.unknown {
-        log::info!("unknown kernel parameter \"{}\" goes to init", alloc::string::String::from_utf8_lossy(parameter));
+        log::info!(
+            "unknown kernel parameter \"{}\" goes to init",
+            alloc::string::String::from_utf8_lossy(parameter)
+        );
     }
     let mut environment: Vec<Vec<u8>> = alloc::vec![b"HOME=/".to_vec(), b"TERM=linux".to_vec()];
     environment.extend(line.environment);

@@ -7,8 +7,22 @@ use alloc::vec::Vec;
 
 /// Parameters that some part of the kernel reads itself.
 const KNOWN: [&str; 16] = [
-    "console", "debug", "earlyprintk", "init", "initrd", "ignore_loglevel", "loglevel", "mitigations", "nokaslr", "panic", "quiet",
-    "rdinit", "reboot", "ro", "root", "rw",
+    "console",
+    "debug",
+    "earlyprintk",
+    "init",
+    "initrd",
+    "ignore_loglevel",
+    "loglevel",
+    "mitigations",
+    "nokaslr",
+    "panic",
+    "quiet",
+    "rdinit",
+    "reboot",
+    "ro",
+    "root",
+    "rw",
 ];
 
 /// The command line taken apart.

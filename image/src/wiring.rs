@@ -1,6 +1,6 @@
 //! What connects lower crates to higher ones: hooks, drivers, file systems.
 
-use abi::errno::{Errno, Result};
+use abi::errno::Result;
 use machine::hooks::Hooks;
 use machine::power::{self, PowerToken};
 use machine::sync::Once;
@@ -38,7 +38,10 @@ fn perform(action: PowerAction) {
         PowerAction::Restart => power::reboot(token),
         PowerAction::Halt => {
             log::info!("System halted");
-            power::halt(token)
+            let _ = token;
+            loop {
+                let _ = sched::sleep_until(u64::MAX, machine::sync::WaitKind::Uninterruptible);
+            }
         }
     }
 }
@@ -52,15 +55,5 @@ pub fn register_late() -> Result<()> {
     devfs::init()?;
     tty::init()?;
     ipc::pipe::register_fifos();
-    let _ = syscall::MEMORY_FILE.set(memory_file);
     Ok(())
-}
-
-/// Makes the file of memfd_create(2).
-fn memory_file(
-    name: &[u8],
-    credentials: &alloc::sync::Arc<security::Credentials>,
-) -> Result<alloc::sync::Arc<vfs::File>> {
-    let _ = (name, credentials);
-    Err(Errno::ENOSYS)
 }

@@ -4,6 +4,10 @@
 
 #[cfg(target_os = "none")]
 pub(crate) mod x86_64;
+#[cfg(target_os = "none")]
+pub(crate) use x86_64::*;
 
 #[cfg(not(target_os = "none"))]
 pub(crate) mod host;
+#[cfg(not(target_os = "none"))]
+pub(crate) use host::*;

@@ -4,8 +4,7 @@
 
 /// Writes the bytes as they are. Works from any context, also in a panic.
 pub fn write_bytes(bytes: &[u8]) {
-    let _ = bytes;
-    todo!()
+    crate::arch::console_write(bytes);
 }
 
 /// Writes formatted text; see [`write_bytes`].

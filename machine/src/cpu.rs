@@ -2,8 +2,12 @@
 //!
 //! Key types: [`CpuId`], [`CpuSet`], [`PerCpu`].
 
-use crate::preempt::PreemptGuard;
 use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+
+use crate::preempt::{self, PreemptGuard};
+use crate::sync::raw::RawSpinLock;
+use crate::{arch, local};
 
 /// The most CPUs the kernel supports.
 pub const MAX_CPUS: usize = 256;
@@ -25,13 +29,15 @@ impl CpuId {
 }
 
 /// The CPU that runs this code: only a hint unless preemption is off.
+#[inline(always)]
 pub fn current() -> CpuId {
-    todo!()
+    CpuId(arch::cpu_id())
 }
 
 /// How many CPUs are online; fixed after boot. Their ids are `0..count()`.
+#[inline]
 pub fn count() -> usize {
-    todo!()
+    arch::cpu_count()
 }
 
 /// All online CPUs.
@@ -42,27 +48,93 @@ pub fn online() -> impl Iterator<Item = CpuId> + Clone {
 /// The idle thread's wait: call with interrupts off (an [`crate::irq::IrqGuard`] held as the only guard); enables them
 /// and halts atomically, and returns with them off again after an interrupt. On the host yields to the simulator.
 pub fn idle_wait() {
-    todo!()
+    assert!(arch::preempt_count() == preempt::IRQ_GUARD, "idle_wait() wants one IrqGuard and nothing else");
+    crate::sync::rcu::idle_enter();
+    arch::idle_wait();
+    crate::sync::rcu::idle_exit();
 }
 
 /// Asks `cpu` to reschedule: it sets its need-resched flag and runs the preempt hook when its interrupt ends.
 pub fn send_reschedule(cpu: CpuId) {
-    let _ = cpu;
-    todo!()
+    if cpu.index() < count() {
+        arch::send_ipi(cpu.0, arch::Ipi::Reschedule);
+    }
 }
 
 /// Runs `f` on each CPU of the set (also this one, if in it), in interrupt context, and waits until all have done.
 ///
 /// Must not be called with interrupts off or from an interrupt (panics: it could deadlock).
 pub fn call_on(cpus: &CpuSet, f: &(dyn Fn() + Sync)) {
-    let _ = (cpus, f);
-    todo!()
+    assert!(arch::irq_enabled() && !crate::irq::in_interrupt(), "call_on() with interrupts off");
+    // The lock's waiters spin with interrupts on, so they answer the call of the holder.
+    let guard = preempt::disable();
+    CALL_LOCK.lock();
+    let call = Call { f: &raw const *f, pending: AtomicUsize::new(0) };
+    CALL.store((&raw const call).cast_mut().cast(), Ordering::Release);
+    let me = current();
+    for cpu in cpus.iter().filter(|cpu| *cpu != me && cpu.index() < count()) {
+        call.pending.fetch_add(1, Ordering::Relaxed);
+        local::of(cpu.0).calls.requested.store(true, Ordering::Release);
+        arch::send_ipi(cpu.0, arch::Ipi::Call);
+    }
+    if cpus.contains(me) {
+        let _irq = crate::irq::disable();
+        f();
+    }
+    while call.pending.load(Ordering::Acquire) != 0 {
+        arch::relax();
+    }
+    CALL.store(core::ptr::null_mut(), Ordering::Relaxed);
+    CALL_LOCK.unlock();
+    drop(guard);
+}
+
+struct Call<'a> {
+    f: *const (dyn Fn() + Sync + 'a),
+    pending: AtomicUsize,
+}
+
+static CALL_LOCK: RawSpinLock = RawSpinLock::new();
+/// The call under way: points to the `Call` on the stack of the CPU that holds `CALL_LOCK`.
+static CALL: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Whether a CPU has been asked to run the current call.
+pub(crate) struct CallSlot {
+    requested: AtomicBool,
+}
+
+impl CallSlot {
+    pub(crate) const fn new() -> CallSlot {
+        CallSlot { requested: AtomicBool::new(false) }
+    }
+}
+
+/// Runs the call that this CPU was asked for, if any. Interrupt context.
+pub(crate) fn run_pending_call() {
+    if !local::local().calls.requested.swap(false, Ordering::Acquire) {
+        return;
+    }
+    // SAFETY: this CPU was asked, so the caller waits for `pending` to drop and its stack frame is there until it does.
+    let call = unsafe { &*CALL.load(Ordering::Acquire).cast::<Call<'static>>() };
+    // SAFETY: as above; the function outlives the wait.
+    unsafe { (*call.f)() };
+    call.pending.fetch_sub(1, Ordering::Release);
 }
 
 /// Starts all other CPUs; each calls `entry` on its boot stack, which must not return. Gives the number online.
 pub fn start_secondary_cpus(entry: fn(CpuId)) -> usize {
-    let _ = entry;
-    todo!()
+    static ENTRY: crate::sync::Once<fn(CpuId)> = crate::sync::Once::new();
+    fn start(cpu: u32) {
+        crate::sync::rcu::cpu_online(cpu);
+        if let Some(entry) = ENTRY.get() {
+            entry(CpuId(cpu));
+        }
+        panic!("the entry of CPU {cpu} returned");
+    }
+    if ENTRY.set(entry).is_err() {
+        return count();
+    }
+    arch::start_secondary_cpus(start)
 }
 
 /// A set of CPUs.
@@ -179,7 +251,8 @@ impl<T> PerCpu<T> {
     #[inline]
     pub fn get<'g>(&'g self, guard: &'g PreemptGuard) -> &'g T {
         let _ = guard;
-        self.get_on(current())
+        // In range: a CPU that runs is one of the possible ones.
+        &self.slots[arch::cpu_id() as usize].0
     }
     /// The value of some CPU.
     #[inline]
@@ -194,5 +267,20 @@ impl<T> PerCpu<T> {
 
 /// How many CPUs can come online: what the firmware lists, known before the heap is used.
 pub fn possible_count() -> usize {
-    todo!()
+    arch::possible_cpus()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets() {
+        let cpus: CpuSet = [3, 64, 200].iter().filter_map(|&n| CpuId::new(n)).collect();
+        assert_eq!(cpus.len(), 3);
+        assert_eq!(cpus.first(), CpuId::new(3));
+        assert_eq!(CpuSet::from_bytes(&cpus.to_bytes()), cpus);
+        assert_eq!(cpus.iter().map(CpuId::index).collect::<alloc::vec::Vec<_>>(), [3, 64, 200]);
+        assert!(cpus.intersect(&CpuSet::EMPTY).is_empty());
+    }
 }

@@ -1,6 +1,8 @@
 //! Calls from the machine up to the kernel: a table of functions, registered once at boot.
+//!
+//! Key type: [`Hooks`]. The backend calls the functions here, which do nothing (or fail) before registration.
 
-use crate::sync::Once;
+use crate::sync::{Once, rcu};
 use crate::user::{Fault, FaultAccess};
 
 /// A fault that the kernel itself took on a user address (a copy from or to user memory).
@@ -15,6 +17,7 @@ pub struct PageFaultInfo {
 }
 
 /// The functions that the crates above give to the machine.
+#[derive(Debug)]
 pub struct Hooks {
     /// This CPU's one-shot timer fired. Interrupt context.
     pub timer: fn(),
@@ -37,7 +40,41 @@ pub fn register(hooks: &'static Hooks) -> bool {
     HOOKS.set(hooks).is_ok()
 }
 
-/// The registered hooks.
-pub(crate) fn get() -> Option<&'static Hooks> {
-    HOOKS.get().copied()
+/// The timer interrupt.
+pub(crate) fn timer() {
+    let _in_rcu = rcu::enter_interrupt();
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.timer)();
+    }
+}
+
+/// A preemption point was reached with need-resched set.
+pub(crate) fn preempt() {
+    rcu::note_quiescent();
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.preempt)();
+    } else {
+        crate::arch::clear_need_resched();
+    }
+}
+
+/// The kernel faulted on a user address with preemption on.
+pub(crate) fn page_fault(info: &PageFaultInfo) -> Result<(), Fault> {
+    HOOKS.get().map_or(Err(Fault), |hooks| (hooks.page_fault)(info))
+}
+
+/// An exception in kernel mode. Comes back if nobody took care.
+#[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "the host's exceptions are the process's"))]
+pub(crate) fn oops(text: &str) {
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.oops)(text);
+    }
+}
+
+/// A byte from the serial line.
+pub(crate) fn serial_input(byte: u8) {
+    let _in_rcu = rcu::enter_interrupt();
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.serial_input)(byte);
+    }
 }

@@ -2,40 +2,84 @@
 //!
 //! Key types: [`IrqGuard`], [`IrqLine`].
 
+use alloc::boxed::Box;
 use core::marker::PhantomData;
+use core::sync::atomic::Ordering;
+
+use crate::preempt::{INTERRUPT_MASK, IRQ_GUARD, IRQ_GUARD_MASK};
+use crate::{arch, local};
 
 /// While one lives, interrupts and preemption are off on this CPU. Guards may be dropped in any order; interrupts come
 /// back as they were when the last one goes.
+#[must_use]
+#[derive(Debug)]
 pub struct IrqGuard {
     _not_send: PhantomData<*mut ()>,
 }
 
 /// Switches interrupts (and preemption) off on this CPU until the guard is dropped.
-#[inline]
+#[inline(always)]
 pub fn disable() -> IrqGuard {
-    todo!()
+    raw_disable();
+    IrqGuard { _not_send: PhantomData }
 }
 
 impl Drop for IrqGuard {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        todo!()
+        raw_enable();
+    }
+}
+
+/// [`disable`] without a guard, for locks; to be paired with [`raw_enable`].
+#[inline(always)]
+pub(crate) fn raw_disable() {
+    if arch::preempt_count() & IRQ_GUARD_MASK == 0 {
+        let saved = arch::irq_save();
+        local::local().saved_irq.store(saved, Ordering::Relaxed);
+    }
+    arch::preempt_add(IRQ_GUARD);
+}
+
+/// See [`raw_disable`].
+#[inline(always)]
+pub(crate) fn raw_enable() {
+    let saved = local::local().saved_irq.load(Ordering::Relaxed);
+    let count = arch::preempt_sub(IRQ_GUARD);
+    if count & IRQ_GUARD_MASK == 0 {
+        arch::irq_restore(saved);
+        if count == 0 && arch::need_resched() {
+            crate::preempt::reschedule_if_enabled();
+        }
     }
 }
 
 /// Whether this code runs in an interrupt handler (or a function called by one).
+#[inline]
 pub fn in_interrupt() -> bool {
-    todo!()
+    arch::preempt_count() & INTERRUPT_MASK != 0
 }
 
 /// Whether interrupts are on.
+#[inline]
 pub fn enabled() -> bool {
-    todo!()
+    arch::irq_enabled()
 }
 
 /// An interrupt line of the platform (a global system interrupt number of ACPI).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IrqLine(pub u32);
+
+/// How an interrupt line signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineTrigger {
+    /// By a rising edge (ISA).
+    Edge,
+    /// By a high level, until the device is served.
+    LevelHigh,
+    /// By a low level (PCI).
+    LevelLow,
+}
 
 /// Why [`register`] refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +90,53 @@ pub enum RegisterError {
     Busy,
 }
 
-/// Calls `handler` in interrupt context whenever the line fires, from now on.
-pub fn register(
-    line: IrqLine,
-    handler: alloc::boxed::Box<dyn Fn() + Send + Sync>,
-) -> Result<(), RegisterError> {
-    let _ = (line, handler);
-    todo!()
+const LINES: usize = 256;
+type Handler = Box<dyn Fn() + Send + Sync>;
+static HANDLERS: [crate::sync::Once<Handler>; LINES] = [const { crate::sync::Once::new() }; LINES];
+
+fn dispatch(line: u32) {
+    let _in_rcu = crate::sync::rcu::enter_interrupt();
+    if let Some(handler) = HANDLERS.get(line as usize).and_then(|slot| slot.get()) {
+        handler();
+    }
 }
 
-/// Interrupts that this CPU has handled since boot, by kind, for `/proc/interrupts` and `/proc/stat`.
+/// Calls `handler` in interrupt context whenever the line fires, from now on.
+pub fn register(line: IrqLine, trigger: LineTrigger, handler: Handler) -> Result<(), RegisterError> {
+    let slot = HANDLERS.get(line.0 as usize).ok_or(RegisterError::NoSuchLine)?;
+    slot.set(handler).map_err(|_| RegisterError::Busy)?;
+    if arch::register_irq(line.0, trigger, dispatch) { Ok(()) } else { Err(RegisterError::NoSuchLine) }
+}
+
+/// The line that an ISA interrupt number is wired to, and how it triggers.
+pub fn isa_line(irq: u8) -> (IrqLine, LineTrigger) {
+    let (line, trigger) = arch::isa_to_gsi(irq);
+    (IrqLine(line), trigger)
+}
+
+/// Interrupts that a CPU has handled since boot, for `/proc/stat`.
 pub fn handled_count(cpu: crate::cpu::CpuId) -> u64 {
-    let _ = cpu;
-    todo!()
+    arch::interrupt_count(cpu.index() as u32)
+}
+
+/// The backend's call-function interrupt: runs what [`crate::cpu::call_on`] asked of this CPU.
+pub(crate) fn on_ipi_call() {
+    let _in_rcu = crate::sync::rcu::enter_interrupt();
+    crate::cpu::run_pending_call();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guards_nest_in_any_order() {
+        assert!(enabled());
+        let first = disable();
+        let second = disable();
+        drop(first);
+        assert!(!enabled());
+        drop(second);
+        assert!(enabled());
+    }
 }

@@ -21,16 +21,20 @@ pub mod arch;
 pub mod boot;
 pub mod console;
 pub mod cpu;
+mod frames;
 pub mod hooks;
 pub mod irq;
+mod local;
 pub mod log_buffer;
 pub mod memory;
 pub mod power;
 pub mod preempt;
 pub mod random;
+pub mod serial;
 pub mod sync;
 pub mod thread;
 pub mod time;
+mod tlb;
 pub mod user;
 
 #[cfg(not(target_os = "none"))]
@@ -44,3 +48,16 @@ pub const PAGE_SHIFT: u32 = 12;
 pub const USER_END: usize = 0x7fff_ffff_f000;
 
 pub use cpu::MAX_CPUS;
+
+/// Names the function that runs once the machine is set up: `fn() -> !`. Once in the image.
+#[cfg(target_os = "none")]
+#[macro_export]
+macro_rules! kernel_main {
+    ($main:path) => {
+        #[unsafe(no_mangle)]
+        extern "Rust" fn linnet_main() -> ! {
+            let main: fn() -> ! = $main;
+            main()
+        }
+    };
+}

@@ -1,8 +1,15 @@
 //! The kernel's log: records in a ring, in order, for `dmesg` and `/dev/kmsg`; the `log` facade writes here.
 //!
-//! Any context may write. Old records are overwritten.
+//! Any context may write. Old records are overwritten. Locks: the ring's spin lock is a leaf (interrupts off); the
+//! console is written after it is released.
 
 use alloc::string::String;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use crate::sync::{IrqSpinLock, Once};
+
+const TEXT_BYTES: usize = 256;
+const RECORDS: usize = 1024;
 
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,42 +24,133 @@ pub struct Record {
     pub text: String,
 }
 
+#[derive(Clone, Copy)]
+struct Slot {
+    time_ns: u64,
+    level: u8,
+    length: u16,
+    text: [u8; TEXT_BYTES],
+}
+
+struct Ring {
+    next: u64,
+    slots: [Slot; RECORDS],
+}
+
+static RING: IrqSpinLock<Ring> = IrqSpinLock::new(Ring {
+    next: 0,
+    slots: [Slot { time_ns: 0, level: 0, length: 0, text: [0; TEXT_BYTES] }; RECORDS],
+});
+static CONSOLE_LEVEL: AtomicU8 = AtomicU8::new(7);
+static NOTIFY: Once<fn()> = Once::new();
+
 /// The oldest record with a number of at least `sequence`, or `None` if there is none yet. Its number is larger than
 /// asked when records were lost.
 pub fn read(sequence: u64) -> Option<Record> {
-    let _ = sequence;
-    todo!()
+    let (sequence, slot) = {
+        let ring = RING.lock();
+        let sequence = sequence.max(ring.next.saturating_sub(RECORDS as u64));
+        if sequence >= ring.next {
+            return None;
+        }
+        (sequence, ring.slots[sequence as usize % RECORDS])
+    };
+    let text = String::from_utf8_lossy(&slot.text[..usize::from(slot.length)]).into_owned();
+    Some(Record { sequence, time_ns: slot.time_ns, level: slot.level, text })
 }
 
 /// The number that the next record will have.
 pub fn next_sequence() -> u64 {
-    todo!()
+    RING.lock().next
 }
 
 /// Adds a record (from user space through `/dev/kmsg`, or the kernel); long text is cut.
 pub fn write(level: u8, text: &str) {
-    let _ = (level, text);
-    todo!()
+    write_record(level, format_args!("{}", text.trim_end_matches('\n')));
+}
+
+fn write_record(level: u8, arguments: core::fmt::Arguments<'_>) {
+    let time_ns = crate::time::now_ns();
+    let mut line = Line { bytes: [0; TEXT_BYTES], length: 0 };
+    let _ = core::fmt::write(&mut line, arguments);
+    {
+        let mut ring = RING.lock();
+        let place = ring.next as usize % RECORDS;
+        ring.slots[place] = Slot { time_ns, level, length: line.length as u16, text: line.bytes };
+        ring.next += 1;
+    }
+    if level < CONSOLE_LEVEL.load(Ordering::Relaxed) {
+        let text = String::from_utf8_lossy(&line.bytes[..line.length]);
+        let (seconds, microseconds) = (time_ns / 1_000_000_000, time_ns / 1000 % 1_000_000);
+        crate::console::write_fmt(format_args!("[{seconds:5}.{microseconds:06}] {text}\r\n"));
+    }
+    if let Some(notify) = NOTIFY.get() {
+        notify();
+    }
+}
+
+/// A line being formatted; what does not fit is cut.
+struct Line {
+    bytes: [u8; TEXT_BYTES],
+    length: usize,
+}
+
+impl core::fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let mut taken = text.len().min(TEXT_BYTES - self.length);
+        while !text.is_char_boundary(taken) {
+            taken -= 1;
+        }
+        self.bytes[self.length..self.length + taken].copy_from_slice(&text.as_bytes()[..taken]);
+        self.length += taken;
+        Ok(())
+    }
 }
 
 /// Records with a level below this go to the console too (`dmesg -n`). The default is 7, or as `loglevel=` says.
 pub fn set_console_level(level: u8) {
-    let _ = level;
-    todo!()
+    CONSOLE_LEVEL.store(level, Ordering::Relaxed);
 }
 
 /// See [`set_console_level`].
 pub fn console_level() -> u8 {
-    todo!()
+    CONSOLE_LEVEL.load(Ordering::Relaxed)
+}
+
+struct Facade;
+
+impl log::Log for Facade {
+    fn enabled(&self, _metadata: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        let level = match record.level() {
+            log::Level::Error => 3,
+            log::Level::Warn => 4,
+            log::Level::Info => 6,
+            log::Level::Debug | log::Level::Trace => 7,
+        };
+        write_record(level, *record.args());
+    }
+    fn flush(&self) {}
 }
 
 /// Makes the `log` crate write here. Called once by early boot; harmless again.
 pub fn init() {
-    todo!()
+    if log::set_logger(&Facade).is_ok() {
+        log::set_max_level(log::LevelFilter::Debug);
+    }
+    let line = crate::boot::command_line();
+    for word in line.split_ascii_whitespace() {
+        match word.strip_prefix("loglevel=").map(str::parse) {
+            Some(Ok(level)) => set_console_level(level),
+            _ if word == "quiet" => set_console_level(4),
+            _ => {}
+        }
+    }
 }
 
 /// Called with nothing but the fact that there is a new record (any context, irqs possibly off): wakes `/dev/kmsg`.
 pub fn set_notify(notify: fn()) {
-    let _ = notify;
-    todo!()
+    let _ = NOTIFY.set(notify);
 }

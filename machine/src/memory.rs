@@ -2,12 +2,17 @@
 //!
 //! Key types: [`Frame`], [`FrameState`], [`FrameRun`], [`PageTable`], [`TlbBatch`].
 
+pub(crate) mod buddy;
+pub(crate) mod copy;
 pub mod frame;
 pub mod heap;
+pub(crate) mod slab;
 pub mod table;
 
 pub use frame::{AllocFlags, Frame, FrameFlags, FrameRun, FrameState, zero_frame};
 pub use table::{CopyMode, EntryAction, Mapping, MappingRef, PageTable, Perms, TlbBatch};
+
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// A physical address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +21,12 @@ pub struct PhysAddr(pub u64);
 /// There is no memory left (the reclaim hook, where it may be called, did not help).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory;
+
+impl From<OutOfMemory> for abi::errno::Errno {
+    fn from(_: OutOfMemory) -> Self {
+        abi::errno::Errno::ENOMEM
+    }
+}
 
 /// Orders of the buddy allocator: blocks of 2^0 to 2^10 pages.
 pub const ORDERS: usize = 11;
@@ -39,27 +50,54 @@ pub struct MemoryStats {
     pub free_per_order: [usize; ORDERS],
 }
 
+static RESERVED_PAGES: AtomicUsize = AtomicUsize::new(0);
+pub(crate) static TABLE_PAGES: AtomicUsize = AtomicUsize::new(0);
+pub(crate) static STACK_PAGES: AtomicUsize = AtomicUsize::new(0);
+static RECLAIM: crate::sync::Once<fn(usize) -> usize> = crate::sync::Once::new();
+
+/// Makes the allocators know the RAM; see [`buddy::init`].
+///
+/// # Safety
+/// As [`buddy::init`].
+pub(crate) unsafe fn init(regions: &[buddy::MemoryRegion], reserved_bytes: u64) {
+    // SAFETY: the caller's contract.
+    let metadata = unsafe { buddy::init(regions) };
+    RESERVED_PAGES.store((reserved_bytes >> crate::PAGE_SHIFT) as usize + metadata, Ordering::Relaxed);
+}
+
 /// Today's figures.
 pub fn stats() -> MemoryStats {
-    todo!()
+    let figures = buddy::figures();
+    MemoryStats {
+        total_pages: figures.total_pages,
+        free_pages: figures.free_pages,
+        reserved_pages: RESERVED_PAGES.load(Ordering::Relaxed),
+        heap_pages: slab::heap_pages(),
+        table_pages: TABLE_PAGES.load(Ordering::Relaxed),
+        stack_pages: STACK_PAGES.load(Ordering::Relaxed),
+        free_per_order: figures.free_per_order,
+    }
 }
 
 /// Called when a sleepable allocation finds no memory: should free about that many pages and say how many it freed
 /// (0 = give up). Thread context, may sleep. Once.
 pub fn set_reclaim_hook(hook: fn(usize) -> usize) {
-    let _ = hook;
-    todo!()
+    let _ = RECLAIM.set(hook);
+}
+
+/// Frees about that many pages: the heap's empty slabs, then what the hook finds. May sleep.
+pub(crate) fn reclaim(pages: usize) -> usize {
+    let shrunk = heap::shrink();
+    if shrunk > 0 { shrunk } else { RECLAIM.get().map_or(0, |hook| hook(pages)) }
+}
+
+/// Gives this CPU's cached single pages back, so that they can join larger blocks.
+pub fn drain_cpu_caches() {
+    buddy::drain_all();
 }
 
 /// Allocations fail (with [`OutOfMemory`]) as if memory were exhausted after `count` more successes; for tests.
 #[cfg(not(target_os = "none"))]
 pub fn fail_after(count: Option<usize>) {
-    let _ = count;
-    todo!()
-}
-
-impl From<OutOfMemory> for abi::errno::Errno {
-    fn from(_: OutOfMemory) -> Self {
-        abi::errno::Errno::ENOMEM
-    }
+    buddy::fault_injection::set(count);
 }

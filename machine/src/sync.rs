@@ -12,7 +12,9 @@
 //! No guard is `Send`. Debug builds check the order of locks (see [`LockClass`]).
 
 pub mod class;
+pub(crate) mod grace;
 pub mod once;
+pub(crate) mod raw;
 pub mod rcu;
 pub mod rcu_slot;
 pub mod seq;
@@ -25,8 +27,8 @@ pub use class::LockClass;
 pub use once::{Lazy, Once};
 pub use rcu::{RcuArc, RcuGuard};
 pub use seq::SeqLock;
-pub use slot::ParkSlot;
 pub use sleep::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use slot::ParkSlot;
 pub use spin::{
     IrqSpinLock, IrqSpinLockGuard, RwSpinLock, RwSpinLockReadGuard, RwSpinLockWriteGuard, SpinLock,
     SpinLockGuard,

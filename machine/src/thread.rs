@@ -2,77 +2,230 @@
 //!
 //! Key types: [`KernelThread`], [`CurrentRef`]. The scheduler above decides who runs; this module only switches.
 //!
+//! A switch is handed over in two halves: [`switch_to`] on the old stack, [`finish_switch`] on the new one, which lets go
+//! of the old thread. What belongs to the flow of control rather than to the CPU (the preempt count, the interrupt state
+//! that a guard restores) stays on the old stack meanwhile.
+//!
 //! # Invariants
-//! A thread that has begun to run and has not ended by [`exit_to`] is never freed, whoever drops its handles: other CPUs
-//! may hold references to its stack.
+//! - A thread that has begun to run and has not ended by [`exit_to`] is never freed, whoever drops its handles: other
+//!   CPUs may hold references to its stack. It keeps a handle of itself, which [`finish_switch`] drops after its end.
+//! - `context` and `fpu` belong to who has set `on_cpu`.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::any::Any;
+use core::cell::UnsafeCell;
 use core::marker::PhantomData;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::arch::{self, Context, FpuArea, Stack};
 use crate::memory::OutOfMemory;
+use crate::preempt::{self, IRQ_GUARD_MASK};
+use crate::{local, sync::rcu};
+
+type Entry = Box<dyn FnOnce() + Send>;
 
 /// A kernel stack with a saved context: something that a CPU can run.
 pub struct KernelThread {
-    _todo: (),
+    context: UnsafeCell<Context>,
+    fpu: UnsafeCell<Option<FpuArea>>,
+    /// Some CPU runs it, or is about to, or has not yet left its stack.
+    on_cpu: AtomicBool,
+    /// It has run, or is a boot flow.
+    started: AtomicBool,
+    /// It called [`exit_to`].
+    ended: AtomicBool,
+    /// Things on its stack that others point to; see [`StackPin`].
+    pins: AtomicUsize,
+    /// What to run first; taken by the thread itself.
+    entry: UnsafeCell<Option<Entry>>,
+    local: Arc<dyn Any + Send + Sync>,
+    #[cfg(any(debug_assertions, feature = "lockdep"))]
+    held: crate::sync::class::HeldLocks,
+    /// Last: freed after everything that could point to it. `None` for boot flows.
+    _stack: Option<Stack>,
+}
+
+// SAFETY: the cells are touched only by the thread itself or by who holds `on_cpu` (second invariant); the rest is
+// `Send` and `Sync` by itself. `entry` is `Send` and taken once, by the thread.
+unsafe impl Sync for KernelThread {}
+// SAFETY: as above.
+unsafe impl Send for KernelThread {}
+
+impl core::fmt::Debug for KernelThread {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "KernelThread({:p})", self)
+    }
 }
 
 impl KernelThread {
+    fn with(
+        local: Arc<dyn Any + Send + Sync>,
+        entry: Option<Entry>,
+        stack: Option<Stack>,
+    ) -> Arc<KernelThread> {
+        let runs = stack.is_none();
+        Arc::new(KernelThread {
+            context: UnsafeCell::new(Context::empty()),
+            fpu: UnsafeCell::new(None),
+            on_cpu: AtomicBool::new(runs),
+            started: AtomicBool::new(runs),
+            ended: AtomicBool::new(false),
+            pins: AtomicUsize::new(0),
+            entry: UnsafeCell::new(entry),
+            local,
+            #[cfg(any(debug_assertions, feature = "lockdep"))]
+            held: crate::sync::class::HeldLocks::new(),
+            _stack: stack,
+        })
+    }
+
     /// A thread that will run `entry` when it is first switched to. `local` is what [`current_local`] gives in it.
     /// `entry` must not return: a thread ends by [`exit_to`].
     pub fn new(
         local: Arc<dyn Any + Send + Sync>,
         entry: Box<dyn FnOnce() + Send>,
     ) -> Result<Arc<KernelThread>, OutOfMemory> {
-        let _ = (local, entry);
-        todo!()
+        let stack = Stack::new().ok_or(OutOfMemory)?;
+        let top = stack.top();
+        let thread = KernelThread::with(local, Some(entry), Some(stack));
+        let argument = Arc::as_ptr(&thread).expose_provenance();
+        // SAFETY: the stack is new and belongs to the thread; nobody else knows the thread yet.
+        unsafe { *thread.context.get() = Context::new(top, run_thread, argument) };
+        Ok(thread)
     }
 
     /// Turns the boot flow of this CPU into a thread (its idle thread). Panics if it is one already.
     pub fn adopt_current(local: Arc<dyn Any + Send + Sync>) -> Arc<KernelThread> {
-        let _ = local;
-        todo!()
+        assert!(current_pointer().is_null(), "this flow of control is a thread already");
+        let thread = KernelThread::with(local, None, None);
+        let guard = crate::irq::disable();
+        let pointer = Arc::into_raw(thread.clone());
+        local::local().running.store(pointer.addr(), Ordering::Relaxed);
+        // SAFETY: interrupts are off, and this flow is that thread from now on; it never ends, so its handle stays.
+        unsafe { arch::set_current_thread(pointer.cast()) };
+        drop(guard);
+        thread
     }
 
     /// What the thread carries, if it is a `T`.
     pub fn local<T: Any + Send + Sync>(&self) -> Option<&T> {
-        todo!()
+        self.local.downcast_ref()
     }
 
     /// The same as a counted reference.
     pub fn local_arc<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        todo!()
+        self.local.clone().downcast().ok()
     }
 
     /// Whether some CPU runs it (or has not yet finished switching away from it).
     pub fn is_on_cpu(&self) -> bool {
-        todo!()
+        self.on_cpu.load(Ordering::Acquire)
+    }
+
+    /// Runs `f` on the floating-point state in memory: for the current thread what the registers hold, which are loaded
+    /// again afterwards; another thread is kept from running meanwhile.
+    fn with_fpu<R>(&self, f: impl FnOnce(&mut Option<FpuArea>) -> R) -> R {
+        let guard = preempt::disable();
+        let mine = core::ptr::eq(self, current_pointer());
+        if !mine {
+            while self.on_cpu.swap(true, Ordering::Acquire) {
+                arch::relax();
+            }
+        }
+        // SAFETY: `on_cpu` is ours (as the running thread, or just taken), and preemption is off.
+        let result = unsafe {
+            let fpu = &mut *self.fpu.get();
+            if let Some(area) = fpu.as_mut().filter(|_| mine) {
+                arch::fpu_save(area);
+            }
+            let result = f(fpu);
+            if let Some(area) = fpu.as_ref().filter(|_| mine) {
+                arch::fpu_restore(area);
+            }
+            result
+        };
+        if !mine {
+            self.on_cpu.store(false, Ordering::Release);
+        }
+        drop(guard);
+        result
     }
 
     /// Puts the floating-point state of user mode back to what a new program sees. Only for the current thread or one
-    /// that does not run.
+    /// that does not run (else it waits until the thread does not).
     pub fn reset_fpu(&self) {
-        todo!()
+        self.with_fpu(|fpu| {
+            if let Some(area) = fpu {
+                area.reset();
+            }
+        });
     }
 
     /// Copies the user floating-point state (fork): from the current thread to a new one.
-    pub fn copy_fpu_from(&self, other: &KernelThread) {
-        let _ = other;
-        todo!()
+    pub fn copy_fpu_from(&self, other: &KernelThread) -> Result<(), OutOfMemory> {
+        let mut area = FpuArea::new().ok_or(OutOfMemory)?;
+        let any = other.with_fpu(|fpu| match fpu {
+            Some(source) => {
+                area.bytes_mut().copy_from_slice(source.bytes());
+                true
+            }
+            None => false,
+        });
+        if any {
+            let old = self.with_fpu(|fpu| fpu.replace(area));
+            drop(old);
+        }
+        Ok(())
     }
 
-    /// The user floating-point state in the layout of a signal frame (XSAVE, standard format).
-    pub fn read_fpu(&self, into: &mut alloc::vec::Vec<u8>) -> Result<(), OutOfMemory> {
-        let _ = into;
-        todo!()
+    /// The user floating-point state in the layout of a signal frame (XSAVE, standard format), put into `into`.
+    pub fn read_fpu(&self, into: &mut Vec<u8>) -> Result<(), OutOfMemory> {
+        into.clear();
+        into.try_reserve(fpu_state_size()).map_err(|_| OutOfMemory)?;
+        let fresh = FpuArea::new().ok_or(OutOfMemory)?;
+        self.with_fpu(|fpu| into.extend_from_slice(fpu.as_ref().unwrap_or(&fresh).bytes()));
+        Ok(())
     }
 
-    /// Sets it from a signal frame; wrong contents are refused or masked.
+    /// Sets it from a signal frame: at least the 512 bytes of `FXSAVE`; what is missing or not valid gets its initial
+    /// value.
     pub fn write_fpu(&self, bytes: &[u8]) -> Result<(), BadFpuState> {
-        let _ = bytes;
-        todo!()
+        if bytes.len() < LEGACY_BYTES {
+            return Err(BadFpuState);
+        }
+        let mut area = FpuArea::new().ok_or(BadFpuState)?;
+        let length = bytes.len().min(fpu_state_size());
+        area.bytes_mut()[..length].copy_from_slice(&bytes[..length]);
+        if length < fpu_state_size() && fpu_state_size() > LEGACY_BYTES {
+            // Only x87 and SSE are given.
+            area.bytes_mut()[LEGACY_BYTES..].fill(0);
+            area.bytes_mut()[LEGACY_BYTES] = 3;
+        }
+        area.sanitize();
+        let old = self.with_fpu(|fpu| fpu.replace(area));
+        drop(old);
+        Ok(())
     }
+}
+
+const LEGACY_BYTES: usize = 512;
+
+/// Gives the current thread a floating-point state if it has none yet: before it first enters user mode.
+pub(crate) fn prepare_fpu() -> Result<(), OutOfMemory> {
+    let thread = current_pointer();
+    // SAFETY: the running thread is alive, and only it changes whether it has a state while it runs.
+    let Some(present) = (unsafe { thread.as_ref().map(|thread| (*thread.fpu.get()).is_some()) }) else {
+        return Err(OutOfMemory);
+    };
+    if present {
+        return Ok(());
+    }
+    let area = FpuArea::new().ok_or(OutOfMemory)?;
+    // SAFETY: as above.
+    unsafe { &*thread }.with_fpu(|fpu| *fpu = Some(area));
+    Ok(())
 }
 
 /// The bytes are not a valid floating-point state.
@@ -81,7 +234,7 @@ pub struct BadFpuState;
 
 /// Bytes of the floating-point state that [`KernelThread::read_fpu`] gives.
 pub fn fpu_state_size() -> usize {
-    todo!()
+    arch::fpu_size()
 }
 
 /// Switches this CPU to `next`; returns when something switches back to the calling thread (perhaps on another CPU).
@@ -90,25 +243,168 @@ pub fn fpu_state_size() -> usize {
 /// lock or RCU section, and in interrupts). Waits until no CPU runs `next`. Counts as an RCU quiescent state. The FPU
 /// state goes with the thread. The active page table does not: call [`crate::memory::PageTable::activate`].
 pub fn switch_to(next: &Arc<KernelThread>) {
-    let _ = next;
-    todo!()
+    let word = arch::preempt_count();
+    assert!(
+        word & IRQ_GUARD_MASK != 0 && word & !IRQ_GUARD_MASK == 0,
+        "switch_to() with preempt count {word:#x}"
+    );
+    let previous = current_pointer();
+    assert!(!previous.is_null(), "switch_to() before adopt_current()");
+    let target = Arc::as_ptr(next);
+    if core::ptr::eq(previous, target) {
+        return;
+    }
+    rcu::note_context_switch();
+    while next.on_cpu.swap(true, Ordering::Acquire) {
+        arch::relax();
+    }
+    assert!(!next.ended.load(Ordering::Relaxed), "switch_to() to a thread that has ended");
+    if !next.started.swap(true, Ordering::Relaxed) {
+        // The handle that the thread keeps of itself while it lives.
+        core::mem::forget(next.clone());
+    }
+    let saved_irq = local::local().saved_irq.load(Ordering::Relaxed);
+    local::local().switching_from.store(previous.cast_mut(), Ordering::Relaxed);
+    local::local().running.store(target.addr(), Ordering::Relaxed);
+    // SAFETY: `on_cpu` of both is ours: the running thread's by running, `next`'s just taken. Interrupts are off. Both
+    // stay alive: this thread keeps itself until it ends, and so does `next` from now on.
+    unsafe {
+        if let Some(area) = (*(*previous).fpu.get()).as_mut() {
+            arch::fpu_save(area);
+        }
+        if let Some(area) = (*next.fpu.get()).as_ref() {
+            arch::fpu_restore(area);
+        }
+        arch::set_current_thread(target.cast());
+        arch::context_switch((*previous).context.get(), next.context.get());
+    }
+    // Back, perhaps on another CPU, after who knows what.
+    finish_switch();
+    local::local().saved_irq.store(saved_irq, Ordering::Relaxed);
+    arch::preempt_add(word.wrapping_sub(arch::preempt_count()));
+}
+
+/// The second half of a switch, on the new stack, interrupts off: lets go of the thread that ran before.
+fn finish_switch() {
+    let previous = local::local().switching_from.swap(core::ptr::null_mut(), Ordering::Relaxed);
+    // SAFETY: set by `switch_to` on this CPU just before; the thread is alive until `on_cpu` is given up, and longer if
+    // it has not ended.
+    let thread = unsafe { &*previous };
+    let ended = thread.ended.load(Ordering::Relaxed);
+    thread.on_cpu.store(false, Ordering::Release);
+    if ended {
+        // SAFETY: the handle that `switch_to` forgot when the thread started, or `adopt_current` made.
+        let handle = unsafe { Arc::from_raw(previous.cast_const()) };
+        // What the thread carries may need to sleep to be freed.
+        rcu::defer_drop(handle);
+    }
+}
+
+/// Where a new thread begins.
+///
+/// # Safety
+/// Called by the context of [`KernelThread::new`] with that thread, interrupts off.
+unsafe extern "C" fn run_thread(argument: usize) -> ! {
+    finish_switch();
+    let thread = core::ptr::with_exposed_provenance::<KernelThread>(argument);
+    // SAFETY: this is the thread's own first code; nobody else takes the entry.
+    let entry = unsafe { (*(*thread).entry.get()).take() };
+    arch::preempt_sub(arch::preempt_count());
+    arch::irq_enable();
+    if arch::need_resched() {
+        crate::hooks::preempt();
+    }
+    if let Some(entry) = entry {
+        entry();
+    }
+    panic!("a kernel thread's entry returned");
 }
 
 /// Ends the current thread and switches to `next`; as [`switch_to`]. The stack is freed when the last handle goes.
 pub fn exit_to(next: Arc<KernelThread>) -> ! {
-    let _ = next;
-    todo!()
+    let thread = current_pointer();
+    assert!(
+        !thread.is_null() && !core::ptr::eq(thread, Arc::as_ptr(&next)),
+        "exit_to() wants another thread"
+    );
+    // SAFETY: the running thread is alive.
+    let thread = unsafe { &*thread };
+    assert!(thread.pins.load(Ordering::Relaxed) == 0, "a thread ends while others point to its stack");
+    thread.ended.store(true, Ordering::Relaxed);
+    // The handle cannot be dropped after the switch; `next` holds one of itself once it runs.
+    let target = Arc::as_ptr(&next);
+    let start = !next.started.swap(true, Ordering::Relaxed);
+    if !start {
+        // SAFETY: the thread has started and not ended: it keeps itself alive.
+        unsafe { Arc::decrement_strong_count(target) };
+    }
+    let next = core::mem::ManuallyDrop::new(next);
+    switch_to(&next);
+    panic!("a thread ran after its end");
+}
+
+/// The running thread, null before [`KernelThread::adopt_current`].
+#[inline(always)]
+pub(crate) fn current_pointer() -> *const KernelThread {
+    arch::current_thread().cast()
+}
+
+/// The lock checker's list of the running thread.
+#[cfg(any(debug_assertions, feature = "lockdep"))]
+pub(crate) fn current_held() -> Option<*const crate::sync::class::HeldLocks> {
+    if crate::irq::in_interrupt() {
+        return None;
+    }
+    // SAFETY: the running thread is alive.
+    unsafe { current_pointer().as_ref() }.map(|thread| &raw const thread.held)
+}
+
+/// While one lives, something on the running thread's stack is known to others: the thread must not end.
+pub(crate) struct StackPin {
+    thread: *const KernelThread,
+}
+
+impl StackPin {
+    /// A pin of the running thread (of nothing before there are threads).
+    pub(crate) fn new() -> StackPin {
+        let thread = current_pointer();
+        // SAFETY: the running thread is alive.
+        if let Some(thread) = unsafe { thread.as_ref() } {
+            thread.pins.fetch_add(1, Ordering::Relaxed);
+        }
+        StackPin { thread }
+    }
+}
+
+impl Drop for StackPin {
+    fn drop(&mut self) {
+        // SAFETY: the thread cannot have ended while it had this pin.
+        if let Some(thread) = unsafe { self.thread.as_ref() } {
+            thread.pins.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The running thread's handle, or `None` before [`KernelThread::adopt_current`].
 pub fn current() -> Option<Arc<KernelThread>> {
-    todo!()
+    let thread = current_pointer();
+    if thread.is_null() {
+        return None;
+    }
+    // SAFETY: every thread is in an `Arc`, and the running one is alive.
+    unsafe {
+        Arc::increment_strong_count(thread);
+        Some(Arc::from_raw(thread))
+    }
 }
 
 /// What the running thread carries, if it is a `T`; without touching a reference count.
 #[inline]
 pub fn current_local<T: Any + Send + Sync>() -> Option<CurrentRef<T>> {
-    todo!()
+    // SAFETY: the running thread is alive.
+    let thread = unsafe { current_pointer().as_ref() }?;
+    let target: *const T = thread.local.downcast_ref::<T>()?;
+    Some(CurrentRef { target, _not_send: PhantomData })
 }
 
 /// A reference to the running thread's own value; cannot leave the thread.

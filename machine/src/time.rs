@@ -1,26 +1,27 @@
 //! Clocks and the per-CPU one-shot timer.
 
+use crate::arch;
+
 /// Nanoseconds since boot; monotonic, the same on all CPUs.
 #[inline]
 pub fn now_ns() -> u64 {
-    todo!()
+    arch::now_ns()
 }
 
 /// The wall clock (nanoseconds since 1970 UTC) at the moment when [`now_ns`] was 0, as the RTC said it.
 pub fn boot_realtime_ns() -> u64 {
-    todo!()
+    arch::boot_realtime_ns()
 }
 
 /// Arms this CPU's timer: the `timer` hook runs at or soon after `deadline_ns` (of [`now_ns`]). Replaces the previous
 /// deadline. A deadline in the past fires at once.
 pub fn set_timer(deadline_ns: u64) {
-    let _ = deadline_ns;
-    todo!()
+    arch::set_timer(deadline_ns);
 }
 
 /// Disarms this CPU's timer.
 pub fn cancel_timer() {
-    todo!()
+    arch::cancel_timer();
 }
 
 /// How user space can compute [`now_ns`] itself from the time-stamp counter:
@@ -39,5 +40,6 @@ pub struct VdsoClock {
 
 /// The parameters for the vDSO, or `None` if user space cannot read the clock (the vDSO then makes the system call).
 pub fn vdso_clock() -> Option<VdsoClock> {
-    todo!()
+    let (base_cycles, multiplier, shift) = arch::clock_parameters()?;
+    Some(VdsoClock { base_cycles, base_ns: 0, multiplier, shift })
 }

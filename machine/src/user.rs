@@ -4,6 +4,7 @@
 //! check that the range is below [`crate::USER_END`]. A missing page calls the `page_fault` hook, except with
 //! preemption off: then the copy fails at once.
 
+use crate::arch;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 bitflags::bitflags! {
@@ -84,11 +85,26 @@ pub enum UserExit {
 }
 
 /// Runs the user program with these registers in the active page table until its next exit. Thread context, no guard
-/// held (panics otherwise).
+/// held (panics otherwise). Comes back at once, as from an interrupt, while a reschedule is due.
 #[inline]
 pub fn run_user(registers: &mut UserRegisters) -> UserExit {
-    let _ = registers;
-    todo!()
+    assert!(arch::preempt_count() == 0, "run_user() with a guard held");
+    if crate::thread::prepare_fpu().is_err() {
+        // As if the processor had no floating-point unit: the program gets a signal.
+        return UserExit::Exception { vector: 7, error_code: 0, address: 0 };
+    }
+    arch::irq_disable();
+    if arch::need_resched() {
+        arch::irq_enable();
+        return UserExit::Interrupt;
+    }
+    arch::enter_user(registers)
+}
+
+/// How much of a range of user memory lies below the end of user space.
+#[inline(always)]
+fn clamp(address: usize, length: usize) -> usize {
+    length.min(crate::USER_END.saturating_sub(address))
 }
 
 /// Copies from user memory; all or [`Fault`] (the buffer's contents are then unspecified).
@@ -105,20 +121,23 @@ pub fn write_bytes(address: usize, source: &[u8]) -> Result<(), Fault> {
 
 /// Copies from user memory and says how many bytes came before a fault.
 pub fn read_bytes_partial(address: usize, destination: &mut [u8]) -> usize {
-    let _ = (address, destination);
-    todo!()
+    let length = clamp(address, destination.len());
+    // SAFETY: the buffer has that many bytes, and the range is in user space.
+    length - unsafe { arch::copy_from_user(destination.as_mut_ptr(), address, length) }
 }
 
 /// Copies to user memory and says how many bytes went before a fault.
 pub fn write_bytes_partial(address: usize, source: &[u8]) -> usize {
-    let _ = (address, source);
-    todo!()
+    let length = clamp(address, source.len());
+    // SAFETY: as in `read_bytes_partial`.
+    length - unsafe { arch::copy_to_user(address, source.as_ptr(), length) }
 }
 
 /// Zeroes user memory and says how many bytes it could.
 pub fn zero_partial(address: usize, length: usize) -> usize {
-    let _ = (address, length);
-    todo!()
+    let length = clamp(address, length);
+    // SAFETY: the range is in user space.
+    length - unsafe { arch::zero_user(address, length) }
 }
 
 /// Zeroes user memory; all or [`Fault`].
@@ -151,20 +170,31 @@ pub enum CstrError {
 
 /// Copies a NUL-terminated string; gives its length without the NUL (which is also copied).
 pub fn read_cstr(address: usize, buffer: &mut [u8]) -> Result<usize, CstrError> {
-    let _ = (address, buffer);
-    todo!()
+    let most = clamp(address, buffer.len());
+    // SAFETY: the buffer has that many bytes, and the range is in user space.
+    match unsafe { arch::user_strncpy(buffer.as_mut_ptr(), address, most) } {
+        Ok(length) if length < most => Ok(length),
+        Ok(_) if most == buffer.len() => Err(CstrError::TooLong),
+        _ => Err(CstrError::Fault),
+    }
 }
 
 /// Reads a futex word atomically. Misaligned addresses give [`Fault`] (callers check alignment before).
 pub fn read_u32_atomic(address: usize) -> Result<u32, Fault> {
-    let _ = address;
-    todo!()
+    if clamp(address, 4) < 4 || !address.is_multiple_of(4) {
+        return Err(Fault);
+    }
+    // SAFETY: aligned and in user space.
+    unsafe { arch::user_load_u32(address) }
 }
 
 /// Compares and exchanges a futex word; gives the value that was there (equal to `old` = exchanged).
 pub fn compare_exchange_u32(address: usize, old: u32, new: u32) -> Result<u32, Fault> {
-    let _ = (address, old, new);
-    todo!()
+    if clamp(address, 4) < 4 || !address.is_multiple_of(4) {
+        return Err(Fault);
+    }
+    // SAFETY: aligned and in user space.
+    unsafe { arch::user_cmpxchg_u32(address, old, new) }
 }
 
 /// Changes a futex word atomically (`FUTEX_WAKE_OP`); gives the old value.

@@ -8,6 +8,7 @@ use crate::deps;
 use crate::util::{say, target_sub};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ const PANIC_EXIT: i32 = 101;
 const POWER_OFF_GRACE: Duration = Duration::from_secs(10);
 
 /// The kind of virtual hardware.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Machine {
     /// A PC with PCI Express.
     Q35,
@@ -103,8 +104,8 @@ pub struct Outcome {
 enum Event {
     Console(Vec<u8>),
     Output(Vec<u8>),
+    /// Some of our standard input; nothing means its end.
     Input(Vec<u8>),
-    InputEnd,
 }
 
 impl Vm {
@@ -169,7 +170,7 @@ impl Vm {
         forward(command.try_clone()?, events.clone(), Event::Output);
         let _raw = (input == Input::Terminal).then(RawTerminal::enter);
         if input != Input::Null {
-            forward_stdin(input, command.try_clone()?, events);
+            forward_stdin(events);
         }
         let mut session = Session {
             child,
@@ -177,8 +178,9 @@ impl Vm {
             command,
             nonce,
             verbose: self.verbose,
-            waiting_input: Vec::new(),
-            may_send: true,
+            input,
+            waiting_input: VecDeque::new(),
+            may_send: false,
             told: None,
             outcome: Outcome { end: End::Vanished, console: Vec::new(), output: Vec::new() },
             searched: 0,
@@ -250,7 +252,8 @@ struct Session {
     command: UnixStream,
     nonce: String,
     verbose: bool,
-    waiting_input: Vec<Event>,
+    input: Input,
+    waiting_input: VecDeque<Vec<u8>>,
     may_send: bool,
     told: Option<(u8, Instant)>,
     outcome: Outcome,
@@ -317,17 +320,18 @@ impl Session {
                 self.read_messages();
             }
             Event::Output(bytes) => sink(&bytes)?,
-            Event::Input(_) | Event::InputEnd => self.waiting_input.insert(0, event),
+            Event::Input(bytes) => self.waiting_input.push_back(bytes),
         }
         if self.may_send
-            && let Some(event) = self.waiting_input.pop()
+            && let Some(piece) = self.waiting_input.pop_front()
         {
-            let piece = if let Event::Input(bytes) = event { bytes } else { Vec::new() };
-            let mut message = format!("{}\n", piece.len()).into_bytes();
-            message.extend(piece);
+            let message = match self.input {
+                Input::Terminal => piece,
+                _ => [format!("{}\n", piece.len()).into_bytes(), piece].concat(),
+            };
             // A guest that has stopped reading is not an error of ours.
             let _ = self.command.write_all(&message);
-            self.may_send = false;
+            self.may_send = self.input == Input::Terminal;
         }
         Ok(())
     }
@@ -340,7 +344,7 @@ impl Session {
             let mark = format!("@linnet {} ", self.nonce);
             if let Some((_, message)) = line.split_once(&mark) {
                 let message = message.trim_end();
-                if message == "taken" {
+                if message == "ready" {
                     self.may_send = true;
                 } else if let Some(status) = message.strip_prefix("status=") {
                     self.told = Some((status.parse().unwrap_or(255), Instant::now()));
@@ -363,21 +367,17 @@ fn forward(mut stream: UnixStream, events: Sender<Event>, make: fn(Vec<u8>) -> E
     });
 }
 
-/// Reads our standard input: a terminal goes straight to the line, a stream in acknowledged pieces.
-fn forward_stdin(input: Input, mut line: UnixStream, events: Sender<Event>) {
+/// Reads our standard input into events; the last one is empty.
+fn forward_stdin(events: Sender<Event>) {
     std::thread::spawn(move || {
         let mut stdin = std::io::stdin();
         let mut buffer = [0; 1024];
-        while let Ok(count @ 1..) = stdin.read(&mut buffer) {
-            let gone = match input {
-                Input::Terminal => line.write_all(&buffer[..count]).is_err(),
-                _ => events.send(Event::Input(buffer[..count].to_vec())).is_err(),
-            };
-            if gone {
+        loop {
+            let count = stdin.read(&mut buffer).unwrap_or(0);
+            if events.send(Event::Input(buffer[..count].to_vec())).is_err() || count == 0 {
                 return;
             }
         }
-        let _ = events.send(Event::InputEnd);
     });
 }
 

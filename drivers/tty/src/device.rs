@@ -37,7 +37,7 @@ impl Device for SerialDevice {
     }
 
     fn open(&self, id: DeviceId, file: &File) -> Result<Arc<dyn FileOperations>> {
-        let tty = serial::console().filter(|tty| tty.device_id() == id).ok_or(Errno::ENXIO)?;
+        let tty = serial::terminal(id.minor).ok_or(Errno::ENXIO)?;
         Ok(TtyFile::open(tty, file.flags(), Acquire::Allowed)?)
     }
 }
@@ -61,7 +61,7 @@ impl Device for AuxiliaryDevice {
             }
             CONSOLE_MINOR => {
                 let tty = serial::console().ok_or(Errno::ENODEV)?;
-                Ok(TtyFile::open(tty, file.flags(), Acquire::Never)?)
+                Ok(TtyFile::open(tty, file.flags(), Acquire::Console)?)
             }
             _ => Ok(open_master(file)?),
         }

@@ -16,8 +16,10 @@ use vfs::{File, FileOperations, PollTable, Positioning};
 pub enum Acquire {
     /// If the opener leads a session without one and did not say `O_NOCTTY`.
     Allowed,
-    /// Never (`/dev/console`, `/dev/tty`).
+    /// Never (`/dev/tty`).
     Never,
+    /// Never, and no hang-up reaches it (`/dev/console`).
+    Console,
 }
 
 /// The operations.
@@ -29,7 +31,10 @@ pub struct TtyFile {
 impl TtyFile {
     /// Opens `tty` with these flags. Errors: `EBUSY`, and `EIO` for the slave of a locked pair.
     pub fn open(tty: Arc<Tty>, flags: OpenFlags, acquire: Acquire) -> Result<Arc<TtyFile>> {
-        let opened = tty.open()?;
+        let mut opened = tty.open()?;
+        if acquire == Acquire::Console {
+            opened = Opened::CONSOLE;
+        }
         if let Some(pty) = tty.pty()
             && let Err(error) = pty.slave_opened()
         {

@@ -127,7 +127,7 @@ impl Call<'_> {
                 let steal = if argument == 1 && privileged { Steal::Yes } else { Steal::No };
                 self.tty.acquire(steal).map(|()| 0)
             }
-            _ if self.side == Side::Slave && jobs.controls_caller(self.tty) => jobs.give_up().map(|()| 0),
+            _ if self.side == Side::Slave && jobs.controls_caller(self.tty) => self.tty.give_up().map(|()| 0),
             _ => Err(Errno::ENOTTY),
         }
     }

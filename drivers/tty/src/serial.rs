@@ -99,37 +99,77 @@ impl SerialPort {
     }
 }
 
-/// The console: the machine's first serial port with its terminal.
-struct Console {
+/// A port of the machine with its terminal.
+struct Line {
     port: Arc<SerialPort>,
     tty: Arc<Tty>,
 }
 
-static CONSOLE: Once<Console> = Once::new();
+impl machine::serial::SerialHandler for Line {
+    fn received(&self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.port.receive(*byte));
+    }
+
+    // Output is written by waiting for room; nobody waits for the event.
+    fn has_room(&self) {}
+}
+
+/// The machine's ports: the first is the console.
+static LINES: [Once<Line>; 2] = [const { Once::new() }; 2];
 
 /// Major number of serial ports.
 pub const MAJOR: u32 = 4;
 /// Minor number of the first serial port.
 pub const FIRST_MINOR: u32 = 64;
 
-/// Makes the console's terminal and starts its worker. Errors: `ENOMEM`, `EAGAIN` (no thread).
+/// Sends through the second port, waiting for room in its buffer.
+fn transmit_second(bytes: &[u8]) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let count = machine::serial::SerialPort::Second.write(rest);
+        rest = rest.get(count..).unwrap_or_default();
+        if count == 0 {
+            sched::yield_now();
+        }
+    }
+}
+
+/// Makes the terminals of the ports that the machine has and starts their workers. Errors: `ENOMEM`, `EAGAIN` (no thread).
 pub(crate) fn init() -> Result<()> {
-    let port = Arc::new(SerialPort::new(machine::console::write_bytes)?);
-    let tty = Arc::new(Tty::new(DeviceId::new(MAJOR, FIRST_MINOR), Sink::Serial(port.clone()))?);
-    let (worker_port, worker_tty) = (port.clone(), tty.clone());
-    let _ = CONSOLE.set(Console { port, tty });
-    sched::spawn("ttyS0", sched::SpawnOptions::default(), move || worker_port.work(&worker_tty))?;
+    start(&LINES[0], FIRST_MINOR, "ttyS0", machine::console::write_bytes)?;
+    let second = machine::serial::SerialPort::Second;
+    if second.is_present() {
+        start(&LINES[1], FIRST_MINOR + 1, "ttyS1", transmit_second)?;
+        if let Some(line) = LINES[1].get() {
+            second.set_handler(line);
+        }
+    }
     Ok(())
+}
+
+fn start(line: &'static Once<Line>, minor: u32, name: &str, transmit: fn(&[u8])) -> Result<()> {
+    let port = Arc::new(SerialPort::new(transmit)?);
+    let tty = Arc::new(Tty::new(DeviceId::new(MAJOR, minor), Sink::Serial(port.clone()))?);
+    let (worker_port, worker_tty) = (port.clone(), tty.clone());
+    let _ = line.set(Line { port, tty });
+    sched::spawn(name, sched::SpawnOptions::default(), move || worker_port.work(&worker_tty))?;
+    Ok(())
+}
+
+/// The terminal of the port with this minor number.
+pub(crate) fn terminal(minor: u32) -> Option<Arc<Tty>> {
+    let index = usize::try_from(minor.checked_sub(FIRST_MINOR)?).ok()?;
+    LINES.get(index)?.get().map(|line| line.tty.clone())
 }
 
 /// The console's terminal, once [`crate::init`] has run.
 pub fn console() -> Option<Arc<Tty>> {
-    CONSOLE.get().map(|console| console.tty.clone())
+    terminal(FIRST_MINOR)
 }
 
 /// A byte came in on the console's line: what `machine::hooks::Hooks::serial_input` is set to. Interrupt context.
 pub fn input(byte: u8) {
-    if let Some(console) = CONSOLE.get() {
+    if let Some(console) = LINES[0].get() {
         console.port.receive(byte);
     }
 }

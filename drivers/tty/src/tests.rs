@@ -232,6 +232,38 @@ fn closing_the_master_hangs_the_slave_up() {
 }
 
 #[test]
+fn the_console_survives_the_end_of_a_session() {
+    run(|| {
+        let port = Arc::new(SerialPort::new(|bytes| LINE.lock().extend_from_slice(bytes)).unwrap());
+        let tty = Arc::new(Tty::new(DeviceId::new(4, 64), Sink::Serial(port)).unwrap());
+        let console = TtyFile::open(tty.clone(), OpenFlags::RDWR, Acquire::Console).unwrap();
+        let shell = TtyFile::open(tty.clone(), OpenFlags::RDWR, Acquire::Allowed).unwrap();
+        let opened = tty.hang_up_mark();
+        assert_eq!(tty.session_and_foreground(), (10, 10));
+        // The leader of the session ends.
+        task::job::ControllingTerminal::release_session(&*tty);
+        assert_eq!(write(&tty, b"x", opened), Err(Errno::EIO));
+        assert!(shell.readiness().contains(PollEvents::HUP));
+        assert!(!console.readiness().contains(PollEvents::HUP));
+        assert_eq!(write(&tty, b"still here", Opened::CONSOLE), Ok(10));
+        assert_eq!(&LINE.lock()[..], b"still here");
+    });
+}
+
+#[test]
+fn the_end_of_a_session_is_the_end_for_the_master() {
+    run(|| {
+        let (pty, slave) = pair();
+        let file = TtyFile::open(slave.clone(), OpenFlags::RDWR, Acquire::Allowed).unwrap();
+        write(&slave, b"bye", slave.hang_up_mark()).unwrap();
+        task::job::ControllingTerminal::release_session(&*slave);
+        assert!(file.readiness().contains(PollEvents::HUP));
+        assert_eq!(master_read(&pty).unwrap(), b"bye");
+        assert_eq!(master_read(&pty), Err(Errno::EIO));
+    });
+}
+
+#[test]
 fn packets_say_what_they_carry() {
     run(|| {
         let (pty, slave) = pair();

@@ -53,10 +53,20 @@ pub enum Sink {
     Master(Once<Weak<Pty>>),
 }
 
-/// Proof of an open: it remembers how many hang-ups there had been.
+/// Proof of an open: it remembers how many hang-ups there had been. A terminal opened as `/dev/console` is never hung up,
+/// and whoever uses it so is not stopped in the background, as in Linux.
 #[derive(Clone, Copy, Debug)]
 pub struct Opened {
-    hang_ups: u32,
+    hang_ups: Option<u32>,
+}
+
+impl Opened {
+    /// The mark of `/dev/console`.
+    pub(crate) const CONSOLE: Opened = Opened { hang_ups: None };
+
+    fn is_console(self) -> bool {
+        self.hang_ups.is_none()
+    }
 }
 
 struct State {
@@ -81,6 +91,8 @@ pub struct Tty {
     /// The other side of a pair is closed.
     peer_closed: AtomicBool,
     exclusive: AtomicBool,
+    /// The session is giving it up, which is no hang-up.
+    given_up: AtomicBool,
     opens: AtomicU32,
     /// Woken when there may be something to read.
     pub(crate) readable: Arc<WaitQueue>,
@@ -153,6 +165,7 @@ impl Tty {
             hang_ups: AtomicU32::new(0),
             peer_closed: AtomicBool::new(false),
             exclusive: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             opens: AtomicU32::new(0),
             readable: Arc::new(WaitQueue::new()),
             writable: Arc::new(WaitQueue::new()),
@@ -306,7 +319,7 @@ impl Tty {
 
     /// An open that is not counted (the master's).
     pub(crate) fn hang_up_mark(&self) -> Opened {
-        Opened { hang_ups: self.hang_ups.load(Ordering::Acquire) }
+        Opened { hang_ups: Some(self.hang_ups.load(Ordering::Acquire)) }
     }
 
     /// Counts a close; gives the number of opens left.
@@ -320,7 +333,7 @@ impl Tty {
 
     /// Did it hang up since `opened`?
     pub(crate) fn is_hung_up(&self, opened: Opened) -> bool {
-        self.hang_ups.load(Ordering::Acquire) != opened.hang_ups
+        opened.hang_ups.is_some_and(|mark| self.hang_ups.load(Ordering::Acquire) != mark)
     }
 
     /// The other side of the pair is open or closed.
@@ -332,18 +345,41 @@ impl Tty {
 
     /// Hangs up: whoever has it open now gets end of file and `EIO`, its session loses it (tty_vhangup).
     pub fn hang_up(&self) {
-        self.hang_ups.fetch_add(1, Ordering::AcqRel);
         let session = self.control.lock().session;
-        self.with_ldisc(|ldisc, effects| {
-            ldisc.flush_input(effects);
-            ldisc.set_termios(Termios2::standard(), effects);
-        });
+        self.hang_up_files();
         if session != 0 {
             job_control().hang_up(session);
+        }
+    }
+
+    /// The part of a hang-up that concerns open files and waiting input. Does not sleep; the process tree may be locked.
+    fn hang_up_files(&self) {
+        self.hang_ups.fetch_add(1, Ordering::AcqRel);
+        {
+            let mut state = self.state.lock();
+            let State { ldisc, output, urgent, .. } = &mut *state;
+            let mut effects = Effects { output, urgent, done: Done::default() };
+            ldisc.flush_input(&mut effects);
+            if self.is_pseudo() {
+                ldisc.set_termios(Termios2::standard(), &mut effects);
+            }
         }
         for queue in [&self.readable, &self.writable, &self.input_room] {
             queue.wake_all();
         }
+        if self.opens.load(Ordering::Acquire) > 0
+            && let Some(pty) = self.pty()
+        {
+            pty.slave_closed();
+        }
+    }
+
+    /// `TIOCNOTTY` by a session's leader: a pseudo-terminal stays open, other terminals hang up. Errors: `ENOTTY`.
+    pub(crate) fn give_up(&self) -> Result<()> {
+        self.given_up.store(self.is_pseudo(), Ordering::Release);
+        let result = job_control().give_up();
+        self.given_up.store(false, Ordering::Release);
+        result
     }
 
     /// `TIOCEXCL`, `TIOCNXCL`, `TIOCGEXCL`.
@@ -482,7 +518,9 @@ impl Tty {
         if self.is_hung_up(opened) {
             return Ok(0);
         }
-        self.check_job(BackgroundAccess::Read)?;
+        if !opened.is_console() {
+            self.check_job(BackgroundAccess::Read)?;
+        }
         let _turn = self.read_turn.take(blocking)?;
         let policy = self.state.lock().ldisc.read_policy();
         let mut wait = ReadWait::new(policy);
@@ -573,7 +611,7 @@ impl Tty {
         if self.is_hung_up(opened) {
             return Err(Errno::EIO);
         }
-        if self.termios().local_flags().contains(LocalFlags::TOSTOP) {
+        if !opened.is_console() && self.termios().local_flags().contains(LocalFlags::TOSTOP) {
             self.check_job(BackgroundAccess::Write)?;
         }
         let _turn = self.write_turn.take(blocking)?;
@@ -670,6 +708,9 @@ impl ControllingTerminal for Tty {
         let none = Control { session: 0, foreground: 0 };
         let old = core::mem::replace(&mut *self.control.lock(), none);
         CONTROLLING.lock().remove(&old.session);
+        if !self.given_up.load(Ordering::Acquire) {
+            self.hang_up_files();
+        }
     }
 
     fn device(&self) -> (u32, u32) {

@@ -8,7 +8,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use machine::log_buffer::{self, Record};
-use machine::sync::{Mutex, WaitKind, WaitQueue};
+use machine::sync::atomic::{AtomicBool, Ordering};
+use machine::sync::{Lazy, Mutex, WaitKind, WaitQueue};
 use mm::io::{IoReader, IoWriter};
 use vfs::chardev::{self, Device};
 use vfs::{DeviceId, File, FileKind, FileOperations, PollTable, SeekFrom};
@@ -19,14 +20,51 @@ const LINE_MAX: usize = 992;
 const FACILITY_USER: u32 = 1;
 /// Level of a line that names none.
 const DEFAULT_LEVEL: u32 = 4;
-/// How often a waiting reader looks: the log has no queue to wait on, since it is written from any context.
+/// How often the log is looked at while somebody waits for news.
 const LOOK_AGAIN_NS: u64 = 50_000_000;
+/// After so many looks with nobody waiting the looking ends.
+const IDLE_ROUNDS: u32 = 20;
 
 /// An open log.
 struct Kmsg {
     /// Number of the next record to read.
     next: Mutex<u64>,
-    queue: Arc<WaitQueue>,
+}
+
+/// Woken when there may be new records. The log is written from any context, even with a run queue locked, so that writing
+/// cannot wake anybody: [`watch`] does, while somebody polls.
+static NEWS: Lazy<Arc<WaitQueue>> = Lazy::new(|| Arc::new(WaitQueue::new()));
+static WATCHING: AtomicBool = AtomicBool::new(false);
+
+/// Makes sure that [`NEWS`] is woken as long as somebody is on it.
+fn start_watching() {
+    if WATCHING.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    if sched::spawn("kmsg", sched::SpawnOptions::default(), watch).is_err() {
+        WATCHING.store(false, Ordering::Release);
+    }
+}
+
+/// Looks at the log from time to time until nobody waits any more.
+fn watch() {
+    let mut seen = log_buffer::next_sequence();
+    let mut idle_rounds = 0;
+    while idle_rounds < IDLE_ROUNDS {
+        // A kernel thread gets no signals.
+        let _ = sched::sleep_until(machine::time::now_ns() + LOOK_AGAIN_NS, WaitKind::Uninterruptible);
+        let now = log_buffer::next_sequence();
+        if now != seen {
+            seen = now;
+            NEWS.wake_all();
+        }
+        idle_rounds = if NEWS.is_empty() { idle_rounds + 1 } else { 0 };
+    }
+    WATCHING.store(false, Ordering::Release);
+    // Somebody may have come between the last look and the store.
+    if !NEWS.is_empty() {
+        start_watching();
+    }
 }
 
 impl Kmsg {
@@ -41,15 +79,9 @@ impl Kmsg {
     }
 
     fn wait(&self, next: u64) -> Result<()> {
-        loop {
-            let deadline = machine::time::now_ns() + LOOK_AGAIN_NS;
-            let there = || (log_buffer::next_sequence() > next).then_some(());
-            match self.queue.wait_until(WaitKind::Interruptible, Some(deadline), there) {
-                Ok(()) => return Ok(()),
-                Err(machine::sync::WaitError::TimedOut) => {}
-                Err(machine::sync::WaitError::Interrupted) => return Err(Errno::ERESTARTSYS),
-            }
-        }
+        start_watching();
+        let there = || (log_buffer::next_sequence() > next).then_some(());
+        NEWS.wait_until(WaitKind::Interruptible, None, there).map_err(|_| Errno::ERESTARTSYS)
     }
 }
 
@@ -114,6 +146,7 @@ impl FileOperations for Kmsg {
         let text = String::from_utf8_lossy(bytes);
         let (level, text) = parse_line(text.trim_end_matches('\n'));
         log_buffer::write(level, text);
+        NEWS.wake_all();
         Ok(size)
     }
 
@@ -131,7 +164,8 @@ impl FileOperations for Kmsg {
     }
 
     fn poll(&self, _file: &File, table: &mut PollTable<'_>) -> PollEvents {
-        table.register(&self.queue);
+        table.register(&NEWS);
+        start_watching();
         let next = *self.next.lock();
         let mut events = PollEvents::WRITABLE;
         events.set(PollEvents::READABLE, log_buffer::next_sequence() > next);
@@ -148,7 +182,7 @@ impl Device for KmsgDevice {
     }
 
     fn open(&self, _id: DeviceId, _file: &File) -> Result<Arc<dyn FileOperations>> {
-        Ok(Arc::new(Kmsg { next: Mutex::new(0), queue: Arc::new(WaitQueue::new()) }))
+        Ok(Arc::new(Kmsg { next: Mutex::new(0) }))
     }
 }
 

@@ -23,7 +23,7 @@ use security::{Credentials, Kgid, Kuid};
 use vfs::{DeviceId, FileKind, FileSystemType, Inode, MountRequest, NewContent, NewInode};
 
 /// The nodes that are there from the start, with Linux's numbers and modes.
-const NODES: [(&[u8], DeviceId, u32); 10] = [
+const NODES: [(&[u8], DeviceId, u32); 11] = [
     (b"null", DeviceId::new(1, 3), 0o666),
     (b"zero", DeviceId::new(1, 5), 0o666),
     (b"full", DeviceId::new(1, 7), 0o666),
@@ -34,6 +34,7 @@ const NODES: [(&[u8], DeviceId, u32); 10] = [
     (b"console", DeviceId::new(5, 1), 0o600),
     (b"ptmx", DeviceId::new(5, 2), 0o666),
     (b"ttyS0", DeviceId::new(4, 64), 0o600),
+    (b"ttyS1", DeviceId::new(4, 65), 0o600),
 ];
 
 /// The type `devtmpfs`.

@@ -5,14 +5,19 @@
 use abi::ioctl::{RNDADDENTROPY, RNDADDTOENTCNT, RNDCLEARPOOL, RNDGETENTCNT, RNDRESEEDCRNG, RNDZAPENTCNT};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
+use core::fmt;
 use machine::user::{read_bytes_partial, read_value, write_value};
+use mm::PageCache;
 use mm::io::{IoReader, IoWriter};
+use mm::page_cache::{FileAccess, MappedFile};
 use vfs::chardev::{self, Device};
 use vfs::{DeviceId, File, FileKind, FileOperations, SeekFrom};
 
 /// What Linux calls a full pool, bits.
 const ENTROPY_BITS: i32 = 256;
 const CHUNK: usize = 256;
+/// As large as any mapping can be, bytes.
+const ZERO_MAPPING_SIZE: u64 = 1 << 47;
 
 /// The devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +53,57 @@ impl FileOperations for Memory {
         Ok(0)
     }
 
+    /// `zero` maps as fresh memory, shared by those who inherit the mapping.
+    fn map(&self, file: &Arc<File>) -> Result<Arc<dyn MappedFile>> {
+        match self {
+            Memory::Zero => {
+                let cache = PageCache::new_in_memory(ZERO_MAPPING_SIZE);
+                Ok(Arc::new(ZeroMapping { file: file.clone(), cache }))
+            }
+            _ => Err(Errno::ENODEV),
+        }
+    }
+
     fn ioctl(&self, file: &File, command: u32, argument: usize) -> Result<usize> {
         match self {
             Memory::Random => random_ioctl(file, command, argument),
             _ => Err(Errno::ENOTTY),
         }
+    }
+}
+
+/// A mapping of `/dev/zero`.
+struct ZeroMapping {
+    file: Arc<File>,
+    cache: Arc<PageCache>,
+}
+
+impl MappedFile for ZeroMapping {
+    fn page_cache(&self) -> Arc<PageCache> {
+        self.cache.clone()
+    }
+
+    fn access(&self) -> FileAccess {
+        let flags = self.file.flags();
+        let mut access = FileAccess::empty();
+        access.set(FileAccess::READ, flags.reads());
+        access.set(FileAccess::WRITE, flags.writes());
+        access.set(FileAccess::EXEC, !self.file.path().mount.is_noexec());
+        access
+    }
+
+    fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let text = self.file.path().text_from_top().map_err(|_| fmt::Error)?;
+        out.write_str(&alloc::string::String::from_utf8_lossy(&text.bytes))
+    }
+
+    fn device(&self) -> (u32, u32) {
+        let device = self.file.inode().map(|inode| inode.superblock().device()).unwrap_or_default();
+        (device.major, device.minor)
+    }
+
+    fn inode_number(&self) -> u64 {
+        self.file.inode().map_or(0, |inode| inode.number())
     }
 }
 

@@ -42,7 +42,8 @@ impl FdDirectory {
 /// The permission bits of a link show how the file is open.
 fn link_mode(file: &File) -> u32 {
     let flags = file.flags();
-    let (read, write) = (if flags.reads() { 0o500 } else { 0o100 }, if flags.writes() { 0o300 } else { 0o100 });
+    let (read, write) =
+        (if flags.reads() { 0o500 } else { 0o100 }, if flags.writes() { 0o300 } else { 0o100 });
     read | write
 }
 

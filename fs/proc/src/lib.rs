@@ -45,7 +45,12 @@ pub fn register(identity: Identity) -> Result<()> {
     let fixed = system::files(identity)
         .add("sys", Node::directory(Arc::new(sysctl::tree(identity))))
         .add("fs", Node::directory(Arc::new(StaticDirectory::new())))
-        .add("tty", Node::directory(Arc::new(StaticDirectory::new().add("ldisc", Node::directory(Arc::new(StaticDirectory::new()))))));
+        .add(
+            "tty",
+            Node::directory(Arc::new(
+                StaticDirectory::new().add("ldisc", Node::directory(Arc::new(StaticDirectory::new()))),
+            )),
+        );
     let root = process::Root::new(fixed);
     vfs::register_filesystem(PseudoFs::new("proc", MAGIC, Node::directory(Arc::new(root))))
 }

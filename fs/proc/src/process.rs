@@ -29,12 +29,14 @@ impl Root {
     /// A root with these fixed files, `self` and `thread-self`.
     pub fn new(fixed: StaticDirectory) -> Root {
         let own = |suffix: fn(&Task) -> String| {
-            let text = move || task::task::with_current(|task| suffix(task).into_bytes()).ok_or(Errno::ENOENT);
+            let text =
+                move || task::task::with_current(|task| suffix(task).into_bytes()).ok_or(Errno::ENOENT);
             Node::text_link(text)
         };
-        let fixed = fixed
-            .add("self", own(|task| alloc::format!("{}", task.process_id())))
-            .add("thread-self", own(|task| alloc::format!("{}/task/{}", task.process_id(), task.thread_id())));
+        let fixed = fixed.add("self", own(|task| alloc::format!("{}", task.process_id()))).add(
+            "thread-self",
+            own(|task| alloc::format!("{}/task/{}", task.process_id(), task.thread_id())),
+        );
         Root { fixed }
     }
 }
@@ -257,7 +259,9 @@ impl Directory for ProcessDirectory {
             }),
             b"fd" => Node::directory(Arc::new(FdDirectory::new(self.clone(), FdKind::Links))).mode(0o500),
             b"fdinfo" => Node::directory(Arc::new(FdDirectory::new(self.clone(), FdKind::Info))).mode(0o555),
-            b"task" if self.thread.is_none() => Node::directory(Arc::new(TaskDirectory(self.clone()))).mode(0o555),
+            b"task" if self.thread.is_none() => {
+                Node::directory(Arc::new(TaskDirectory(self.clone()))).mode(0o555)
+            }
             _ => return Err(Errno::ENOENT),
         };
         let (uid, gid) = owner(&*self.process()?);

@@ -76,7 +76,8 @@ pub fn stat(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
     let space = subject.space();
     let usage = space.as_ref().map(|space| space.usage());
     let program = space.as_ref().map(|space| space.program_info());
-    let terminal = stat.terminal.map_or(0, |(major, minor)| (minor & 0xff) | major << 8 | (minor & !0xff) << 12);
+    let terminal =
+        stat.terminal.map_or(0, |(major, minor)| (minor & 0xff) | major << 8 | (minor & !0xff) << 12);
     write!(out, "{} ({}) {} ", subject.number(), name_text(&stat.name), stat.state)?;
     write!(out, "{} {} {} {terminal} {} ", stat.parent, stat.group, stat.session, stat.foreground)?;
     let (own, children) = (&stat.counts, &stat.children);
@@ -95,16 +96,17 @@ pub fn stat(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
     write!(out, "{} {} ", low(stat.ignored), low(stat.caught))?;
     write!(out, "0 0 0 {} {} {} {} 0 0 0 ", stat.exit_signal, stat.cpu, stat.realtime_priority, stat.policy)?;
     let p = program.as_ref();
-    let data = p.map_or([0; 7], |p| {
-        [p.start_data, p.end_data, 0, p.arg_start, p.arg_end, p.env_start, p.env_end]
-    });
+    let data =
+        p.map_or([0; 7], |p| [p.start_data, p.end_data, 0, p.arg_start, p.arg_end, p.env_start, p.env_end]);
     data.iter().try_for_each(|value| write!(out, "{value} "))?;
     writeln!(out, "{}", stat.exit_status)
 }
 
 /// `/proc/PID/statm`: pages.
 pub fn statm(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
-    let Some(usage) = subject.space().map(|space| space.usage()) else { return writeln!(out, "0 0 0 0 0 0 0") };
+    let Some(usage) = subject.space().map(|space| space.usage()) else {
+        return writeln!(out, "0 0 0 0 0 0 0");
+    };
     let shared = usage.rss_file + usage.rss_shmem;
     let data = usage.data + usage.stack;
     writeln!(out, "{} {} {shared} {} 0 {data} 0", usage.total, usage.rss(), usage.exec)
@@ -219,9 +221,12 @@ fn write_memory(space: &AddressSpace, out: &mut String) -> fmt::Result {
 
 fn write_placement(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
     let leader = subject.process.leader();
-    let Some(thread) = subject.task.or(leader.as_deref()).map(|task| task.thread().clone()) else { return Ok(()) };
+    let Some(thread) = subject.task.or(leader.as_deref()).map(|task| task.thread().clone()) else {
+        return Ok(());
+    };
     let affinity = thread.affinity();
-    let cpus: Vec<usize> = affinity.iter().map(|cpu| cpu.index()).filter(|cpu| *cpu < machine::cpu::count()).collect();
+    let cpus: Vec<usize> =
+        affinity.iter().map(|cpu| cpu.index()).filter(|cpu| *cpu < machine::cpu::count()).collect();
     let mask: u64 = cpus.iter().filter(|cpu| **cpu < 64).fold(0, |mask, cpu| mask | 1 << cpu);
     writeln!(out, "Cpus_allowed:\t{mask:x}")?;
     write!(out, "Cpus_allowed_list:\t")?;
@@ -267,7 +272,8 @@ pub fn limits(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
     ];
     writeln!(out, "{:<25} {:<20} {:<20} {:<10}", "Limit", "Soft Limit", "Hard Limit", "Units")?;
     let limits = subject.process.limits();
-    let show = |value: u64| if value == INFINITY { String::from("unlimited") } else { alloc::format!("{value}") };
+    let show =
+        |value: u64| if value == INFINITY { String::from("unlimited") } else { alloc::format!("{value}") };
     for (name, resource, unit) in LINES {
         let limit = limits.get(resource);
         writeln!(out, "{name:<25} {:<20} {:<20} {unit:<10}", show(limit.soft), show(limit.hard))?;
@@ -337,9 +343,9 @@ pub fn schedstat(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
 /// `/proc/PID/oom_score`: badness in thousandths of the memory.
 pub fn oom_score(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
     let total = (mm::stats::meminfo().total as usize / PAGE_KIB).max(1);
-    let score = subject.space().and_then(|space| {
-        mm::oom::badness(&space.usage(), subject.process.oom_score_adjustment(), total)
-    });
+    let score = subject
+        .space()
+        .and_then(|space| mm::oom::badness(&space.usage(), subject.process.oom_score_adjustment(), total));
     writeln!(out, "{}", score.map_or(0, |score| score as usize * 1000 / total))
 }
 

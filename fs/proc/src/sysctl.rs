@@ -110,23 +110,35 @@ fn set_pid_max(value: u64) -> Result<()> {
 
 fn vm() -> StaticDirectory {
     StaticDirectory::new()
-        .add("overcommit_memory", number(|| mm::commit::mode() as u64, |mode| {
-            mm::commit::set_mode(u8::try_from(mode).map_err(|_| Errno::EINVAL)?)
-        }))
-        .add("overcommit_ratio", number(|| u64::from(mm::commit::ratio_percent()), |percent| {
-            mm::commit::set_ratio_percent(u32::try_from(percent).map_err(|_| Errno::EINVAL)?);
-            Ok(())
-        }))
+        .add(
+            "overcommit_memory",
+            number(
+                || mm::commit::mode() as u64,
+                |mode| mm::commit::set_mode(u8::try_from(mode).map_err(|_| Errno::EINVAL)?),
+            ),
+        )
+        .add(
+            "overcommit_ratio",
+            number(
+                || u64::from(mm::commit::ratio_percent()),
+                |percent| {
+                    mm::commit::set_ratio_percent(u32::try_from(percent).map_err(|_| Errno::EINVAL)?);
+                    Ok(())
+                },
+            ),
+        )
         .add("max_map_count", constant(mm::MAX_MAP_COUNT as u64))
         .add("mmap_min_addr", constant(mm::MMAP_MINIMUM_ADDRESS as u64))
 }
 
 fn fs() -> StaticDirectory {
-    StaticDirectory::new()
-        .add("nr_open", constant(task::calls::max_open_files()))
-        .add("pipe-max-size", number(|| ipc::pipe::max_size() as u64, |size| {
-            ipc::pipe::set_max_size(usize::try_from(size).map_err(|_| Errno::EINVAL)?)
-        }))
+    StaticDirectory::new().add("nr_open", constant(task::calls::max_open_files())).add(
+        "pipe-max-size",
+        number(
+            || ipc::pipe::max_size() as u64,
+            |size| ipc::pipe::set_max_size(usize::try_from(size).map_err(|_| Errno::EINVAL)?),
+        ),
+    )
 }
 
 #[cfg(test)]

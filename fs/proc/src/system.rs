@@ -124,7 +124,10 @@ fn cpuinfo(out: &mut String) -> fmt::Result {
     for cpu in cpu::online() {
         let (number, count) = (cpu.index(), cpu::count());
         writeln!(out, "processor\t: {number}")?;
-        writeln!(out, "physical id\t: 0\nsiblings\t: {count}\ncore id\t\t: {number}\ncpu cores\t: {count}\n")?;
+        writeln!(
+            out,
+            "physical id\t: 0\nsiblings\t: {count}\ncore id\t\t: {number}\ncpu cores\t: {count}\n"
+        )?;
     }
     Ok(())
 }

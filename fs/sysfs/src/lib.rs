@@ -27,10 +27,12 @@ fn empty() -> Node {
 
 /// `/sys/devices/system/cpu`.
 fn cpus() -> StaticDirectory {
-    let list = || Node::text(0o444, |out| match cpu::count() {
-        1 => writeln!(out, "0"),
-        count => writeln!(out, "0-{}", count - 1),
-    });
+    let list = || {
+        Node::text(0o444, |out| match cpu::count() {
+            1 => writeln!(out, "0"),
+            count => writeln!(out, "0-{}", count - 1),
+        })
+    };
     let mut all = StaticDirectory::new().add("online", list()).add("possible", list()).add("present", list());
     for cpu in cpu::online() {
         all = all.add(&format!("cpu{}", cpu.index()), empty());

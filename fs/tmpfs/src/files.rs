@@ -33,7 +33,9 @@ impl FileOperations for DirectoryFile {
         let node = file.inode()?.private::<Node>().ok_or(Errno::ENOTDIR)?;
         loop {
             // The lock is not held while the sink writes to user memory.
-            let Some((next, name, inode)) = node.entries()?.read().next_from(position) else { return Ok(position) };
+            let Some((next, name, inode)) = node.entries()?.read().next_from(position) else {
+                return Ok(position);
+            };
             let entry =
                 DirectoryEntry { name: &name, inode_number: inode.number(), kind: Some(inode.kind()), next };
             if sink.add(&entry)? == SinkState::Full {

@@ -126,14 +126,18 @@ impl Unpacker {
             Kind::Fifo => NewContent::Fifo,
             Kind::Socket => NewContent::Socket,
         };
-        let new =
-            NewInode { content, mode: entry.mode & 0o7777, uid: Kuid(entry.uid), gid: Kgid(entry.gid) };
+        let new = NewInode { content, mode: entry.mode & 0o7777, uid: Kuid(entry.uid), gid: Kgid(entry.gid) };
         let inode = operations.create(&directory, name, &new)?;
         Ok(Some(inode))
     }
 
     /// Writes the contents, then the time of last change.
-    fn fill(&mut self, inode: &Arc<Inode>, entry: &Entry, body: &mut dyn Source) -> core::result::Result<(), Error> {
+    fn fill(
+        &mut self,
+        inode: &Arc<Inode>,
+        entry: &Entry,
+        body: &mut dyn Source,
+    ) -> core::result::Result<(), Error> {
         let mut offset = 0;
         if let Some(cache) = inode.operations().page_cache() {
             if entry.size != 0 && cache.size() != 0 {
@@ -142,7 +146,8 @@ impl Unpacker {
             loop {
                 let count = body.read_full(&mut self.piece)?;
                 let piece = self.piece.get(..count).unwrap_or_default();
-                let written = cache.write(offset, &mut SliceReader::new(piece)).map_err(|_| Error::OutOfMemory)?;
+                let written =
+                    cache.write(offset, &mut SliceReader::new(piece)).map_err(|_| Error::OutOfMemory)?;
                 offset += written as u64;
                 if written < count {
                     return Err(Error::OutOfMemory);

@@ -226,7 +226,9 @@ mod tests {
         let parsed = defaults.parse(b"size=64k,mode=755,nr_inodes=0,uid=5,gid=6", 1000).unwrap();
         assert_eq!(parsed, Options { max_pages: Some(16), max_inodes: None, mode: 0o755, uid: 5, gid: 6 });
         assert_eq!(defaults.parse(b"size=50%", 1000).unwrap().max_pages, Some(500));
-        for wrong in [&b"size"[..], b"size=x", b"size=1q", b"mode=9", b"what=1", b"\xff", b"size=99999999999999t"] {
+        for wrong in
+            [&b"size"[..], b"size=x", b"size=1q", b"mode=9", b"what=1", b"\xff", b"size=99999999999999t"]
+        {
             assert_eq!(defaults.parse(wrong, 1000), Err(Errno::EINVAL));
         }
     }

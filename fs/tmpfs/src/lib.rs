@@ -105,7 +105,6 @@ pub fn register() -> Result<()> {
 /// A file without a name in a file system of its own, for memfd_create(2) and shared memory. Errors: `ENOSPC`, `ENOMEM`.
 pub fn unnamed_file(mode: u32, credentials: &Credentials) -> Result<Arc<Inode>> {
     let root = TmpFs { flavour: Flavour::Rootfs }.make(MountFlags::empty(), b"", credentials)?;
-    let new =
-        NewInode { content: NewContent::Regular, mode, uid: credentials.fsuid, gid: credentials.fsgid };
+    let new = NewInode { content: NewContent::Regular, mode, uid: credentials.fsuid, gid: credentials.fsgid };
     root.operations().create_unnamed(&root, &new)
 }

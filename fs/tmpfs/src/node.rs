@@ -14,8 +14,8 @@ use alloc::vec::Vec;
 use machine::sync::{Mutex, RwLock};
 use mm::PageCache;
 use vfs::{
-    AttributeChange, DeviceId, FileKind, FileOperations, Inode, InodeAttributes, InodeOperations, NewContent, NewInode,
-    Rename, RenameMode, SuperBlock, XattrMode,
+    AttributeChange, DeviceId, FileKind, FileOperations, Inode, InodeAttributes, InodeOperations, NewContent,
+    NewInode, Rename, RenameMode, SuperBlock, XattrMode,
 };
 
 /// The most bytes that the extended attributes of one inode may take.

@@ -254,7 +254,13 @@ impl Epoll {
     /// # Errors
     /// `EEXIST`, `ENOENT`: it is there already, or not. `EPERM`: the file cannot be waited for. `EINVAL`: the epoll itself,
     /// or `EPOLLEXCLUSIVE` where it is not allowed. `ELOOP`: a circle of epolls, or too deep. `ENOMEM`.
-    pub fn control(&self, control: Control, descriptor: i32, file: &Arc<File>, event: EpollEvent) -> Result<()> {
+    pub fn control(
+        &self,
+        control: Control,
+        descriptor: i32,
+        file: &Arc<File>,
+        event: EpollEvent,
+    ) -> Result<()> {
         if !file.operations().can_poll() {
             return Err(Errno::EPERM);
         }
@@ -282,7 +288,8 @@ impl Epoll {
         }
         let allowed = MODE_BITS
             | (PollEvents::READABLE | PollEvents::WRITABLE | PollEvents::ALWAYS | PollEvents::RDHUP).bits();
-        let wrong = control == Control::Modify || nested || events & EPOLLONESHOT != 0 || events & !allowed != 0;
+        let wrong =
+            control == Control::Modify || nested || events & EPOLLONESHOT != 0 || events & !allowed != 0;
         if wrong { Err(Errno::EINVAL) } else { Ok(()) }
     }
 
@@ -362,7 +369,11 @@ impl Epoll {
     }
 
     /// One pass over what is ready now.
-    fn deliver_ready(&self, limit: usize, deliver: &mut impl FnMut(EpollEvent) -> Result<()>) -> Result<usize> {
+    fn deliver_ready(
+        &self,
+        limit: usize,
+        deliver: &mut impl FnMut(EpollEvent) -> Result<()>,
+    ) -> Result<usize> {
         let interests = self.interests.lock();
         let end = self.readiness.last_turn();
         let mut count = 0;

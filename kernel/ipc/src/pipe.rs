@@ -312,7 +312,10 @@ impl PipeEnd {
     pub fn set_size(&self, size: usize, credentials: &Credentials) -> Result<usize> {
         let pages = pages_for(size)?;
         let grows = pages > self.pipe.capacity.load(Ordering::Relaxed);
-        if grows && pages * PAGE_SIZE > max_size() && !security::capable_anywhere_above(credentials, Capability::SysResource) {
+        if grows
+            && pages * PAGE_SIZE > max_size()
+            && !security::capable_anywhere_above(credentials, Capability::SysResource)
+        {
             return Err(Errno::EPERM);
         }
         let mut ring = self.pipe.ring.lock();
@@ -449,4 +452,9 @@ pub(crate) fn open_fifo_file(inode: &Arc<Inode>, file: &File) -> Result<Arc<dyn 
     let pipe: Arc<Pipe> = attached.downcast().map_err(|_| Errno::ENXIO)?;
     let end = open_fifo(&pipe, file.flags())?;
     Ok(end)
+}
+
+/// Has FIFOs opened here; once, at boot.
+pub fn register_fifos() {
+    vfs::fifo::register_opener(open_fifo_file);
 }

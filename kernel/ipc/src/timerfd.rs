@@ -190,7 +190,8 @@ impl TimerFd {
     /// # Errors
     /// `ENOMEM`.
     pub fn new(clock: Clock) -> Result<Arc<Self>> {
-        let state = State { ticks: 0, interval_ns: 0, next_ns: None, start: Start::Relative, cancelled: false };
+        let state =
+            State { ticks: 0, interval_ns: 0, next_ns: None, start: Start::Relative, cancelled: false };
         let shared = Arc::new(Shared {
             clock,
             state: IrqSpinLock::new(state),
@@ -328,6 +329,11 @@ impl FileOperations for TimerFd {
         };
         let split = |ns: u64| (ns / 1_000_000_000, ns % 1_000_000_000);
         writeln!(out, "clockid: {}\nticks: {ticks}\nsettime flags: 0{flags:o}", self.shared.clock.number())?;
-        writeln!(out, "it_value: {:?}\nit_interval: {:?}", split(setting.value_ns), split(setting.interval_ns))
+        writeln!(
+            out,
+            "it_value: {:?}\nit_interval: {:?}",
+            split(setting.value_ns),
+            split(setting.interval_ns)
+        )
     }
 }

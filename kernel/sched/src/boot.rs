@@ -110,7 +110,5 @@ pub fn idle_once(id: CpuId) {
     if preempt::need_resched() {
         return;
     }
-    rcu::idle_enter();
     machine_cpu::idle_wait();
-    rcu::idle_exit();
 }

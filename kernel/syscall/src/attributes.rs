@@ -5,9 +5,12 @@
 use crate::decode::{Context, Fd};
 use abi::errno::{Errno, Result};
 use abi::fcntl::{
-    AT_EACCESS, AT_EMPTY_PATH, AT_FDCWD, AT_NO_AUTOMOUNT, AT_STATX_SYNC_TYPE, AT_SYMLINK_NOFOLLOW, R_OK, W_OK, X_OK,
+    AT_EACCESS, AT_EMPTY_PATH, AT_FDCWD, AT_NO_AUTOMOUNT, AT_STATX_SYNC_TYPE, AT_SYMLINK_NOFOLLOW, R_OK,
+    W_OK, X_OK,
 };
-use abi::stat::{STATX_ATTR_MOUNT_ROOT, STATX_BASIC_STATS, STATX_BTIME, STATX_MNT_ID, Stat, Statx, StatxTimestamp};
+use abi::stat::{
+    STATX_ATTR_MOUNT_ROOT, STATX_BASIC_STATS, STATX_BTIME, STATX_MNT_ID, Stat, Statx, StatxTimestamp,
+};
 use abi::time::{Timespec, Timeval, UTIME_NOW, UTIME_OMIT};
 use alloc::sync::Arc;
 use mm::user::{UserPtr, UserString};
@@ -131,7 +134,8 @@ pub fn statx(
     answer.stx_btime = statx_time(status.times.created);
     answer.stx_ctime = statx_time(status.times.changed);
     answer.stx_mtime = statx_time(status.times.modified);
-    (answer.stx_rdev_major, answer.stx_rdev_minor) = (status.special_device.major, status.special_device.minor);
+    (answer.stx_rdev_major, answer.stx_rdev_minor) =
+        (status.special_device.major, status.special_device.minor);
     (answer.stx_dev_major, answer.stx_dev_minor) = (status.device.major, status.device.minor);
     answer.stx_mnt_id = status.mount_id;
     buffer.write(&answer)?;
@@ -149,7 +153,13 @@ pub fn fchmodat(context: &mut Context<'_>, at: Fd, path: UserString, mode: u32) 
 }
 
 /// fchmodat2(2). Errors: as [`fchmodat`], `EINVAL`, `EOPNOTSUPP`.
-pub fn fchmodat2(context: &mut Context<'_>, at: Fd, path: UserString, mode: u32, flags: u32) -> Result<usize> {
+pub fn fchmodat2(
+    context: &mut Context<'_>,
+    at: Fd,
+    path: UserString,
+    mode: u32,
+    flags: u32,
+) -> Result<usize> {
     let lookup = lookup_flags(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)?;
     let place = context.resolve(at, path, lookup)?;
     attributes::change_mode(&place, mode, &context.credentials()).map(|()| 0)
@@ -220,7 +230,13 @@ pub fn faccessat(context: &mut Context<'_>, at: Fd, path: UserString, mode: u32)
 }
 
 /// faccessat2(2): asks with the real ids unless `AT_EACCESS`. Errors: as [`faccessat`].
-pub fn faccessat2(context: &mut Context<'_>, at: Fd, path: UserString, mode: u32, flags: u32) -> Result<usize> {
+pub fn faccessat2(
+    context: &mut Context<'_>,
+    at: Fd,
+    path: UserString,
+    mode: u32,
+    flags: u32,
+) -> Result<usize> {
     let lookup = lookup_flags(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_EACCESS)?;
     if mode & !(R_OK | W_OK | X_OK) != 0 {
         return Err(Errno::EINVAL);

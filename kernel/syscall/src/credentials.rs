@@ -5,7 +5,8 @@
 
 use crate::decode::Context;
 use abi::capability::{
-    _LINUX_CAPABILITY_VERSION_1, _LINUX_CAPABILITY_VERSION_2, _LINUX_CAPABILITY_VERSION_3, UserCapData, UserCapHeader,
+    _LINUX_CAPABILITY_VERSION_1, _LINUX_CAPABILITY_VERSION_2, _LINUX_CAPABILITY_VERSION_3, UserCapData,
+    UserCapHeader,
 };
 use abi::errno::{Errno, Result};
 use alloc::vec::Vec;
@@ -219,5 +220,7 @@ pub fn capset(
         }
     }
     let [effective, permitted, inheritable] = sets.map(CapabilitySet::from_bits);
-    change(context, |old| security::set_capabilities(old, CapsetRequest { effective, permitted, inheritable }))
+    change(context, |old| {
+        security::set_capabilities(old, CapsetRequest { effective, permitted, inheritable })
+    })
 }

@@ -110,7 +110,8 @@ fn fcntl_locks(context: &Context<'_>, file: &File, command: u32, argument: u64) 
             pointer.write(&lock)
         }
         F_OFD_SETLK | F_OFD_SETLKW => {
-            let wait = if command == F_OFD_SETLKW { vfs::locks::Blocking::Yes } else { vfs::locks::Blocking::No };
+            let wait =
+                if command == F_OFD_SETLKW { vfs::locks::Blocking::Yes } else { vfs::locks::Blocking::No };
             vfs::locks::set_posix(file, vfs::locks::Owner::description(file), pointer.read()?, wait)
         }
         _ => return Err(Errno::EINVAL),

@@ -8,7 +8,9 @@ use abi::fcntl::{AT_EMPTY_PATH, AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_FOLLOW};
 use abi::stat::{S_IFDIR, S_IFMT};
 use mm::user::UserString;
 use security::Capability;
-use vfs::{AccessMask, DeviceId, DirectoryEntry, DirectorySink, LookupFlags, Path, SinkState, directory, permission};
+use vfs::{
+    AccessMask, DeviceId, DirectoryEntry, DirectorySink, LookupFlags, Path, SinkState, directory, permission,
+};
 
 /// The working directory as a descriptor argument.
 const HERE: Fd = Fd(AT_FDCWD);
@@ -21,7 +23,9 @@ pub fn mkdir(context: &mut Context<'_>, path: UserString, mode: u32) -> Result<u
 /// mkdirat(2). Errors: as [`mkdir`], `EBADF`.
 pub fn mkdirat(context: &mut Context<'_>, at: Fd, path: UserString, mode: u32) -> Result<usize> {
     let path = context.path(path)?;
-    context.with_lookup(at, &path, |lookup, start| directory::create_directory(lookup, start, &path, mode)).map(|_| 0)
+    context
+        .with_lookup(at, &path, |lookup, start| directory::create_directory(lookup, start, &path, mode))
+        .map(|_| 0)
 }
 
 /// mknod(2). Errors: `EPERM`, `EEXIST`, `EINVAL`, ….
@@ -36,7 +40,9 @@ pub fn mknodat(context: &mut Context<'_>, at: Fd, path: UserString, mode: u32, d
     }
     let path = context.path(path)?;
     let device = DeviceId::decode(device);
-    context.with_lookup(at, &path, |lookup, start| directory::make_node(lookup, start, &path, mode, device)).map(|_| 0)
+    context
+        .with_lookup(at, &path, |lookup, start| directory::make_node(lookup, start, &path, mode, device))
+        .map(|_| 0)
 }
 
 /// rmdir(2). Errors: `EBUSY`, `EINVAL`, `ENOENT`, `ENOTDIR`, `ENOTEMPTY`, `EPERM`, ….
@@ -101,7 +107,9 @@ pub fn symlink(context: &mut Context<'_>, target: UserString, path: UserString) 
 /// symlinkat(2). Errors: as [`symlink`], `EBADF`.
 pub fn symlinkat(context: &mut Context<'_>, target: UserString, at: Fd, path: UserString) -> Result<usize> {
     let (target, path) = (context.path(target)?, context.path(path)?);
-    context.with_lookup(at, &path, |lookup, start| directory::symlink(lookup, &target, start, &path)).map(|_| 0)
+    context
+        .with_lookup(at, &path, |lookup, start| directory::symlink(lookup, &target, start, &path))
+        .map(|_| 0)
 }
 
 /// readlink(2). Errors: `EACCES`, `EINVAL`, `ENOENT`, ….
@@ -110,7 +118,13 @@ pub fn readlink(context: &mut Context<'_>, path: UserString, buffer: usize, size
 }
 
 /// readlinkat(2). Errors: as [`readlink`], `EBADF`.
-pub fn readlinkat(context: &mut Context<'_>, at: Fd, path: UserString, buffer: usize, size: i32) -> Result<usize> {
+pub fn readlinkat(
+    context: &mut Context<'_>,
+    at: Fd,
+    path: UserString,
+    buffer: usize,
+    size: i32,
+) -> Result<usize> {
     let size = usize::try_from(size).ok().filter(|size| *size > 0).ok_or(Errno::EINVAL)?;
     let path = context.path(path)?;
     let text = context.with_lookup(at, &path, |lookup, start| vfs::open::read_link(lookup, start, &path))?;

@@ -10,7 +10,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 /// Reads a `T` of `size` bytes as the program knows it.
 ///
 /// Errors: `EINVAL` if shorter than `least`, `E2BIG` if longer than a page or with something unknown in it, `EFAULT`.
-pub fn read_sized<T: FromBytes + IntoBytes + Immutable>(address: usize, size: usize, least: usize) -> Result<T> {
+pub fn read_sized<T: FromBytes + IntoBytes + Immutable>(
+    address: usize,
+    size: usize,
+    least: usize,
+) -> Result<T> {
     if size < least {
         return Err(Errno::EINVAL);
     }

@@ -9,6 +9,7 @@ use abi::fcntl::{
 };
 use mm::io::{UserReader, UserWriter};
 use mm::user::{IoVec, UserBuffer, UserPtr, UserString};
+use task::signal::{Signal, SignalInfo};
 use vfs::{Allocate, File, FileKind, Positioning, SeekFrom, SyncKind};
 
 /// read(2). Errors: `EBADF`, `EFAULT`, `EINVAL`, `EISDIR`, `EAGAIN`, `EINTR`, `EIO`.
@@ -20,7 +21,15 @@ pub fn read(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize) -> R
 /// write(2). Errors: `EBADF`, `EFAULT`, `EINVAL`, `EAGAIN`, `EINTR`, `EIO`, `ENOSPC`, `EPIPE`, `EFBIG`.
 pub fn write(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize) -> Result<usize> {
     let file = context.file(fd)?;
-    file.write(&mut UserReader(UserBuffer::new(buffer, count)?))
+    signal_broken_pipe(context, file.write(&mut UserReader(UserBuffer::new(buffer, count)?)))
+}
+
+/// A write that finds nobody who could read sends SIGPIPE to the writer, besides its error (pipe(7)).
+fn signal_broken_pipe(context: &Context<'_>, result: Result<usize>) -> Result<usize> {
+    if result == Err(Errno::EPIPE) {
+        task::signal::send::to_task(context.task, SignalInfo::from_kernel(Signal::SIGPIPE))?;
+    }
+    result
 }
 
 /// An offset argument. Errors: `EINVAL` if negative.
@@ -36,7 +45,13 @@ pub fn pread64(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize, o
 }
 
 /// pwrite(2). Errors: as [`write`], `ESPIPE`.
-pub fn pwrite64(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize, offset: i64) -> Result<usize> {
+pub fn pwrite64(
+    context: &mut Context<'_>,
+    fd: Fd,
+    buffer: usize,
+    count: usize,
+    offset: i64,
+) -> Result<usize> {
     let offset = offset_of(offset)?;
     let file = context.file(fd)?;
     file.write_at(&mut UserReader(UserBuffer::new(buffer, count)?), offset)
@@ -53,7 +68,7 @@ pub fn readv(context: &mut Context<'_>, fd: Fd, vector: UserPtr<IoVec>, count: u
 pub fn writev(context: &mut Context<'_>, fd: Fd, vector: UserPtr<IoVec>, count: usize) -> Result<usize> {
     let file = context.file(fd)?;
     file.check_writable()?;
-    file.write(&mut UserReader(UserBuffer::from_iovec(vector, count)?))
+    signal_broken_pipe(context, file.write(&mut UserReader(UserBuffer::from_iovec(vector, count)?)))
 }
 
 /// preadv(2). The offset comes in two halves, the high one unused on 64-bit machines. Errors: as [`pread64`].
@@ -112,8 +127,11 @@ pub fn pwritev2(
 ) -> Result<usize> {
     let flags = context.sixth_argument() as u32;
     check_rw_flags(flags, RWF_HIPRI | RWF_DSYNC | RWF_SYNC)?;
-    let written =
-        if offset == -1 { writev(context, fd, vector, count)? } else { pwritev(context, fd, vector, count, offset)? };
+    let written = if offset == -1 {
+        writev(context, fd, vector, count)?
+    } else {
+        pwritev(context, fd, vector, count, offset)?
+    };
     if flags & (RWF_DSYNC | RWF_SYNC) != 0 && written > 0 {
         let file = context.file(fd)?;
         file.operations().sync(&file, SyncKind::Data)?;

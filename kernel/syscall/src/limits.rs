@@ -7,9 +7,9 @@ use abi::errno::Result;
 use abi::resource::{Rlimit, Rusage};
 use abi::time::Timeval;
 use mm::user::UserPtr;
+use task::Usage;
 use task::calls::{self, UsageOf};
 use task::limits::{Limit, Resource};
-use task::Usage;
 use zerocopy::FromZeros;
 
 /// getrlimit(2). Errors: `EINVAL`, `EFAULT`.

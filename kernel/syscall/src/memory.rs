@@ -58,7 +58,14 @@ pub fn mremap(
     flags: u32,
     new_address: usize,
 ) -> Result<usize> {
-    context.address_space()?.mremap(address, old_length, new_length, flags, new_address, &context.memory_limits())
+    context.address_space()?.mremap(
+        address,
+        old_length,
+        new_length,
+        flags,
+        new_address,
+        &context.memory_limits(),
+    )
 }
 
 /// madvise(2). Errors: `EINVAL`, `ENOMEM`, `EAGAIN`, `EBADF`.
@@ -102,7 +109,12 @@ pub fn msync(context: &mut Context<'_>, address: usize, length: usize, flags: u3
 }
 
 /// mincore(2). Errors: `EINVAL`, `ENOMEM`, `EFAULT`.
-pub fn mincore(context: &mut Context<'_>, address: usize, length: usize, vector: UserPtr<u8>) -> Result<usize> {
+pub fn mincore(
+    context: &mut Context<'_>,
+    address: usize,
+    length: usize,
+    vector: UserPtr<u8>,
+) -> Result<usize> {
     let mut place = vector.address();
     context
         .address_space()?

@@ -11,8 +11,8 @@ use alloc::vec::Vec;
 use machine::PAGE_SIZE;
 use mm::user::{UserPtr, UserString};
 use security::Capability;
-use vfs::namei::LookupFlags;
 use vfs::mount_calls::{self as calls, MountArguments};
+use vfs::namei::LookupFlags;
 
 /// The working directory as a descriptor argument.
 const HERE: Fd = Fd(AT_FDCWD);

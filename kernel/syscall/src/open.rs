@@ -23,7 +23,13 @@ pub fn creat(context: &mut Context<'_>, path: UserString, mode: u32) -> Result<u
 }
 
 /// openat(2). Errors: as [`open`], `EBADF`, `ENOTDIR`.
-pub fn openat(context: &mut Context<'_>, directory: Fd, path: UserString, flags: u32, mode: u32) -> Result<usize> {
+pub fn openat(
+    context: &mut Context<'_>,
+    directory: Fd,
+    path: UserString,
+    flags: u32,
+    mode: u32,
+) -> Result<usize> {
     let mut flags = OpenFlags::from_bits_truncate(flags);
     if flags.contains(OpenFlags::PATH) {
         // All others are ignored with O_PATH (open(2)).
@@ -34,7 +40,13 @@ pub fn openat(context: &mut Context<'_>, directory: Fd, path: UserString, flags:
 }
 
 /// openat2(2). Errors: as [`openat`], `E2BIG`, `EINVAL`, `EXDEV`, `EAGAIN`.
-pub fn openat2(context: &mut Context<'_>, directory: Fd, path: UserString, how: usize, size: usize) -> Result<usize> {
+pub fn openat2(
+    context: &mut Context<'_>,
+    directory: Fd,
+    path: UserString,
+    how: usize,
+    size: usize,
+) -> Result<usize> {
     let how: OpenHow = extensible::read_sized(how, size, size_of::<OpenHow>())?;
     let flags = u32::try_from(how.flags).map_err(|_| Errno::EINVAL)?;
     let flags = OpenFlags::from_bits(flags).filter(|flags| KNOWN.contains(*flags)).ok_or(Errno::EINVAL)?;
@@ -62,7 +74,8 @@ fn open_descriptor(
     let close_on_exec =
         if request.flags.contains(OpenFlags::CLOEXEC) { CloseOnExec::Yes } else { CloseOnExec::No };
     let path = context.path(path)?;
-    let file = context.with_lookup(directory, &path, |lookup, start| files::open(lookup, start, &path, request))?;
+    let file =
+        context.with_lookup(directory, &path, |lookup, start| files::open(lookup, start, &path, request))?;
     context.install(file, close_on_exec)
 }
 

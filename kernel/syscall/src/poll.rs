@@ -11,11 +11,11 @@ use abi::time::{NSEC_PER_SEC, Timespec, Timeval};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mm::user::{UserPtr, UserSlice};
-use task::restart::RestartBlock;
 use task::limits::Resource;
+use task::restart::RestartBlock;
 use task::signal::{SignalSet, calls};
-use vfs::{File, PollTable};
 use vfs::poll::{poll_file, poll_files};
+use vfs::{File, PollTable};
 
 /// poll(2): a timeout in milliseconds, negative for none. Errors: `EFAULT`, `EINTR`, `EINVAL`, `ENOMEM`.
 pub fn poll(context: &mut Context<'_>, array: UserPtr<Pollfd>, count: u32, timeout_ms: i32) -> Result<usize> {
@@ -98,7 +98,8 @@ fn poll_array(
     }
     let slice = UserSlice::new(array, count as usize);
     let mut entries = slice.read_to_vec()?;
-    let files: Vec<Option<Arc<File>>> = entries.iter().map(|entry| context.file_number(entry.fd).ok()).collect();
+    let files: Vec<Option<Arc<File>>> =
+        entries.iter().map(|entry| context.file_number(entry.fd).ok()).collect();
     let ready = poll_files(deadline_ns, |table| {
         let mut ready = 0;
         for (entry, file) in entries.iter_mut().zip(&files) {

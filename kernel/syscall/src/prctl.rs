@@ -14,7 +14,9 @@ pub fn prctl(context: &mut Context<'_>, operation: u32, a: u64, b: u64, c: u64, 
     match operation {
         PR_SET_NAME => set_name(context, UserPtr::new(a as usize)),
         PR_GET_NAME => UserPtr::new(a as usize).write(&task.thread().name()).map(|()| 0),
-        PR_SET_PDEATHSIG => task.set_parent_death_signal(i32::try_from(a).map_err(|_| Errno::EINVAL)?).map(|()| 0),
+        PR_SET_PDEATHSIG => {
+            task.set_parent_death_signal(i32::try_from(a).map_err(|_| Errno::EINVAL)?).map(|()| 0)
+        }
         PR_GET_PDEATHSIG => UserPtr::new(a as usize).write(&task.parent_death_signal()).map(|()| 0),
         PR_GET_DUMPABLE => Ok(process.dumpable() as usize),
         PR_SET_DUMPABLE if a <= 1 => {
@@ -31,7 +33,9 @@ pub fn prctl(context: &mut Context<'_>, operation: u32, a: u64, b: u64, c: u64, 
         PR_SET_NO_NEW_PRIVS if a == 1 && rest_is_zero => {
             task.change_credentials(|old| Ok(security::set_no_new_privileges(old))).map(|()| 0)
         }
-        PR_GET_NO_NEW_PRIVS if a == 0 && rest_is_zero => Ok(usize::from(task.credentials().no_new_privileges)),
+        PR_GET_NO_NEW_PRIVS if a == 0 && rest_is_zero => {
+            Ok(usize::from(task.credentials().no_new_privileges))
+        }
         PR_SET_TIMERSLACK => {
             task.set_timer_slack_ns(a);
             Ok(0)

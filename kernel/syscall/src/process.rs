@@ -67,7 +67,8 @@ pub fn set_tid_address(context: &mut Context<'_>, address: usize) -> Result<usiz
 
 /// fork(2). Errors: `EAGAIN`, `ENOMEM`.
 pub fn fork(context: &mut Context<'_>) -> Result<usize> {
-    let arguments = CloneArguments { exit_signal: Signal::SIGCHLD.number() as u64, ..CloneArguments::default() };
+    let arguments =
+        CloneArguments { exit_signal: Signal::SIGCHLD.number() as u64, ..CloneArguments::default() };
     start(context, &arguments)
 }
 
@@ -222,7 +223,8 @@ pub fn wait4(
     usage: UserPtr<Rusage>,
 ) -> Result<usize> {
     let known = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED | KINDS;
-    let options = WaitOptions::from_bits(options).filter(|asked| known.contains(*asked)).ok_or(Errno::EINVAL)?;
+    let options =
+        WaitOptions::from_bits(options).filter(|asked| known.contains(*asked)).ok_or(Errno::EINVAL)?;
     let target = match pid {
         i32::MIN => return Err(Errno::ESRCH),
         -1 => WaitTarget::Any,
@@ -266,7 +268,8 @@ pub fn waitid(
         let bytes = result.map_or([0; 128], |result| result.signal_info().to_bytes());
         // Only the fields that waitid(2) names are written; the rest of the structure stays as it was.
         const WRITTEN: usize = 28;
-        UserSlice::new(info.offset_bytes::<u8>(0), WRITTEN).write_from(bytes.get(..WRITTEN).unwrap_or_default())?;
+        UserSlice::new(info.offset_bytes::<u8>(0), WRITTEN)
+            .write_from(bytes.get(..WRITTEN).unwrap_or_default())?;
     }
     Ok(0)
 }
@@ -285,6 +288,12 @@ pub fn pidfd_getfd(context: &mut Context<'_>, pidfd: Fd, fd: Fd, flags: u32) -> 
 }
 
 /// rseq(2). Errors: `EINVAL`, `EPERM`, `EBUSY`, `EFAULT`.
-pub fn rseq(context: &mut Context<'_>, address: usize, len: u32, flags: u32, signature: u32) -> Result<usize> {
+pub fn rseq(
+    context: &mut Context<'_>,
+    address: usize,
+    len: u32,
+    flags: u32,
+    signature: u32,
+) -> Result<usize> {
     task::rseq::register(context.task, address, len, flags, signature).map(|()| 0)
 }

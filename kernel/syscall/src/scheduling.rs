@@ -6,8 +6,9 @@ use crate::decode::Context;
 use abi::errno::{Errno, Result};
 use abi::resource::{PRIO_PGRP, PRIO_PROCESS, PRIO_USER};
 use abi::sched::{
-    SCHED_ATTR_SIZE_VER0, SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_FLAG_KEEP_PARAMS, SCHED_FLAG_KEEP_POLICY,
-    SCHED_FLAG_RESET_ON_FORK, SCHED_IDLE, SCHED_NORMAL, SCHED_RESET_ON_FORK, SCHED_RR, SchedAttr,
+    SCHED_ATTR_SIZE_VER0, SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_FLAG_KEEP_PARAMS,
+    SCHED_FLAG_KEEP_POLICY, SCHED_FLAG_RESET_ON_FORK, SCHED_IDLE, SCHED_NORMAL, SCHED_RESET_ON_FORK,
+    SCHED_RR, SchedAttr,
 };
 use abi::time::Timespec;
 use alloc::sync::Arc;
@@ -66,7 +67,8 @@ fn may_set(context: &Context<'_>, target: &Task, new: &Attributes) -> Result<()>
     let raises_real_time = real_time
         && (new.policy != old.policy && ceiling == 0
             || u64::from(new.realtime_priority) > ceiling && new.realtime_priority > old.realtime_priority);
-    let clears_reset = matches!(old.reset_on_fork, ResetOnFork::Yes) && matches!(new.reset_on_fork, ResetOnFork::No);
+    let clears_reset =
+        matches!(old.reset_on_fork, ResetOnFork::Yes) && matches!(new.reset_on_fork, ResetOnFork::No);
     if raises_nice || raises_real_time || clears_reset {
         return Err(Errno::EPERM);
     }
@@ -143,7 +145,12 @@ pub fn sched_getparam(context: &mut Context<'_>, pid: i32, parameter: UserPtr<i3
 }
 
 /// sched_setattr(2). Errors: `EINVAL`, `E2BIG`, `EPERM`, `ESRCH`, `EFAULT`.
-pub fn sched_setattr(context: &mut Context<'_>, pid: i32, attr: UserPtr<SchedAttr>, flags: u32) -> Result<usize> {
+pub fn sched_setattr(
+    context: &mut Context<'_>,
+    pid: i32,
+    attr: UserPtr<SchedAttr>,
+    flags: u32,
+) -> Result<usize> {
     if attr.is_null() || pid < 0 || flags != 0 {
         return Err(Errno::EINVAL);
     }
@@ -157,7 +164,8 @@ pub fn sched_setattr(context: &mut Context<'_>, pid: i32, attr: UserPtr<SchedAtt
     if asked.sched_flags & !u64::from(known) != 0 {
         return Err(Errno::EINVAL);
     }
-    let policy = if keep(SCHED_FLAG_KEEP_POLICY) { old.policy.as_linux() as i32 } else { asked.sched_policy as i32 };
+    let policy =
+        if keep(SCHED_FLAG_KEEP_POLICY) { old.policy.as_linux() as i32 } else { asked.sched_policy as i32 };
     let (priority, nice) = if keep(SCHED_FLAG_KEEP_PARAMS) {
         (i32::from(old.realtime_priority), i32::from(old.nice))
     } else {
@@ -215,7 +223,11 @@ pub fn sched_get_priority_min(context: &mut Context<'_>, policy: u32) -> Result<
 }
 
 /// sched_rr_get_interval(2). Errors: `EINVAL`, `ESRCH`, `EFAULT`.
-pub fn sched_rr_get_interval(context: &mut Context<'_>, pid: i32, interval: UserPtr<Timespec>) -> Result<usize> {
+pub fn sched_rr_get_interval(
+    context: &mut Context<'_>,
+    pid: i32,
+    interval: UserPtr<Timespec>,
+) -> Result<usize> {
     let ns = target(context, pid)?.thread().round_robin_interval_ns();
     interval.write(&Timespec::from_nanoseconds(ns))?;
     Ok(0)

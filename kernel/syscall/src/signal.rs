@@ -9,8 +9,8 @@ use abi::errno::{Errno, Result};
 use abi::signal::StackT;
 use abi::time::Timespec;
 use mm::user::UserPtr;
-use task::signal::{Action, AlternateStack, SIGINFO_SIZE, SignalSet, calls, frame};
 use task::restart::RestartBlock;
+use task::signal::{Action, AlternateStack, SIGINFO_SIZE, SignalSet, calls, frame};
 
 /// Bytes of the kernel's `sigset_t`.
 const SIGSET_SIZE: usize = 8;

@@ -134,7 +134,13 @@ pub fn register_power(action: fn(PowerAction)) {
 }
 
 /// reboot(2). Errors: `EPERM`, `EINVAL`.
-pub fn reboot(context: &mut Context<'_>, magic1: u32, magic2: u32, command: u32, _argument: usize) -> Result<usize> {
+pub fn reboot(
+    context: &mut Context<'_>,
+    magic1: u32,
+    magic2: u32,
+    command: u32,
+    _argument: usize,
+) -> Result<usize> {
     context.require(Capability::SysBoot)?;
     let known = [LINUX_REBOOT_MAGIC2, LINUX_REBOOT_MAGIC2A, LINUX_REBOOT_MAGIC2B, LINUX_REBOOT_MAGIC2C];
     if magic1 != LINUX_REBOOT_MAGIC1 || !known.contains(&magic2) {
@@ -163,7 +169,8 @@ pub fn personality(context: &mut Context<'_>, persona: u32) -> Result<usize> {
 }
 
 /// Where the reader of syslog(2) has come to, and where it was cleared.
-static SYSLOG: machine::sync::Mutex<SyslogState> = machine::sync::Mutex::new(SyslogState { read: 0, clear: 0 });
+static SYSLOG: machine::sync::Mutex<SyslogState> =
+    machine::sync::Mutex::new(SyslogState { read: 0, clear: 0 });
 
 struct SyslogState {
     read: u64,

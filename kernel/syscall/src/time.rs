@@ -28,10 +28,14 @@ fn clock_ns(context: &Context<'_>, clock: i32) -> Result<u64> {
         return task::clock::cpu_clock_ns(context.task, clock);
     }
     Ok(match clock as u32 {
-        CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => sched::clock::realtime_ns(),
-        CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME | CLOCK_BOOTTIME_ALARM => {
-            machine::time::now_ns()
+        CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => {
+            sched::clock::realtime_ns()
         }
+        CLOCK_MONOTONIC
+        | CLOCK_MONOTONIC_RAW
+        | CLOCK_MONOTONIC_COARSE
+        | CLOCK_BOOTTIME
+        | CLOCK_BOOTTIME_ALARM => machine::time::now_ns(),
         CLOCK_PROCESS_CPUTIME_ID => calls::getrusage(context.task, UsageOf::Process).cpu_time_ns(),
         CLOCK_THREAD_CPUTIME_ID => context.task.cpu_time_ns(),
         _ => return Err(Errno::EINVAL),
@@ -63,14 +67,22 @@ pub fn clock_settime(context: &mut Context<'_>, clock: i32, time: UserPtr<Timesp
 }
 
 /// gettimeofday(2). Errors: `EFAULT`.
-pub fn gettimeofday(_context: &mut Context<'_>, time: UserPtr<Timeval>, zone: UserPtr<[i32; 2]>) -> Result<usize> {
+pub fn gettimeofday(
+    _context: &mut Context<'_>,
+    time: UserPtr<Timeval>,
+    zone: UserPtr<[i32; 2]>,
+) -> Result<usize> {
     time.write_optional(&Timeval::from_nanoseconds(sched::clock::realtime_ns()))?;
     zone.write_optional(&[0, 0])?;
     Ok(0)
 }
 
 /// settimeofday(2). A time zone is accepted only if it is null or zero. Errors: `EINVAL`, `EPERM`, `EFAULT`.
-pub fn settimeofday(context: &mut Context<'_>, time: UserPtr<Timeval>, zone: UserPtr<[i32; 2]>) -> Result<usize> {
+pub fn settimeofday(
+    context: &mut Context<'_>,
+    time: UserPtr<Timeval>,
+    zone: UserPtr<[i32; 2]>,
+) -> Result<usize> {
     let ns = time.optional().map(|time| time.read()?.to_nanoseconds()).transpose()?;
     let zone = zone.optional().map(UserPtr::read).transpose()?;
     context.require(Capability::SysTime)?;
@@ -155,7 +167,11 @@ fn sleep_for(context: &mut Context<'_>, deadline: u64, remaining: UserPtr<Timesp
             }
             remaining.write_optional(&Timespec::from_nanoseconds(left))?;
             let remaining = remaining.address();
-            context.task.set_restart(RestartBlock::Sleep { clock: CLOCK_MONOTONIC as i32, deadline_ns: deadline, remaining });
+            context.task.set_restart(RestartBlock::Sleep {
+                clock: CLOCK_MONOTONIC as i32,
+                deadline_ns: deadline,
+                remaining,
+            });
             Err(Errno::ERESTART_RESTARTBLOCK)
         }
     }

@@ -71,7 +71,13 @@ fn give(bytes: &[u8], buffer: UserPtr<u8>, size: usize) -> Result<usize> {
     Ok(bytes.len())
 }
 
-fn get(context: &Context<'_>, place: &Path, name: UserString, buffer: UserPtr<u8>, size: usize) -> Result<usize> {
+fn get(
+    context: &Context<'_>,
+    place: &Path,
+    name: UserString,
+    buffer: UserPtr<u8>,
+    size: usize,
+) -> Result<usize> {
     let value = xattr::get(place, &name_of(name)?, &context.credentials())?;
     give(&value, buffer, size)
 }
@@ -154,12 +160,22 @@ pub fn fgetxattr(
 }
 
 /// listxattr(2). Errors: `EOPNOTSUPP`, `ERANGE`, ….
-pub fn listxattr(context: &mut Context<'_>, path: UserString, buffer: UserPtr<u8>, size: usize) -> Result<usize> {
+pub fn listxattr(
+    context: &mut Context<'_>,
+    path: UserString,
+    buffer: UserPtr<u8>,
+    size: usize,
+) -> Result<usize> {
     list(context, &by_path(context, path, FOLLOW)?, buffer, size)
 }
 
 /// llistxattr(2). Errors: as [`listxattr`].
-pub fn llistxattr(context: &mut Context<'_>, path: UserString, buffer: UserPtr<u8>, size: usize) -> Result<usize> {
+pub fn llistxattr(
+    context: &mut Context<'_>,
+    path: UserString,
+    buffer: UserPtr<u8>,
+    size: usize,
+) -> Result<usize> {
     list(context, &by_path(context, path, LookupFlags::empty())?, buffer, size)
 }
 

@@ -336,13 +336,7 @@ impl DescriptorTable {
     }
 
     /// dup2(2), dup3(2) with different numbers: what `new` was is closed. `EBADF`; `EBUSY`: `new` is just being opened.
-    pub fn duplicate_to(
-        &self,
-        old: i32,
-        new: i32,
-        limit: u64,
-        close_on_exec: CloseOnExec,
-    ) -> Result<i32> {
+    pub fn duplicate_to(&self, old: i32, new: i32, limit: u64, close_on_exec: CloseOnExec) -> Result<i32> {
         let number = usize::try_from(new).map_err(|_| Errno::EBADF)?;
         if number as u64 >= limit.min(u64::from(NR_OPEN)) {
             return Err(Errno::EBADF);

@@ -222,6 +222,8 @@ impl File {
         inode.count_open();
         file.counted = counted;
         file.operations = crate::open::open_operations(&inode, &file)?;
+        // Only the opening of a terminal looks at it.
+        file.flags.fetch_and(!OpenFlags::NOCTTY.bits(), Ordering::Relaxed);
         Ok(Arc::new(file))
     }
 
@@ -243,7 +245,7 @@ impl File {
     }
 
     fn with(path: Path, flags: OpenFlags, credentials: Arc<Credentials>) -> File {
-        let dropped = OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC;
+        let dropped = OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::TRUNC;
         File {
             path,
             operations: None,
@@ -459,9 +461,8 @@ impl File {
 
     /// Whether its opener has the capability in the file system's user namespace.
     pub fn opener_capable(&self, capability: Capability) -> bool {
-        self.inode().is_ok_and(|inode| {
-            self.credentials.capable(inode.superblock().user_namespace(), capability)
-        })
+        self.inode()
+            .is_ok_and(|inode| self.credentials.capable(inode.superblock().user_namespace(), capability))
     }
 }
 

@@ -52,8 +52,8 @@ pub use context::{FsContext, FsState, LookupContext};
 pub use descriptor::{CloseOnExec, DescriptorTable};
 pub use file::{Allocate, File, FileOperations, Positioning, SeekFrom, SyncKind};
 pub use inode::{
-    AttributeChange, Inode, InodeAttributes, InodeOperations, LinkTarget, NameCaching, NewContent, NewInode, Rename,
-    RenameMode, XattrMode,
+    AttributeChange, Inode, InodeAttributes, InodeOperations, LinkTarget, NameCaching, NewContent, NewInode,
+    Rename, RenameMode, XattrMode,
 };
 pub use mount::{Mount, MountNamespace};
 pub use namei::LookupFlags;

@@ -171,7 +171,8 @@ pub fn get_posix(file: &File, owner: Owner, request: Flock) -> Result<Flock> {
     let mode = mode_of(request.l_type)?.ok_or(Errno::EINVAL)?;
     let (start, end) = range_of(file, &request)?;
     let wanted = RangeLock { owner, mode, start, end };
-    let found = file.inode()?.lock_context_if_any().and_then(|context| context.lists.lock().conflict(&wanted));
+    let found =
+        file.inode()?.lock_context_if_any().and_then(|context| context.lists.lock().conflict(&wanted));
     let Some(held) = found else { return Ok(Flock { l_type: F_UNLCK as i16, ..request }) };
     Ok(Flock {
         l_type: if held.mode == Mode::Shared { F_RDLCK as i16 } else { F_WRLCK as i16 },

@@ -53,7 +53,11 @@ pub fn mount(context: &LookupContext<'_>, arguments: &MountArguments<'_>) -> Res
 
 /// The flags of a new mount: relative access times unless something else is asked for.
 fn own_flags(flags: MountFlags) -> MountFlags {
-    if flags.intersects(MountFlags::NOATIME | MountFlags::STRICTATIME) { flags } else { flags | MountFlags::RELATIME }
+    if flags.intersects(MountFlags::NOATIME | MountFlags::STRICTATIME) {
+        flags
+    } else {
+        flags | MountFlags::RELATIME
+    }
 }
 
 /// Makes an instance of a type and the mount of its root, attached nowhere.

@@ -148,9 +148,7 @@ fn check_kind(inode: &Inode, place: &Path, flags: OpenFlags) -> Result<()> {
         FileKind::Directory if flags.contains(OpenFlags::EXEC) => Err(Errno::EACCES),
         FileKind::Directory if writes || flags.contains(OpenFlags::CREAT) => Err(Errno::EISDIR),
         FileKind::CharDevice | FileKind::BlockDevice if place.mount.is_nodev() => Err(Errno::EACCES),
-        FileKind::Regular if flags.contains(OpenFlags::EXEC) && place.mount.is_noexec() => {
-            Err(Errno::EACCES)
-        }
+        FileKind::Regular if flags.contains(OpenFlags::EXEC) && place.mount.is_noexec() => Err(Errno::EACCES),
         FileKind::Regular | FileKind::Directory => Ok(()),
         _ if flags.contains(OpenFlags::EXEC) => Err(Errno::EACCES),
         _ => Ok(()),
@@ -163,8 +161,7 @@ fn check_flags(inode: &Inode, flags: OpenFlags, credentials: &security::Credenti
     if flags.contains(OpenFlags::NOATIME) && !permission::is_owner_or_capable(inode, credentials) {
         return Err(Errno::EPERM);
     }
-    let overwrites =
-        flags.writes() && !flags.contains(OpenFlags::APPEND) || flags.contains(OpenFlags::TRUNC);
+    let overwrites = flags.writes() && !flags.contains(OpenFlags::APPEND) || flags.contains(OpenFlags::TRUNC);
     if overwrites && inode.has_state(APPEND_ONLY) {
         return Err(Errno::EPERM);
     }
@@ -172,10 +169,7 @@ fn check_flags(inode: &Inode, flags: OpenFlags, credentials: &security::Credenti
 }
 
 /// The operations of a description on this inode: drivers and FIFOs have their own. `ENXIO`: no driver, or a socket.
-pub(crate) fn open_operations(
-    inode: &Arc<Inode>,
-    file: &File,
-) -> Result<Option<Arc<dyn FileOperations>>> {
+pub(crate) fn open_operations(inode: &Arc<Inode>, file: &File) -> Result<Option<Arc<dyn FileOperations>>> {
     match inode.kind() {
         FileKind::CharDevice | FileKind::BlockDevice => {
             let device = inode.special_device();

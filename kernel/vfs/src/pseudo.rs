@@ -22,7 +22,9 @@ use crate::file::{File, FileOperations};
 use crate::inode::{Inode, InodeAttributes, InodeOperations, LinkTarget, NameCaching, state};
 use crate::path::Path;
 use crate::readdir::{DirectoryEntry, DirectorySink, SinkState, emit_dots};
-use crate::superblock::{FileSystemType, MountRequest, SuperBlock, SuperBlockAttributes, SuperBlockOperations};
+use crate::superblock::{
+    FileSystemType, MountRequest, SuperBlock, SuperBlockAttributes, SuperBlockOperations,
+};
 use crate::types::{DeviceId, FileKind};
 
 /// Computes a text.

@@ -45,7 +45,8 @@ pub fn emit_dots(file: &File, sink: &mut dyn DirectorySink, position: u64) -> Re
     let mut position = position;
     if position == 0 {
         let own = file.inode()?.number();
-        let entry = DirectoryEntry { name: b".", inode_number: own, kind: Some(FileKind::Directory), next: 1 };
+        let entry =
+            DirectoryEntry { name: b".", inode_number: own, kind: Some(FileKind::Directory), next: 1 };
         if sink.add(&entry)? == SinkState::Full {
             return Ok((0, SinkState::Full));
         }

@@ -68,7 +68,13 @@ fn change(place: &Path, make: impl FnOnce(&Arc<Inode>) -> Result<()>) -> Result<
 }
 
 /// setxattr(2).
-pub fn set(place: &Path, name: &[u8], value: &[u8], mode: XattrMode, credentials: &Credentials) -> Result<()> {
+pub fn set(
+    place: &Path,
+    name: &[u8],
+    value: &[u8],
+    mode: XattrMode,
+    credentials: &Credentials,
+) -> Result<()> {
     check(place.inode()?, name, Access::Change, credentials)?;
     change(place, |inode| inode.operations().set_xattr(inode, name, value, mode))
 }

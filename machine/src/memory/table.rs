@@ -7,9 +7,18 @@
 //! Addresses must be page-aligned and below [`crate::USER_END`]; others panic (callers check what users give).
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ops::Range;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
-use super::{Frame, OutOfMemory};
+use super::buddy::{self, Urgency};
+use super::{Frame, FrameState, OutOfMemory, TABLE_PAGES, copy};
+use crate::cpu::{CpuId, CpuSet};
+use crate::sync::raw::RawSpinLock;
+use crate::sync::rcu;
+use crate::{MAX_CPUS, PAGE_SHIFT, PAGE_SIZE, USER_END, arch, irq, local, preempt};
 
 bitflags::bitflags! {
     /// What a mapping allows. Nothing set = present for the kernel's books but inaccessible (`PROT_NONE`).
@@ -76,75 +85,410 @@ pub enum CopyMode {
     Shared,
 }
 
+const ENTRIES: usize = 512;
+const LEVELS: u32 = 4;
+/// The entry maps a page that may not be touched (not present to the processor).
+const PTE_INACCESSIBLE: u64 = 1 << 10;
+const PTE_SOFT: u64 = 1 << 9;
+/// `flags` of a table page that has been taken out of its tree.
+const DEAD: u32 = 1;
+/// Stale pages beyond this are flushed together.
+const MAX_SINGLE_FLUSHES: u64 = 32;
+/// Frames that a batch holds before it has to be flushed.
+const BATCH_FRAMES: usize = 512;
+
+fn index_of(address: usize, level: u32) -> usize {
+    address >> (PAGE_SHIFT + 9 * level) & (ENTRIES - 1)
+}
+
+/// Bytes that an entry of a table of this level covers (level 0 = leaf tables).
+const fn span(level: u32) -> usize {
+    PAGE_SIZE << (9 * level)
+}
+
+fn entry_at(table: u32, index: usize) -> &'static AtomicU64 {
+    // SAFETY: callers have the number of a table page that is alive (it is part of the tree they hold, or RCU keeps it);
+    // table pages hold nothing but atomic words, and the direct map is forever. `index` is below 512.
+    unsafe { &*buddy::page_address(table).cast::<AtomicU64>().add(index & (ENTRIES - 1)) }
+}
+
+fn number_in(entry: u64) -> u32 {
+    ((entry & arch::PTE_ADDRESS_MASK) >> PAGE_SHIFT) as u32
+}
+
+fn encode(number: u32, perms: Perms) -> u64 {
+    let mut entry = u64::from(number) << PAGE_SHIFT;
+    if perms.intersects(Perms::READ | Perms::WRITE | Perms::EXEC) {
+        entry |= arch::PTE_PRESENT | arch::PTE_USER | arch::PTE_ACCESSED;
+    } else {
+        entry |= PTE_INACCESSIBLE;
+    }
+    if perms.contains(Perms::WRITE) {
+        // Whoever asks for a writable page is about to write it: spares the processor the update.
+        entry |= arch::PTE_WRITE | arch::PTE_DIRTY;
+    }
+    if !perms.contains(Perms::EXEC) {
+        entry |= arch::PTE_NO_EXEC;
+    }
+    if perms.contains(Perms::SOFT) {
+        entry |= PTE_SOFT;
+    }
+    entry
+}
+
+fn perms_of(entry: u64) -> Perms {
+    let mut perms = Perms::empty();
+    if entry & arch::PTE_PRESENT != 0 {
+        perms |= Perms::READ;
+        perms.set(Perms::WRITE, entry & arch::PTE_WRITE != 0);
+        perms.set(Perms::EXEC, entry & arch::PTE_NO_EXEC == 0);
+    }
+    perms.set(Perms::SOFT, entry & PTE_SOFT != 0);
+    perms
+}
+
+/// An entry seen as a mapping, for the length of a call. The entry's reference stays the entry's.
+fn with_mapping<R>(entry: u64, f: impl FnOnce(MappingRef<'_>) -> R) -> R {
+    // SAFETY: an entry that is not zero holds a reference, and its lock is held; `ManuallyDrop` leaves it alone.
+    let frame = ManuallyDrop::new(unsafe { Frame::from_number(number_in(entry)) });
+    f(MappingRef {
+        frame: &frame,
+        perms: perms_of(entry),
+        accessed: entry & arch::PTE_ACCESSED != 0,
+        dirty: entry & arch::PTE_DIRTY != 0,
+    })
+}
+
+fn check_address(address: usize) {
+    assert!(address < USER_END && address.is_multiple_of(PAGE_SIZE), "bad user page address {address:#x}");
+}
+
+fn check_range(range: &Range<usize>) {
+    let aligned = range.start.is_multiple_of(PAGE_SIZE) && range.end.is_multiple_of(PAGE_SIZE);
+    assert!(aligned && range.start <= range.end && range.end <= USER_END, "bad user range {range:x?}");
+}
+
+fn table_state(number: u32) -> &'static FrameState {
+    // SAFETY: table pages come from the frame allocator.
+    unsafe { buddy::state_of(number) }
+}
+
+fn new_table() -> Result<u32, OutOfMemory> {
+    let number = match buddy::alloc_page(Urgency::Kernel) {
+        Ok(number) => number,
+        Err(OutOfMemory) if preempt::may_sleep() && super::reclaim(32) > 0 => {
+            buddy::alloc_page(Urgency::Kernel)?
+        }
+        Err(OutOfMemory) => return Err(OutOfMemory),
+    };
+    table_state(number).reset();
+    // SAFETY: the page is ours alone.
+    unsafe { copy::zero(buddy::page_address(number), PAGE_SIZE) };
+    TABLE_PAGES.fetch_add(1, Ordering::Relaxed);
+    Ok(number)
+}
+
+/// Frees a table page at once.
+///
+/// # Safety
+/// It is in no tree, and no processor or reader can still see it.
+unsafe fn free_table(number: u32) {
+    TABLE_PAGES.fetch_sub(1, Ordering::Relaxed);
+    // SAFETY: the caller's contract.
+    unsafe { buddy::free_page(number) };
+}
+
+/// Frees a table page after a grace period.
+///
+/// # Safety
+/// It is in no tree; new readers cannot find it.
+unsafe fn free_table_later(number: u32) {
+    unsafe fn free(head: *mut rcu::Head) {
+        let offset = core::mem::offset_of!(FrameState, mapping);
+        // SAFETY: the head lies in the `FrameState` of the table page, at `mapping`; states lie in one array from page 0.
+        let number = unsafe {
+            let state = head.cast::<u8>().sub(offset).cast::<FrameState>();
+            state.cast_const().offset_from(core::ptr::from_ref(buddy::state_of(0))) as u32
+        };
+        // SAFETY: the grace period is over.
+        unsafe { free_table(number) };
+    }
+    let head = table_state(number).mapping.as_ptr().cast::<rcu::Head>();
+    // SAFETY: `mapping` and `index` of a dead table are nobody else's, and are room for a head; it is queued once.
+    unsafe { rcu::defer_raw(head, free) };
+}
+
+const _: () = assert!(size_of::<rcu::Head>() <= 16 && align_of::<rcu::Head>() <= 8);
+
+/// A range of stale pages and the generation that it belongs to.
+struct FlushSlot {
+    generation: AtomicU64,
+    start: AtomicUsize,
+    end: AtomicUsize,
+}
+
+const FLUSH_SLOTS: usize = 4;
+
 /// The user half of an address space.
+///
+/// # Invariants
+/// An entry of a leaf table that is not zero holds one reference of the frame it names. Leaf entries change under the
+/// table page's lock, except for the bits that the processor sets. Entries of upper tables change under theirs.
 pub struct PageTable {
-    _todo: (),
+    root: u32,
+    id: u64,
+    tables: AtomicUsize,
+    /// Counts the flushes; a CPU that has seen a smaller number may have stale entries.
+    generation: AtomicU64,
+    flush_lock: RawSpinLock,
+    flushes: [FlushSlot; FLUSH_SLOTS],
+    /// The CPUs that have it loaded.
+    active: [AtomicU64; MAX_CPUS / 64],
+}
+
+/// A leaf table, locked; preemption is off.
+struct Leaf<'t> {
+    table: u32,
+    _tree: PhantomData<(&'t PageTable, *mut ())>,
+}
+
+impl Drop for Leaf<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        table_state(self.table).lock.unlock();
+        preempt::raw_enable();
+    }
+}
+
+impl Leaf<'_> {
+    #[inline(always)]
+    fn entry(&self, address: usize) -> &'static AtomicU64 {
+        entry_at(self.table, index_of(address, 0))
+    }
 }
 
 impl PageTable {
     /// An empty one.
     pub fn new() -> Result<Arc<PageTable>, OutOfMemory> {
-        todo!()
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let root = new_table()?;
+        let kernel = (arch::kernel_root() >> PAGE_SHIFT) as u32;
+        if kernel != 0 {
+            for index in ENTRIES / 2..ENTRIES {
+                entry_at(root, index)
+                    .store(entry_at(kernel, index).load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+        Ok(Arc::new(PageTable {
+            root,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            tables: AtomicUsize::new(1),
+            generation: AtomicU64::new(1),
+            flush_lock: RawSpinLock::new(),
+            flushes: [const {
+                FlushSlot {
+                    generation: AtomicU64::new(0),
+                    start: AtomicUsize::new(0),
+                    end: AtomicUsize::new(0),
+                }
+            }; FLUSH_SLOTS],
+            active: [const { AtomicU64::new(0) }; MAX_CPUS / 64],
+        }))
     }
 
-    /// Makes this CPU use it (kept alive meanwhile). With preemption or interrupts off, or from the thread that the table
-    /// belongs to.
-    pub fn activate(self: &Arc<PageTable>) {
-        todo!()
+    /// The leaf table for an address, if there is one, locked.
+    #[inline]
+    fn lock_leaf(&self, address: usize) -> Option<Leaf<'_>> {
+        preempt::raw_disable();
+        // Preemption is off: tables that are found stay until it is on again (RCU).
+        let mut table = self.root;
+        for level in (1..LEVELS).rev() {
+            let entry = entry_at(table, index_of(address, level)).load(Ordering::Acquire);
+            if entry == 0 {
+                preempt::raw_enable();
+                return None;
+            }
+            table = number_in(entry);
+        }
+        let state = table_state(table);
+        state.lock.lock();
+        let leaf = Leaf { table, _tree: PhantomData };
+        // A dead table is not in the tree any more; its place is empty.
+        (state.raw_flags().load(Ordering::Relaxed) & DEAD == 0).then_some(leaf)
     }
 
-    /// Makes this CPU use no user table: user addresses all fault.
-    pub fn activate_kernel() {
-        todo!()
+    /// The same, with the tables made that are missing.
+    #[inline]
+    fn lock_leaf_or_create(&self, address: usize) -> Result<Leaf<'_>, OutOfMemory> {
+        loop {
+            if let Some(leaf) = self.lock_leaf(address) {
+                return Ok(leaf);
+            }
+            self.create_leaf(address)?;
+        }
+    }
+
+    /// Makes one missing table on the way to an address.
+    #[cold]
+    fn create_leaf(&self, address: usize) -> Result<(), OutOfMemory> {
+        let new = new_table()?;
+        preempt::raw_disable();
+        let mut table = self.root;
+        let mut used = false;
+        for level in (1..LEVELS).rev() {
+            let slot = entry_at(table, index_of(address, level));
+            let mut entry = slot.load(Ordering::Acquire);
+            if entry == 0 {
+                let state = table_state(table);
+                state.lock.lock();
+                entry = slot.load(Ordering::Relaxed);
+                if entry == 0 && !used && state.raw_flags().load(Ordering::Relaxed) & DEAD == 0 {
+                    entry = u64::from(new) << PAGE_SHIFT
+                        | arch::PTE_PRESENT
+                        | arch::PTE_USER
+                        | arch::PTE_WRITE
+                        | arch::PTE_ACCESSED;
+                    slot.store(entry, Ordering::Release);
+                    used = true;
+                }
+                state.lock.unlock();
+            }
+            if entry == 0 || used {
+                break;
+            }
+            table = number_in(entry);
+        }
+        preempt::raw_enable();
+        if used {
+            self.tables.fetch_add(1, Ordering::Relaxed);
+        } else {
+            // SAFETY: nobody has seen it.
+            unsafe { free_table(new) };
+        }
+        Ok(())
     }
 
     /// Maps a page where nothing is mapped. If something is mapped there already, nothing changes and the frame comes back.
+    #[inline]
     pub fn map(&self, address: usize, frame: Frame, perms: Perms) -> Result<Option<Frame>, OutOfMemory> {
-        let _ = (address, frame, perms);
-        todo!()
+        check_address(address);
+        let leaf = self.lock_leaf_or_create(address)?;
+        let entry = leaf.entry(address);
+        if entry.load(Ordering::Relaxed) != 0 {
+            return Ok(Some(frame));
+        }
+        entry.store(encode(frame.into_number(), perms), Ordering::Release);
+        Ok(None)
     }
 
-    /// Maps up to `count` pages that `next` gives for consecutive addresses in one go (fault-around); where something is
-    /// mapped, `next` is not called. `next` giving `None` leaves a hole. Runs under the leaf lock; stops at the end of the
-    /// 2 MiB region. Gives how many were mapped.
+    /// Maps pages that `next` gives for the addresses of the range in one go (fault-around); where something is mapped,
+    /// `next` is not called. `next` giving `None` leaves a hole. Runs under the leaf lock (`next` must not sleep or use
+    /// this table) and stops at the end of the 2 MiB region. Gives how many were mapped.
     pub fn map_range(
         &self,
         range: Range<usize>,
         perms: Perms,
-        next: impl FnMut(usize) -> Option<Frame>,
+        mut next: impl FnMut(usize) -> Option<Frame>,
     ) -> Result<usize, OutOfMemory> {
-        let _ = (range, perms, next);
-        todo!()
+        check_range(&range);
+        if range.is_empty() {
+            return Ok(0);
+        }
+        let leaf = self.lock_leaf_or_create(range.start)?;
+        let mut mapped = 0;
+        for address in (range.start..range.end.min((range.start | (span(1) - 1)) + 1)).step_by(PAGE_SIZE) {
+            let entry = leaf.entry(address);
+            if entry.load(Ordering::Relaxed) == 0
+                && let Some(frame) = next(address)
+            {
+                entry.store(encode(frame.into_number(), perms), Ordering::Release);
+                mapped += 1;
+            }
+        }
+        Ok(mapped)
     }
 
     /// What is mapped at an address.
     pub fn query(&self, address: usize) -> Option<Mapping> {
-        let _ = address;
-        todo!()
+        check_address(address);
+        let leaf = self.lock_leaf(address)?;
+        let entry = leaf.entry(address).load(Ordering::Acquire);
+        if entry == 0 {
+            return None;
+        }
+        Some(with_mapping(entry, |mapping| Mapping {
+            frame: mapping.frame.clone(),
+            perms: mapping.perms,
+            accessed: mapping.accessed,
+            dirty: mapping.dirty,
+        }))
     }
 
     /// Looks at the entry under its leaf lock and does what `decide` says. `decide` must not sleep or use this table.
-    /// Stale TLB entries and replaced frames go to `batch`.
+    /// Stale TLB entries and replaced frames go to `batch` (of this table).
     pub fn update<R>(
         &self,
         address: usize,
         batch: &mut TlbBatch<'_>,
         decide: impl FnOnce(Option<MappingRef<'_>>) -> (EntryAction, R),
     ) -> Result<R, OutOfMemory> {
-        let _ = (address, batch, decide);
-        todo!()
+        check_address(address);
+        batch.check(self);
+        batch.make_room();
+        let leaf = self.lock_leaf_or_create(address)?;
+        let slot = leaf.entry(address);
+        let entry = slot.load(Ordering::Acquire);
+        let (action, result) =
+            if entry == 0 { decide(None) } else { with_mapping(entry, |mapping| decide(Some(mapping))) };
+        apply(slot, entry, action, address, batch);
+        Ok(result)
     }
 
     /// Calls `visit` for each mapping in the range, under the leaf locks, and does what it says ([`EntryAction::Map`]
-    /// included). The one walk under unmap, protect, aging and the like.
+    /// included). The one walk under unmap, protect, aging and the like. `visit` must not sleep or use this table.
     pub fn update_range(
         &self,
         range: Range<usize>,
         batch: &mut TlbBatch<'_>,
-        visit: impl FnMut(usize, MappingRef<'_>) -> EntryAction,
+        mut visit: impl FnMut(usize, MappingRef<'_>) -> EntryAction,
     ) {
-        let _ = (range, batch, visit);
-        todo!()
+        check_range(&range);
+        batch.check(self);
+        let mut address = range.start;
+        while address < range.end {
+            batch.make_room();
+            let region_end = range.end.min((address | (span(1) - 1)) + 1);
+            let Some(leaf) = self.lock_leaf(address) else {
+                address = range.end.min(self.next_table(address));
+                continue;
+            };
+            while address < region_end && !batch.is_full() {
+                let slot = leaf.entry(address);
+                let entry = slot.load(Ordering::Acquire);
+                if entry != 0 {
+                    let action = with_mapping(entry, |mapping| visit(address, mapping));
+                    apply(slot, entry, action, address, batch);
+                }
+                address += PAGE_SIZE;
+            }
+        }
+    }
+
+    /// Where the next leaf table could be, for an address that has none.
+    fn next_table(&self, address: usize) -> usize {
+        preempt::raw_disable();
+        let mut table = self.root;
+        let mut next = (address | (span(1) - 1)) + 1;
+        for level in (1..LEVELS).rev() {
+            let entry = entry_at(table, index_of(address, level)).load(Ordering::Acquire);
+            if entry == 0 {
+                next = (address | (span(level) - 1)) + 1;
+                break;
+            }
+            table = number_in(entry);
+        }
+        preempt::raw_enable();
+        next
     }
 
     /// Takes all mappings in the range away; `removed` sees each (for accounting).
@@ -170,73 +514,646 @@ impl PageTable {
         self.update_range(range, batch, |address, mapping| EntryAction::Protect(perms(address, mapping)));
     }
 
-    /// Copies the mappings of a range into `child`, sharing the pages (fork). `copied` sees each (for accounting).
-    /// `batch` is of `self`. On failure a part has been copied.
+    /// Copies the mappings of a range into `child`, sharing the pages (fork). `copied` sees each (for accounting); it must
+    /// not sleep or use either table. `batch` is of `self`. Where the child has a mapping already it stays. On failure
+    /// a part has been copied.
     pub fn copy_range_cow(
         &self,
         child: &PageTable,
         range: Range<usize>,
         mode: CopyMode,
         batch: &mut TlbBatch<'_>,
-        copied: impl FnMut(usize, &Frame),
+        mut copied: impl FnMut(usize, &Frame),
     ) -> Result<(), OutOfMemory> {
-        let _ = (child, range, mode, batch, copied);
-        todo!()
+        check_range(&range);
+        batch.check(self);
+        assert!(!core::ptr::eq(self, child), "copying a page table into itself");
+        let mut address = range.start;
+        while address < range.end {
+            let region_end = range.end.min((address | (span(1) - 1)) + 1);
+            match self.lock_leaf(address) {
+                None => {
+                    address = range.end.min(self.next_table(address));
+                    continue;
+                }
+                Some(leaf) => drop(leaf),
+            }
+            let Some((source, target)) = self.lock_two(child, address, address)? else { continue };
+            copy_entries(&source, &target, address..region_end, mode, batch, &mut copied);
+            drop((source, target));
+            address = region_end;
+        }
+        Ok(())
+    }
+
+    /// Locks a leaf of this table and a leaf of another (which is made if missing), in the order of their numbers.
+    /// `None` if the first is gone, or is the second.
+    fn lock_two<'t>(
+        &'t self,
+        other: &'t PageTable,
+        address: usize,
+        other_address: usize,
+    ) -> Result<Option<(Leaf<'t>, Leaf<'t>)>, OutOfMemory> {
+        loop {
+            let target = other.lock_leaf_or_create(other_address)?;
+            let target_number = target.table;
+            drop(target);
+            let Some(source) = self.lock_leaf(address) else { return Ok(None) };
+            if source.table == target_number {
+                return Ok(None);
+            }
+            if source.table < target_number {
+                if let Some(target) = other.lock_leaf(other_address)
+                    && target.table == target_number
+                {
+                    return Ok(Some((source, target)));
+                }
+                continue;
+            }
+            let source_number = source.table;
+            drop(source);
+            let Some(target) = other.lock_leaf(other_address) else { continue };
+            if target.table >= source_number {
+                continue;
+            }
+            if let Some(source) = self.lock_leaf(address)
+                && source.table == source_number
+            {
+                return Ok(Some((source, target)));
+            }
+        }
     }
 
     /// Moves the mappings of a range to another place in the same table (`mremap`). Both must be equally long and must
-    /// not overlap; the target must be empty.
+    /// not overlap (panics); where the target has a mapping, the moved one is dropped. On failure a part has been moved.
     pub fn move_range(
         &self,
         from: Range<usize>,
         to: usize,
         batch: &mut TlbBatch<'_>,
     ) -> Result<(), OutOfMemory> {
-        let _ = (from, to, batch);
-        todo!()
+        check_range(&from);
+        let target = to..to + from.len();
+        check_range(&target);
+        assert!(target.end <= from.start || from.end <= target.start, "move_range() onto itself");
+        let mut address = from.start;
+        while address < from.end {
+            let Some(mapping) = self.query(address) else {
+                address = match self.lock_leaf(address) {
+                    Some(_) => address + PAGE_SIZE,
+                    None => from.end.min(self.next_table(address)),
+                };
+                continue;
+            };
+            let new = to + (address - from.start);
+            drop(self.lock_leaf_or_create(new)?);
+            let mut taken = None;
+            self.update(address, batch, |current| match current {
+                Some(current) => {
+                    taken = Some((current.frame.clone(), current.perms));
+                    (EntryAction::Unmap, ())
+                }
+                None => (EntryAction::Keep, ()),
+            })?;
+            drop(mapping);
+            if let Some((frame, perms)) = taken {
+                drop(self.map(new, frame, perms)?);
+            }
+            address += PAGE_SIZE;
+        }
+        Ok(())
     }
 
     /// Frees the table pages that lie wholly in the range; what is mapped there is unmapped.
     pub fn free_tables(&self, range: Range<usize>, batch: &mut TlbBatch<'_>) {
-        let _ = (range, batch);
-        todo!()
+        check_range(&range);
+        batch.check(self);
+        self.free_below(self.root, LEVELS - 1, 0, &range, batch);
+    }
+
+    /// Frees what hangs under a table, as far as it lies in the range. `level` is the table's.
+    fn free_below(
+        &self,
+        table: u32,
+        level: u32,
+        base: usize,
+        range: &Range<usize>,
+        batch: &mut TlbBatch<'_>,
+    ) {
+        let last = if level == LEVELS - 1 { ENTRIES / 2 } else { ENTRIES };
+        let first_index = if range.start > base { (range.start - base) / span(level) } else { 0 };
+        let end_index = last.min((range.end - base).div_ceil(span(level)));
+        for index in first_index..end_index {
+            let start = base + index * span(level);
+            let end = start + span(level);
+            let slot = entry_at(table, index);
+            let entry = slot.load(Ordering::Acquire);
+            if entry == 0 {
+                continue;
+            }
+            let child = number_in(entry);
+            let whole = range.start <= start && (end <= range.end || range.end == USER_END);
+            if level > 1 && !whole {
+                self.free_below(child, level - 1, start, range, batch);
+            } else if whole && self.detach(table, slot, entry) {
+                self.dispose(child, level - 1, start, batch);
+            }
+        }
+    }
+
+    /// Takes a table out of its parent; `false` if it is not there any more.
+    fn detach(&self, parent: u32, slot: &AtomicU64, entry: u64) -> bool {
+        preempt::raw_disable();
+        let lock = &table_state(parent).lock;
+        lock.lock();
+        let found = number_in(slot.load(Ordering::Relaxed)) == number_in(entry);
+        if found {
+            slot.store(0, Ordering::Relaxed);
+        }
+        lock.unlock();
+        preempt::raw_enable();
+        found
+    }
+
+    /// Marks a detached table dead, empties it and gives it to the batch. Those who found it before it was detached see
+    /// that it is dead once they have its lock.
+    fn dispose(&self, table: u32, level: u32, base: usize, batch: &mut TlbBatch<'_>) {
+        let state = table_state(table);
+        preempt::raw_disable();
+        state.lock.lock();
+        state.raw_flags().store(DEAD, Ordering::Relaxed);
+        state.lock.unlock();
+        preempt::raw_enable();
+        // It is ours alone now, but for the processors' own walks until the flush.
+        for index in 0..ENTRIES {
+            let slot = entry_at(table, index);
+            let entry = slot.load(Ordering::Acquire);
+            if entry == 0 {
+                continue;
+            }
+            if level > 0 {
+                slot.store(0, Ordering::Relaxed);
+                self.dispose(number_in(entry), level - 1, base + index * span(level), batch);
+            } else {
+                batch.make_room();
+                apply(slot, entry, EntryAction::Unmap, base + index * PAGE_SIZE, batch);
+            }
+        }
+        batch.add_table(table);
+        self.tables.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Bytes of table pages (for `VmPTE`).
     pub fn table_bytes(&self) -> usize {
-        todo!()
+        self.tables.load(Ordering::Relaxed) * PAGE_SIZE
     }
 
     /// Whether this is the table active on this CPU.
     pub fn is_active(&self) -> bool {
-        todo!()
+        core::ptr::eq(local::local().tlb.active.load(Ordering::Relaxed), self)
     }
 
-    /// The CPUs that may hold TLB entries of it (for `membarrier` and the like).
-    pub fn cpus(&self) -> crate::cpu::CpuSet {
-        todo!()
+    /// The CPUs that have it loaded (for `membarrier` and the like).
+    pub fn cpus(&self) -> CpuSet {
+        (0..MAX_CPUS)
+            .filter(|cpu| self.active[cpu / 64].load(Ordering::SeqCst) >> (cpu % 64) & 1 != 0)
+            .filter_map(CpuId::new)
+            .collect()
     }
+
+    /// Makes this CPU use it (kept alive meanwhile). Any thread context, interrupts on or off.
+    #[inline]
+    pub fn activate(self: &Arc<PageTable>) {
+        preempt::raw_disable();
+        let active = local::local().tlb.active.load(Ordering::Relaxed);
+        if !core::ptr::eq(active, Arc::as_ptr(self)) {
+            switch_table(Some(self.clone()));
+        }
+        preempt::raw_enable();
+    }
+
+    /// Makes this CPU use no user table: user addresses all fault.
+    pub fn activate_kernel() {
+        preempt::raw_disable();
+        if !local::local().tlb.active.load(Ordering::Relaxed).is_null() {
+            switch_table(None);
+        }
+        preempt::raw_enable();
+    }
+
+    fn root_phys(&self) -> u64 {
+        u64::from(self.root) << PAGE_SHIFT
+    }
+}
+
+impl Drop for PageTable {
+    fn drop(&mut self) {
+        fn free(table: u32, level: u32, entries: usize) {
+            for index in 0..entries {
+                let entry = entry_at(table, index).load(Ordering::Relaxed);
+                if entry == 0 {
+                    continue;
+                }
+                if level > 0 {
+                    free(number_in(entry), level - 1, ENTRIES);
+                } else {
+                    // SAFETY: the entry's reference; the entry goes away with its table.
+                    drop(unsafe { Frame::from_number(number_in(entry)) });
+                }
+            }
+            // SAFETY: no CPU has the tree loaded (each that has keeps the table alive), and nobody else knows it.
+            unsafe { free_table(table) };
+        }
+        free(self.root, LEVELS - 1, ENTRIES / 2);
+    }
+}
+
+impl core::fmt::Debug for PageTable {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PageTable").field("id", &self.id).field("tables", &self.tables).finish()
+    }
+}
+
+/// Does to an entry what was decided, under the leaf lock. `entry` is what was seen in it; the batch has room for a frame.
+#[inline]
+fn apply(slot: &AtomicU64, entry: u64, action: EntryAction, address: usize, batch: &mut TlbBatch<'_>) {
+    let new = match action {
+        EntryAction::Keep => return,
+        EntryAction::Unmap if entry == 0 => return,
+        EntryAction::Unmap => 0,
+        EntryAction::Map(frame, perms) => encode(frame.into_number(), perms),
+        EntryAction::Protect(_) | EntryAction::Clean if entry == 0 => return,
+        EntryAction::Protect(perms) => {
+            protect(slot, entry, perms, address, batch);
+            return;
+        }
+        EntryAction::Clean => {
+            slot.fetch_and(!(arch::PTE_ACCESSED | arch::PTE_DIRTY), Ordering::AcqRel);
+            if entry & arch::PTE_DIRTY != 0 {
+                batch.add_page(address);
+            }
+            return;
+        }
+    };
+    slot.store(new, Ordering::Release);
+    if entry != 0 {
+        if entry & arch::PTE_PRESENT != 0 {
+            batch.add_page(address);
+        }
+        // SAFETY: the entry's reference is the batch's now.
+        batch.add_frame(unsafe { Frame::from_number(number_in(entry)) });
+    }
+}
+
+/// Changes the permissions of a mapping, keeping its page and what the processor noted.
+fn protect(slot: &AtomicU64, entry: u64, perms: Perms, address: usize, batch: &mut TlbBatch<'_>) {
+    let noted = arch::PTE_ACCESSED | arch::PTE_DIRTY;
+    let base = encode(number_in(entry), perms) & !noted;
+    let mut seen = entry;
+    // The processor may set its bits at the same time.
+    while let Err(now) = slot.compare_exchange(seen, base | seen & noted, Ordering::AcqRel, Ordering::Acquire)
+    {
+        seen = now;
+    }
+    let lost = perms_of(entry) - perms;
+    if entry & arch::PTE_PRESENT != 0 && lost.intersects(Perms::READ | Perms::WRITE | Perms::EXEC) {
+        batch.add_page(address);
+    }
+}
+
+/// The inner loop of fork: entries of one leaf table to another.
+#[inline]
+fn copy_entries(
+    source: &Leaf<'_>,
+    target: &Leaf<'_>,
+    range: Range<usize>,
+    mode: CopyMode,
+    batch: &mut TlbBatch<'_>,
+    copied: &mut impl FnMut(usize, &Frame),
+) {
+    let mut protected: Option<Range<usize>> = None;
+    for address in range.step_by(PAGE_SIZE) {
+        let from = source.entry(address);
+        let mut entry = from.load(Ordering::Acquire);
+        if entry == 0 {
+            continue;
+        }
+        let to = target.entry(address);
+        if to.load(Ordering::Relaxed) != 0 {
+            continue;
+        }
+        if mode == CopyMode::CopyOnWrite && entry & arch::PTE_WRITE != 0 {
+            if entry & arch::PTE_DIRTY != 0 {
+                // The processor has nothing left to note in the entry.
+                from.store(entry & !arch::PTE_WRITE, Ordering::Relaxed);
+            } else {
+                entry = from.fetch_and(!arch::PTE_WRITE, Ordering::Relaxed);
+            }
+            entry &= !arch::PTE_WRITE;
+            let start = protected.as_ref().map_or(address, |range| range.start);
+            protected = Some(start..address + PAGE_SIZE);
+        }
+        with_mapping(entry, |mapping| {
+            core::mem::forget(mapping.frame.clone());
+            copied(address, mapping.frame);
+        });
+        to.store(entry, Ordering::Relaxed);
+    }
+    if let Some(range) = protected {
+        batch.add_range(range);
+    }
+}
+
+/// PCIDs that a CPU rotates through.
+const CONTEXTS: usize = 6;
+
+/// What a CPU has loaded.
+pub(crate) struct CpuTlb {
+    /// The table in use: a counted reference. Others look at the address only.
+    active: AtomicPtr<PageTable>,
+    /// The generation of it that this CPU's TLB is up to date with.
+    generation: AtomicU64,
+    /// Which table's entries are tagged with which PCID - 1, and how fresh they are. Own CPU.
+    contexts: [(AtomicU64, AtomicU64); CONTEXTS],
+    context: AtomicU32,
+    next_context: AtomicU32,
+}
+
+impl CpuTlb {
+    pub(crate) const fn new() -> CpuTlb {
+        CpuTlb {
+            active: AtomicPtr::new(core::ptr::null_mut()),
+            generation: AtomicU64::new(0),
+            contexts: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; CONTEXTS],
+            context: AtomicU32::new(0),
+            next_context: AtomicU32::new(0),
+        }
+    }
+}
+
+#[inline(never)]
+fn switch_table(new: Option<Arc<PageTable>>) {
+    irq::raw_disable();
+    let cpu = arch::cpu_id() as usize;
+    let tlb = &local::local().tlb;
+    let old = tlb.active.load(Ordering::Relaxed);
+    // Remember how fresh the entries are that stay in the TLB.
+    tlb.contexts[tlb.context.load(Ordering::Relaxed) as usize]
+        .1
+        .store(tlb.generation.load(Ordering::Relaxed), Ordering::Relaxed);
+    match new {
+        Some(table) => {
+            table.active[cpu / 64].fetch_or(1 << (cpu % 64), Ordering::SeqCst);
+            let generation = table.generation.load(Ordering::SeqCst);
+            let (pcid, keep) = choose_context(tlb, table.id, generation);
+            tlb.generation.store(generation, Ordering::Release);
+            let root = table.root_phys();
+            tlb.active.store(Arc::into_raw(table).cast_mut(), Ordering::Release);
+            // SAFETY: the root has the kernel's half; the table lives while it is active.
+            unsafe { arch::load_root(root, pcid, keep) };
+        }
+        None => {
+            tlb.active.store(core::ptr::null_mut(), Ordering::Release);
+            // SAFETY: the kernel's own root.
+            unsafe { arch::load_root(arch::kernel_root(), 0, false) };
+        }
+    }
+    irq::raw_enable();
+    if !old.is_null() {
+        // SAFETY: `active` held a counted reference, which is ours now.
+        let old = unsafe { Arc::from_raw(old) };
+        old.active[cpu / 64].fetch_and(!(1 << (cpu % 64)), Ordering::SeqCst);
+        if Arc::strong_count(&old) == 1 {
+            rcu::defer_drop(old);
+        }
+    }
+}
+
+/// A PCID for a table, and whether the entries tagged with it are still good.
+fn choose_context(tlb: &CpuTlb, id: u64, generation: u64) -> (u16, bool) {
+    if arch::max_pcid() < CONTEXTS as u16 {
+        return (0, false);
+    }
+    for (index, (owner, seen)) in tlb.contexts.iter().enumerate() {
+        if owner.load(Ordering::Relaxed) == id {
+            tlb.context.store(index as u32, Ordering::Relaxed);
+            let fresh = seen.load(Ordering::Relaxed) == generation;
+            return (index as u16 + 1, fresh);
+        }
+    }
+    let index = tlb.next_context.load(Ordering::Relaxed) as usize;
+    tlb.next_context.store(((index + 1) % CONTEXTS) as u32, Ordering::Relaxed);
+    tlb.contexts[index].0.store(id, Ordering::Relaxed);
+    tlb.context.store(index as u32, Ordering::Relaxed);
+    (index as u16 + 1, false)
+}
+
+/// Brings this CPU's TLB up to date with its table. Interrupts off.
+pub(crate) fn catch_up() {
+    let tlb = &local::local().tlb;
+    let active = tlb.active.load(Ordering::Relaxed);
+    // SAFETY: a counted reference is held while it is active, and this CPU does not switch with interrupts off.
+    let Some(table) = (unsafe { active.as_ref() }) else { return };
+    let current = table.generation.load(Ordering::SeqCst);
+    let seen = tlb.generation.load(Ordering::Relaxed);
+    if seen >= current {
+        return;
+    }
+    if !table.flush_slots(seen + 1..current + 1) {
+        arch::flush_user_all();
+    }
+    tlb.generation.store(current, Ordering::Release);
+}
+
+impl PageTable {
+    /// Flushes the ranges of these generations page by page; `false` if that is not possible or not sensible.
+    fn flush_slots(&self, generations: Range<u64>) -> bool {
+        if generations.end - generations.start > FLUSH_SLOTS as u64 {
+            return false;
+        }
+        let mut left = MAX_SINGLE_FLUSHES;
+        for generation in generations {
+            let slot = &self.flushes[generation as usize % FLUSH_SLOTS];
+            let valid = slot.generation.load(Ordering::Acquire) == generation;
+            let range = slot.start.load(Ordering::Relaxed)..slot.end.load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
+            if !valid || slot.generation.load(Ordering::Relaxed) != generation {
+                return false;
+            }
+            let pages = (range.len() / PAGE_SIZE) as u64;
+            if pages > left {
+                return false;
+            }
+            left -= pages;
+            range.step_by(PAGE_SIZE).for_each(arch::flush_page);
+        }
+        true
+    }
+
+    /// Begins a new generation in which the range is stale.
+    fn next_generation(&self, range: &Range<usize>) -> u64 {
+        irq::raw_disable();
+        self.flush_lock.lock();
+        let generation = self.generation.load(Ordering::Relaxed) + 1;
+        let slot = &self.flushes[generation as usize % FLUSH_SLOTS];
+        slot.generation.store(0, Ordering::Relaxed);
+        fence(Ordering::Release);
+        slot.start.store(range.start, Ordering::Relaxed);
+        slot.end.store(range.end, Ordering::Relaxed);
+        slot.generation.store(generation, Ordering::Release);
+        self.generation.store(generation, Ordering::SeqCst);
+        self.flush_lock.unlock();
+        irq::raw_enable();
+        generation
+    }
+
+    /// Makes every CPU forget the range.
+    fn shoot_down(&self, range: &Range<usize>) {
+        let generation = self.next_generation(range);
+        // The entries were changed, then the generation, then this reads who is active; `switch_table` marks itself
+        // active, then reads the generation: one of the two sees the other.
+        fence(Ordering::SeqCst);
+        preempt::raw_disable();
+        let me = arch::cpu_id() as usize;
+        let others = |index: usize| {
+            let mine = if me / 64 == index { 1 << (me % 64) } else { 0 };
+            self.active[index].load(Ordering::SeqCst) & !mine
+        };
+        for index in 0..MAX_CPUS / 64 {
+            let mut bits = others(index);
+            while bits != 0 {
+                arch::send_ipi((index * 64) as u32 + bits.trailing_zeros(), arch::Ipi::Tlb);
+                bits &= bits - 1;
+            }
+        }
+        catch_up_here();
+        for index in 0..MAX_CPUS / 64 {
+            let mut bits = others(index);
+            while bits != 0 {
+                self.wait_for((index * 64) as u32 + bits.trailing_zeros(), generation);
+                bits &= bits - 1;
+            }
+        }
+        preempt::raw_enable();
+    }
+
+    /// Waits until a CPU has caught up or has another table. Answers others meanwhile: they may wait for this CPU with
+    /// interrupts off here.
+    fn wait_for(&self, cpu: u32, generation: u64) {
+        let tlb = &local::of(cpu).tlb;
+        while core::ptr::eq(tlb.active.load(Ordering::Acquire), self)
+            && tlb.generation.load(Ordering::Acquire) < generation
+        {
+            catch_up_here();
+            arch::relax();
+        }
+    }
+}
+
+fn catch_up_here() {
+    irq::raw_disable();
+    catch_up();
+    irq::raw_enable();
 }
 
 /// Collects TLB entries to be dropped and the frames they may still reach; [`TlbBatch::flush`] (also on drop) drops both.
+#[derive(Debug)]
 pub struct TlbBatch<'t> {
     table: &'t PageTable,
+    stale: Range<usize>,
+    frames: Vec<Frame>,
+    /// Frames that fit without a heap.
+    few: [Option<Frame>; 8],
+    few_used: usize,
+    /// First of the dead table pages, linked through their states.
+    tables: u32,
 }
+
+const NO_TABLE: u32 = u32::MAX;
 
 impl<'t> TlbBatch<'t> {
     /// An empty batch for one table.
+    #[inline]
     pub fn new(table: &'t PageTable) -> TlbBatch<'t> {
-        TlbBatch { table }
+        TlbBatch {
+            table,
+            stale: usize::MAX..0,
+            frames: Vec::new(),
+            few: [const { None }; 8],
+            few_used: 0,
+            tables: NO_TABLE,
+        }
     }
 
-    /// Drops the stale entries on all CPUs that use the table, then the frames. Interrupts must be on.
+    fn check(&self, table: &PageTable) {
+        assert!(core::ptr::eq(self.table, table), "a TLB batch of another page table");
+    }
+
+    #[inline]
+    fn add_page(&mut self, address: usize) {
+        self.add_range(address..address + PAGE_SIZE);
+    }
+
+    #[inline]
+    fn add_range(&mut self, range: Range<usize>) {
+        self.stale.start = self.stale.start.min(range.start);
+        self.stale.end = self.stale.end.max(range.end);
+    }
+
+    /// Whether it must be flushed before it can take another frame.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.few_used == self.few.len() && self.frames.len() == self.frames.capacity()
+    }
+
+    /// Takes a frame; there is room.
+    #[inline]
+    fn add_frame(&mut self, frame: Frame) {
+        if self.few_used < self.few.len() {
+            self.few[self.few_used] = Some(frame);
+            self.few_used += 1;
+        } else {
+            self.frames.push(frame);
+        }
+    }
+
+    fn add_table(&mut self, table: u32) {
+        table_state(table).set_links(self.tables, NO_TABLE);
+        self.tables = table;
+        // Processors remember upper levels too: everything goes.
+        self.add_range(0..USER_END);
+    }
+
+    /// Makes room for at least one frame. No lock is held.
+    #[inline]
+    fn make_room(&mut self) {
+        if self.is_full() && (self.frames.len() >= BATCH_FRAMES || self.frames.try_reserve(64).is_err()) {
+            self.flush();
+        }
+    }
+
+    /// Drops the stale entries on all CPUs that use the table, then the frames. No page-table lock is held.
     pub fn flush(&mut self) {
-        let _ = self.table;
-        todo!()
+        if !self.stale.is_empty() {
+            let stale = core::mem::replace(&mut self.stale, usize::MAX..0);
+            self.table.shoot_down(&stale);
+        }
+        for frame in &mut self.few[..self.few_used] {
+            *frame = None;
+        }
+        self.few_used = 0;
+        self.frames.clear();
+        while self.tables != NO_TABLE {
+            let table = self.tables;
+            self.tables = table_state(table).links().0;
+            // SAFETY: it was taken out of its tree, and the processors have forgotten it; software walks hold RCU.
+            unsafe { free_table_later(table) };
+        }
     }
 }
 
 impl Drop for TlbBatch<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.flush();
     }

@@ -1,15 +1,40 @@
 //! Locks that sleep.
 //!
-//! Key types: [`Mutex`], [`RwLock`].
+//! Key types: [`Mutex`], [`RwLock`]. A free one is taken with one atomic operation; the rest is a [`WaitQueue`].
+//! Thread context only.
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
-use super::{LockClass, WaitError, WaitKind};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use super::class::{self, Tag};
+use super::{LockClass, WaitError, WaitKind, WaitQueue};
+use crate::{arch, cpu, local, thread};
+
+/// Set in a mutex's owner word when threads may be queued.
+const WAITERS: usize = 1;
+/// The owner where there are no threads yet.
+const BOOT_FLOW: usize = 2;
+/// How often a contender looks whether the owner still runs before it sleeps.
+const SPINS: u32 = 200;
+
+static MUTEX_QUEUE: LockClass = LockClass::new("the queue of a mutex");
+static RWLOCK_QUEUE: LockClass = LockClass::new("a queue of a read-write lock");
+
+fn me() -> usize {
+    thread::current_pointer().addr().max(BOOT_FLOW)
+}
 
 /// A lock for sections that may sleep. Spins while its holder runs, else sleeps; roughly first come, first served.
 pub struct Mutex<T: ?Sized> {
+    /// Address of the owner's thread and [`WAITERS`]; 0 = free.
+    owner: AtomicUsize,
+    /// The CPU that the owner was on when it took the lock.
+    owner_cpu: AtomicU32,
+    queue: WaitQueue,
+    tag: Tag,
     value: UnsafeCell<T>,
 }
 
@@ -22,12 +47,23 @@ impl<T> Mutex<T> {
     /// An unlocked lock; its class is the place of this call.
     #[track_caller]
     pub const fn new(value: T) -> Mutex<T> {
-        Mutex { value: UnsafeCell::new(value) }
+        Mutex {
+            owner: AtomicUsize::new(0),
+            owner_cpu: AtomicU32::new(0),
+            queue: WaitQueue::new_class(&MUTEX_QUEUE),
+            tag: Tag::here(),
+            value: UnsafeCell::new(value),
+        }
     }
     /// An unlocked lock of a named class.
     pub const fn new_class(value: T, class: &'static LockClass) -> Mutex<T> {
-        let _ = class;
-        Mutex { value: UnsafeCell::new(value) }
+        Mutex {
+            owner: AtomicUsize::new(0),
+            owner_cpu: AtomicU32::new(0),
+            queue: WaitQueue::new_class(&MUTEX_QUEUE),
+            tag: Tag::of(class),
+            value: UnsafeCell::new(value),
+        }
     }
     /// The value.
     pub fn into_inner(self) -> T {
@@ -44,23 +80,100 @@ impl<T: ?Sized> Mutex<T> {
     #[inline]
     #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        todo!()
+        class::check_may_sleep();
+        self.tag.acquire(self.address());
+        if !self.try_lock_raw() {
+            // Uninterruptible and without a deadline it does not fail.
+            let _ = self.lock_slow(WaitKind::Uninterruptible);
+        }
+        self.tag.acquired(self.address());
+        MutexGuard { lock: self, _not_send: PhantomData }
+    }
+    /// Takes the lock unless a signal of the kind comes first.
+    #[track_caller]
+    pub fn lock_interruptible(&self, kind: WaitKind) -> Result<MutexGuard<'_, T>, WaitError> {
+        class::check_may_sleep();
+        self.tag.acquire(self.address());
+        if !self.try_lock_raw() {
+            self.lock_slow(kind)?;
+        }
+        self.tag.acquired(self.address());
+        Ok(MutexGuard { lock: self, _not_send: PhantomData })
     }
     /// Takes the lock if it is free.
     #[inline]
-    #[track_caller]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        todo!()
-    }
-    /// Takes the lock unless a signal comes first.
-    #[track_caller]
-    pub fn lock_interruptible(&self, kind: WaitKind) -> Result<MutexGuard<'_, T>, WaitError> {
-        let _ = kind;
-        todo!()
+        self.try_lock_raw().then(|| {
+            self.tag.acquired(self.address());
+            MutexGuard { lock: self, _not_send: PhantomData }
+        })
     }
     /// Whether someone holds it (a hint).
     pub fn is_locked(&self) -> bool {
-        todo!()
+        self.owner.load(Ordering::Relaxed) != 0
+    }
+
+    #[inline]
+    fn try_lock_raw(&self) -> bool {
+        let free = self.owner.compare_exchange(0, me(), Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if free {
+            self.owner_cpu.store(arch::cpu_id(), Ordering::Relaxed);
+        }
+        free
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn lock_slow(&self, kind: WaitKind) -> Result<(), WaitError> {
+        if cpu::count() > 1 && self.spin() {
+            return Ok(());
+        }
+        self.queue.wait_until_exclusive(kind, None, || {
+            let mut owner = self.owner.load(Ordering::Relaxed);
+            loop {
+                // Others may be queued behind us: the bit stays until an unlock finds nobody.
+                let new = if owner == 0 { me() | WAITERS } else { owner | WAITERS };
+                match self.owner.compare_exchange(owner, new, Ordering::Acquire, Ordering::Relaxed) {
+                    Ok(0) => {
+                        self.owner_cpu.store(arch::cpu_id(), Ordering::Relaxed);
+                        return Some(());
+                    }
+                    Ok(_) => return None,
+                    Err(now) => owner = now,
+                }
+            }
+        })
+    }
+
+    /// Tries for as long as the owner runs on another CPU and nobody is queued.
+    fn spin(&self) -> bool {
+        for _ in 0..SPINS {
+            let owner = self.owner.load(Ordering::Relaxed);
+            if owner == 0 {
+                if self.try_lock_raw() {
+                    return true;
+                }
+            } else if owner & WAITERS != 0
+                || local::of(self.owner_cpu.load(Ordering::Relaxed)).running.load(Ordering::Relaxed) != owner
+            {
+                return false;
+            }
+            arch::relax();
+        }
+        false
+    }
+
+    #[inline]
+    fn unlock(&self) {
+        if self.owner.swap(0, Ordering::Release) & WAITERS != 0 {
+            self.queue.wake_one();
+        }
+    }
+
+    #[inline(always)]
+    fn address(&self) -> usize {
+        (&raw const self.owner).addr()
     }
 }
 
@@ -101,12 +214,20 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        todo!()
+        self.lock.tag.release(self.lock.address());
+        self.lock.unlock();
     }
 }
 
 /// A lock with many readers or one writer for sections that may sleep; waiting writers come first.
 pub struct RwLock<T: ?Sized> {
+    /// Readers, or [`WRITER`].
+    state: AtomicU32,
+    /// Writers that wait: readers let them go first.
+    waiting_writers: AtomicU32,
+    readers: WaitQueue,
+    writers: WaitQueue,
+    tag: Tag,
     value: UnsafeCell<T>,
 }
 
@@ -119,12 +240,25 @@ impl<T> RwLock<T> {
     /// An unlocked lock; its class is the place of this call.
     #[track_caller]
     pub const fn new(value: T) -> RwLock<T> {
-        RwLock { value: UnsafeCell::new(value) }
+        RwLock {
+            state: AtomicU32::new(0),
+            waiting_writers: AtomicU32::new(0),
+            readers: WaitQueue::new_class(&RWLOCK_QUEUE),
+            writers: WaitQueue::new_class(&RWLOCK_QUEUE),
+            tag: Tag::here(),
+            value: UnsafeCell::new(value),
+        }
     }
     /// An unlocked lock of a named class.
     pub const fn new_class(value: T, class: &'static LockClass) -> RwLock<T> {
-        let _ = class;
-        RwLock { value: UnsafeCell::new(value) }
+        RwLock {
+            state: AtomicU32::new(0),
+            waiting_writers: AtomicU32::new(0),
+            readers: WaitQueue::new_class(&RWLOCK_QUEUE),
+            writers: WaitQueue::new_class(&RWLOCK_QUEUE),
+            tag: Tag::of(class),
+            value: UnsafeCell::new(value),
+        }
     }
     /// The value.
     pub fn into_inner(self) -> T {
@@ -137,27 +271,122 @@ impl<T: ?Sized> RwLock<T> {
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
     }
-    /// Takes the lock to read, with other readers.
+    /// Takes the lock to read, with other readers. Not to be nested: a writer may wait in between.
     #[inline]
     #[track_caller]
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
-        todo!()
+        class::check_may_sleep();
+        self.tag.acquire(self.address());
+        if !self.try_read_raw() {
+            self.read_slow();
+        }
+        self.tag.acquired(self.address());
+        RwLockReadGuard { lock: self, _not_send: PhantomData }
     }
     /// Takes the lock to write.
     #[inline]
     #[track_caller]
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
-        todo!()
+        class::check_may_sleep();
+        self.tag.acquire(self.address());
+        if !self.try_write_raw() {
+            // Uninterruptible and without a deadline it does not fail.
+            let _ = self.write_slow(WaitKind::Uninterruptible);
+        }
+        self.tag.acquired(self.address());
+        RwLockWriteGuard { lock: self, _not_send: PhantomData }
     }
-    /// Takes the lock to read if no writer has it.
+    /// Takes the lock to write unless a signal of the kind comes first.
+    #[track_caller]
+    pub fn write_interruptible(&self, kind: WaitKind) -> Result<RwLockWriteGuard<'_, T>, WaitError> {
+        class::check_may_sleep();
+        self.tag.acquire(self.address());
+        if !self.try_write_raw() {
+            self.write_slow(kind)?;
+        }
+        self.tag.acquired(self.address());
+        Ok(RwLockWriteGuard { lock: self, _not_send: PhantomData })
+    }
+    /// Takes the lock to read if no writer has it or waits for it.
     pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
-        todo!()
+        self.try_read_raw().then(|| {
+            self.tag.acquired(self.address());
+            RwLockReadGuard { lock: self, _not_send: PhantomData }
+        })
     }
     /// Takes the lock to write if nobody has it.
     pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
-        todo!()
+        self.try_write_raw().then(|| {
+            self.tag.acquired(self.address());
+            RwLockWriteGuard { lock: self, _not_send: PhantomData }
+        })
+    }
+
+    #[inline]
+    fn try_read_raw(&self) -> bool {
+        if self.waiting_writers.load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        let mut state = self.state.load(Ordering::Relaxed);
+        while state < MAX_READERS {
+            match self.state.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => state = now,
+            }
+        }
+        false
+    }
+
+    #[inline]
+    fn try_write_raw(&self) -> bool {
+        self.state.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn read_slow(&self) {
+        let _ =
+            self.readers.wait_until(WaitKind::Uninterruptible, None, || self.try_read_raw().then_some(()));
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn write_slow(&self, kind: WaitKind) -> Result<(), WaitError> {
+        self.waiting_writers.fetch_add(1, Ordering::SeqCst);
+        let result = self.writers.wait_until_exclusive(kind, None, || self.try_write_raw().then_some(()));
+        if self.waiting_writers.fetch_sub(1, Ordering::SeqCst) == 1 && result.is_err() {
+            self.readers.wake_all();
+        }
+        result
+    }
+
+    #[inline]
+    fn unlock_read(&self) {
+        if self.state.fetch_sub(1, Ordering::Release) == 1 {
+            self.writers.wake_one();
+        }
+    }
+
+    /// After the writer has gone: another one first, else all readers.
+    fn wake_after_write(&self) {
+        core::sync::atomic::fence(Ordering::SeqCst);
+        if self.waiting_writers.load(Ordering::Relaxed) != 0 {
+            self.writers.wake_one();
+        } else {
+            self.readers.wake_all();
+        }
+    }
+
+    #[inline(always)]
+    fn address(&self) -> usize {
+        (&raw const self.state).addr()
     }
 }
+
+const WRITER: u32 = 1 << 31;
+const MAX_READERS: u32 = 1 << 30;
 
 impl<T: Default> Default for RwLock<T> {
     #[track_caller]
@@ -188,7 +417,8 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
 impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        todo!()
+        self.lock.tag.release(self.lock.address());
+        self.lock.unlock_read();
     }
 }
 
@@ -222,13 +452,73 @@ impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
 impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        todo!()
+        self.lock.tag.release(self.lock.address());
+        self.lock.state.store(0, Ordering::Release);
+        self.lock.wake_after_write();
     }
 }
 
 impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
     /// Becomes a read guard without letting a writer in between.
     pub fn downgrade(self) -> RwLockReadGuard<'a, T> {
-        todo!()
+        let lock = self.lock;
+        // The reader's guard frees the lock; the order check goes on with the same entry.
+        core::mem::forget(self);
+        lock.state.store(1, Ordering::Release);
+        if lock.waiting_writers.load(Ordering::Relaxed) == 0 {
+            lock.readers.wake_all();
+        }
+        RwLockReadGuard { lock, _not_send: PhantomData }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn mutex_excludes() {
+        let mutex = Arc::new(Mutex::new(0));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let mutex = mutex.clone();
+                std::thread::spawn(move || (0..1000).for_each(|_| *mutex.lock() += 1))
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(*mutex.lock(), 4000);
+        assert!(mutex.try_lock().is_some());
+    }
+
+    #[test]
+    fn rwlock_shares_and_excludes() {
+        let lock = Arc::new(RwLock::new((0, 0)));
+        let threads: Vec<_> = (0..4)
+            .map(|index| {
+                let lock = lock.clone();
+                std::thread::spawn(move || {
+                    for _ in 0..500 {
+                        if index == 0 {
+                            let mut pair = lock.write();
+                            pair.0 += 1;
+                            pair.1 += 1;
+                        } else {
+                            let pair = lock.read();
+                            assert_eq!(pair.0, pair.1);
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let guard = lock.write().downgrade();
+        assert!(lock.try_read().is_some() && lock.try_write().is_none());
+        drop(guard);
+        assert!(lock.try_write().is_some());
     }
 }

@@ -42,7 +42,8 @@ impl<T: Send> ParkSlot<T> {
     /// Only one thread may park in a slot (a second value is given back too).
     pub fn park(&self, value: Box<T>) -> Result<(), Box<T>> {
         let pointer = Box::into_raw(value);
-        match self.state.compare_exchange(core::ptr::null_mut(), pointer, Ordering::AcqRel, Ordering::Acquire) {
+        match self.state.compare_exchange(core::ptr::null_mut(), pointer, Ordering::AcqRel, Ordering::Acquire)
+        {
             Ok(_) => Ok(()),
             Err(_) => {
                 self.take_token();

@@ -168,11 +168,7 @@ pub fn resolve_parent(
         b"" => resolve(context, start, b".", inner)?,
         _ => resolve(context, start, front, inner)?,
     };
-    crate::permission::check(
-        directory.inode()?,
-        context.credentials,
-        crate::types::AccessMask::EXECUTE,
-    )?;
+    crate::permission::check(directory.inode()?, context.credentials, crate::types::AccessMask::EXECUTE)?;
     if name.len() > crate::types::NAME_MAX {
         return Err(Errno::ENAMETOOLONG);
     }

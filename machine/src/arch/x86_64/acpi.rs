@@ -4,6 +4,7 @@
 //! looked up, by its encoding. Without ACPI: one CPU, the PC's standard addresses.
 
 use super::paging::{Caching, map_device};
+use crate::irq::LineTrigger;
 use crate::sync::Once;
 use acpi::address::{AddressSpace, GenericAddress};
 use acpi::fadt::Fadt;
@@ -14,15 +15,6 @@ use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
 use core::ptr::NonNull;
 
 const MAX_CPUS: usize = super::cpu::MAX_CPUS;
-
-/// How an interrupt line signals.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LineMode {
-    /// Level-triggered rather than edge-triggered.
-    pub(crate) level: bool,
-    /// Active low rather than high.
-    pub(crate) active_low: bool,
-}
 
 /// A register of the platform.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +33,7 @@ pub(super) struct Facts {
     pub(super) local_apic: u64,
     /// Physical address and first line of each I/O APIC.
     pub(super) io_apics: [Option<(u64, u32)>; 8],
-    overrides: [Option<(u8, u32, LineMode)>; 16],
+    overrides: [Option<(u8, u32, LineTrigger)>; 16],
     pub(super) hpet: Option<u64>,
     /// Port of the ACPI timer and whether it has 32 bits.
     pub(super) pm_timer: Option<(u16, bool)>,
@@ -91,9 +83,9 @@ pub(super) fn facts() -> &'static Facts {
 }
 
 /// The line of an ISA interrupt number, and how it signals.
-pub(crate) fn isa_line(irq: u8) -> (u32, LineMode) {
+pub(crate) fn isa_to_gsi(irq: u8) -> (u32, LineTrigger) {
     let found = facts().overrides.iter().flatten().find(|(source, ..)| *source == irq);
-    found.map_or((u32::from(irq), LineMode::default()), |&(_, line, mode)| (line, mode))
+    found.map_or((u32::from(irq), LineTrigger::Edge), |&(_, line, trigger)| (line, trigger))
 }
 
 /// How many CPUs can come online.
@@ -107,7 +99,8 @@ struct Mapper;
 
 impl AcpiHandler for Mapper {
     unsafe fn map_physical_region<T>(&self, physical: usize, size: usize) -> PhysicalMapping<Self, T> {
-        let address = map_device(physical as u64, size, Caching::Cached).expect("no memory to map ACPI tables");
+        let address =
+            map_device(physical as u64, size, Caching::Cached).expect("no memory to map ACPI tables");
         let pointer = NonNull::new(address as *mut T).expect("device area is not at zero");
         // SAFETY: the range is mapped and stays so.
         unsafe { PhysicalMapping::new(physical, pointer, size, size, Mapper) }
@@ -167,8 +160,10 @@ fn read_tables(tables: &AcpiTables<Mapper>, facts: &mut Facts) {
         facts.hpet = Some(hpet.base_address as u64);
     }
     if let Ok(mcfg) = tables.find_table::<Mcfg>() {
-        facts.pci_config =
-            mcfg.entries().first().map(|entry| (entry.base_address, entry.bus_number_start, entry.bus_number_end));
+        facts.pci_config = mcfg
+            .entries()
+            .first()
+            .map(|entry| (entry.base_address, entry.bus_number_start, entry.bus_number_end));
     }
 }
 
@@ -197,10 +192,13 @@ fn read_madt(madt: &PhysicalMapping<Mapper, Madt>, facts: &mut Facts) {
                 }
             }
             MadtEntry::InterruptSourceOverride(entry) => {
-                let mode =
-                    LineMode { active_low: entry.flags & 3 == 3, level: entry.flags >> 2 & 3 == 3 };
+                let trigger = match (entry.flags >> 2 & 3, entry.flags & 3) {
+                    (3, 3) => LineTrigger::LevelLow,
+                    (3, _) => LineTrigger::LevelHigh,
+                    _ => LineTrigger::Edge,
+                };
                 if let Some(place) = facts.overrides.iter_mut().find(|place| place.is_none()) {
-                    *place = Some((entry.irq, entry.global_system_interrupt, mode));
+                    *place = Some((entry.irq, entry.global_system_interrupt, trigger));
                 }
             }
             _ => {}

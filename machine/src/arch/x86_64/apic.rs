@@ -6,10 +6,11 @@
 //!
 //! Locks: [`LINES`] (leaf).
 
-use super::acpi::{self, LineMode};
+use super::acpi;
 use super::cpu::{self, FEATURES, has, out8, read_msr, write_msr};
 use super::lock::RawLock;
 use super::paging::{Caching, map_device};
+use crate::irq::LineTrigger;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const REGISTER_ID: u32 = 0x20;
@@ -96,9 +97,16 @@ pub(super) fn init_boot_cpu() {
     }
     // SAFETY: programs the two 8259s (vectors 0x20..0x30, all masked); they do not touch memory.
     unsafe {
-        for (port, value) in
-            [(0x20, 0x11), (0xa0, 0x11), (0x21, 0x20), (0xa1, 0x28), (0x21, 4), (0xa1, 2), (0x21, 1), (0xa1, 1)]
-        {
+        for (port, value) in [
+            (0x20, 0x11),
+            (0xa0, 0x11),
+            (0x21, 0x20),
+            (0xa1, 0x28),
+            (0x21, 4),
+            (0xa1, 2),
+            (0x21, 1),
+            (0xa1, 1),
+        ] {
             out8(port, value);
         }
         out8(0x21, 0xff);
@@ -275,43 +283,34 @@ fn init_io_apics() {
     }
 }
 
-/// Why a line could not be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LineError {
-    /// No I/O APIC has it.
-    NoSuchLine,
-    /// It has a handler, or no vector is left.
-    Busy,
-}
-
-/// Calls `handler` in interrupt context whenever the line fires. `mode` as the firmware or the bus says.
-pub(crate) fn register_line(line: u32, mode: LineMode, handler: LineHandler) -> Result<(), LineError> {
+/// Calls `handler` in interrupt context whenever the line fires. `false` if there is no such line, it has a handler
+/// already, or no vector is left.
+pub(crate) fn register_irq(line: u32, trigger: LineTrigger, handler: LineHandler) -> bool {
     let target = cpu::area_of(0).map_or(0, |area| area.apic_id);
     let mut lines = LINES.lock();
     if lines.handlers.iter().flatten().any(|(used, _)| *used == line) {
-        return Err(LineError::Busy);
+        return false;
     }
-    let slot = lines.handlers.iter().position(Option::is_none).ok_or(LineError::Busy)?;
+    let Some(slot) = lines.handlers.iter().position(Option::is_none) else { return false };
     let chip = lines.chips.iter().flatten().find(|chip| line >= chip.first && line - chip.first < chip.count);
-    let chip = chip.ok_or(LineError::NoSuchLine)?;
+    let Some(chip) = chip else { return false };
     let pin = line - chip.first;
-    let mut low = u32::from(VECTOR_DEVICES) + slot as u32;
-    if mode.active_low {
-        low |= 1 << 13;
-    }
-    if mode.level {
-        low |= 1 << 15;
-    }
+    let mode = match trigger {
+        LineTrigger::Edge => 0,
+        LineTrigger::LevelHigh => 1 << 15,
+        LineTrigger::LevelLow => 1 << 15 | 1 << 13,
+    };
+    let vector = u32::from(VECTOR_DEVICES) + slot as u32;
     chip.write(0x11 + 2 * pin, target << 24);
-    chip.write(0x10 + 2 * pin, low);
+    chip.write(0x10 + 2 * pin, vector | mode);
     lines.handlers[slot] = Some((line, handler));
-    Ok(())
+    true
 }
 
 /// Registers a handler for an interrupt of the ISA bus; says whether it worked.
 pub(super) fn register_isa(irq: u8, handler: LineHandler) -> bool {
-    let (line, mode) = acpi::isa_line(irq);
-    register_line(line, mode, handler).is_ok()
+    let (line, trigger) = acpi::isa_to_gsi(irq);
+    register_irq(line, trigger, handler)
 }
 
 /// Handles a device vector.

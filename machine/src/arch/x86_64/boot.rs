@@ -4,6 +4,7 @@
 //! `public/arch-x86/hvm/start_info.h`. Everything here runs on the boot CPU alone; what it stores is constant later.
 
 use super::entry::BootTable;
+use super::hooks::MemoryRegion;
 use super::{acpi, apic, clock, cpu, descriptors, fpu, paging, serial, traps};
 use crate::sync::Once;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -15,15 +16,7 @@ pub(super) const LINK_BASE: u64 = 0xffff_ffff_8000_0000;
 const LARGE_PAGE: u64 = 0x20_0000;
 const START_INFO_MAGIC: u32 = 0x336e_c578;
 const MAX_REGIONS: usize = 128;
-
-/// Usable memory, page aligned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct MemoryRegion {
-    /// First physical address.
-    pub(crate) start: u64,
-    /// First physical address after it.
-    pub(crate) end: u64,
-}
+pub(super) const NO_REGION: MemoryRegion = MemoryRegion { start: 0, end: 0 };
 
 /// `struct hvm_start_info`, version 1.
 #[repr(C)]
@@ -109,7 +102,10 @@ unsafe extern "C" fn early_relocate(
         (*pointers).0[510] = directory as u64 | paging::TABLE;
         let mut page = 0;
         while page < pages {
-            let entry = (physical_base + page * LARGE_PAGE) | paging::PTE_PRESENT | paging::PTE_WRITE | paging::PTE_LARGE;
+            let entry = (physical_base + page * LARGE_PAGE)
+                | paging::PTE_PRESENT
+                | paging::PTE_WRITE
+                | paging::PTE_LARGE;
             (*directory).0[(slot + page) as usize & 511] = entry;
             page += 1;
         }
@@ -219,7 +215,8 @@ unsafe extern "C" fn boot_main(info: u64, delta: u64) -> ! {
         paging::direct_map_base(),
     ));
     acpi::init(rsdp);
-    super::hooks::init_memory(regions);
+    // SAFETY: the ranges are RAM in the direct map that nothing uses.
+    unsafe { crate::boot::init_memory(regions) };
     apic::init_boot_cpu();
     clock::start_calibration();
     fpu::init();
@@ -256,9 +253,9 @@ impl BootMemory {
         // SAFETY: the caller's contract.
         let info = unsafe { info.read() };
         let mut map = BootMemory {
-            usable: [MemoryRegion::default(); MAX_REGIONS],
+            usable: [NO_REGION; MAX_REGIONS],
             usable_count: 0,
-            taken: [MemoryRegion::default(); 8],
+            taken: [NO_REGION; 8],
             top: 0,
             rsdp: info.rsdp,
             initramfs: None,
@@ -302,7 +299,8 @@ impl BootMemory {
         self.taken[1] = MemoryRegion { start: super::smp::TRAMPOLINE, end: super::smp::TRAMPOLINE + 4096 };
         self.taken[2] = MemoryRegion { start: image, end: end.next_multiple_of(4096) };
         if let Some((start, length)) = self.initramfs {
-            self.taken[3] = MemoryRegion { start: start & !4095, end: (start + length).next_multiple_of(4096) };
+            self.taken[3] =
+                MemoryRegion { start: start & !4095, end: (start + length).next_multiple_of(4096) };
         }
     }
 

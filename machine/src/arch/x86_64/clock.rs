@@ -37,7 +37,8 @@ pub(crate) fn boot_realtime_ns() -> u64 {
 /// `ns = (tsc - base_cycles) * multiplier >> shift`: base cycles, multiplier, shift.
 pub(crate) fn clock_parameters() -> Option<(u64, u32, u32)> {
     let multiplier = MULTIPLIER.load(Ordering::Relaxed);
-    (multiplier != 0).then(|| (BASE_CYCLES.load(Ordering::Relaxed), multiplier, SHIFT.load(Ordering::Relaxed)))
+    (multiplier != 0)
+        .then(|| (BASE_CYCLES.load(Ordering::Relaxed), multiplier, SHIFT.load(Ordering::Relaxed)))
 }
 
 /// A clock of known rate to measure by.
@@ -95,8 +96,12 @@ impl Reference {
     fn nanoseconds(self, from: u64, to: u64) -> u64 {
         let ticks = |mask: u64| to.wrapping_sub(from) & mask;
         match self {
-            Reference::Hpet(_, period) => (u128::from(ticks(0xffff_ffff)) * u128::from(period) / 1_000_000) as u64,
-            Reference::AcpiTimer(_, mask) => (u128::from(ticks(u64::from(mask))) * 1_000_000_000 / 3_579_545) as u64,
+            Reference::Hpet(_, period) => {
+                (u128::from(ticks(0xffff_ffff)) * u128::from(period) / 1_000_000) as u64
+            }
+            Reference::AcpiTimer(_, mask) => {
+                (u128::from(ticks(u64::from(mask))) * 1_000_000_000 / 3_579_545) as u64
+            }
             Reference::Pit => ticks(0xffff) * 1_000_000_000 / 1_193_182,
         }
     }
@@ -126,7 +131,11 @@ fn sample(reference: Reference) -> Sample {
         let after = cycles();
         if after - before < shortest {
             shortest = after - before;
-            best = Sample { reference: value, cycles: before + (after - before) / 2, timer: apic::timer_count() };
+            best = Sample {
+                reference: value,
+                cycles: before + (after - before) / 2,
+                timer: apic::timer_count(),
+            };
         }
     }
     best
@@ -280,7 +289,8 @@ fn cmos(register: u8) -> u8 {
 /// Seconds, minutes, hours, day, month, year, century, as they are in CMOS.
 fn cmos_fields() -> [u8; 7] {
     let century = acpi::facts().century;
-    [0, 2, 4, 7, 8, 9, century].map(|register| if register == 0 && century == 0 { cmos(0) } else { cmos(register) })
+    [0, 2, 4, 7, 8, 9, century]
+        .map(|register| if register == 0 && century == 0 { cmos(0) } else { cmos(register) })
 }
 
 /// The wall clock in nanoseconds since 1970, or 0 if there is no clock.

@@ -304,7 +304,9 @@ pub(super) const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
 pub(super) unsafe fn read_msr(number: u32) -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: the caller's contract.
-    unsafe { asm!("rdmsr", in("ecx") number, out("eax") low, out("edx") high, options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("rdmsr", in("ecx") number, out("eax") low, out("edx") high, options(nostack, preserves_flags))
+    };
     u64::from(high) << 32 | u64::from(low)
 }
 

@@ -141,7 +141,8 @@ pub(super) unsafe fn init_cpu(area: &'static CpuArea) {
         let limit = size_of::<TaskState>() as u64 - 1;
         tables.gdt[5] = limit | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
         tables.gdt[6] = base >> 32;
-        let gdt = TablePointer { limit: size_of::<[u64; 8]>() as u16 - 1, base: &raw const tables.gdt as u64 };
+        let gdt =
+            TablePointer { limit: size_of::<[u64; 8]>() as u16 - 1, base: &raw const tables.gdt as u64 };
         let idt = TablePointer { limit: size_of::<Idt>() as u16 - 1, base: &raw const IDT as u64 };
         asm!(
             "lgdt [{gdt}]",

@@ -6,9 +6,10 @@
 //!
 //! Locks: [`LOCK`] guards changes of the two growing areas; it is a leaf.
 
-use super::boot::{BootMemory, IMAGE_DIRECTORY, IMAGE_POINTERS, MemoryRegion, PHYSICAL_BASE};
+use super::boot::{BootMemory, IMAGE_DIRECTORY, IMAGE_POINTERS, NO_REGION, PHYSICAL_BASE};
 use super::cpu::{self, FEATURES, has};
 use super::entry::BootTable;
+use super::hooks::MemoryRegion;
 use super::lock::RawLock;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -58,7 +59,7 @@ static ROOT_PHYSICAL: AtomicU64 = AtomicU64::new(0);
 static DIRECT_MAP: AtomicUsize = AtomicUsize::new(0);
 static IMAGE_DELTA: AtomicU64 = AtomicU64::new(0);
 static MEMORY_TOP: AtomicU64 = AtomicU64::new(0);
-static mut REGIONS: [MemoryRegion; 160] = [MemoryRegion { start: 0, end: 0 }; 160];
+static mut REGIONS: [MemoryRegion; 160] = [NO_REGION; 160];
 static LOCK: RawLock<usize> = RawLock::new(DEVICE_AREA);
 /// Pages for the first tables of the device area, which is needed before the frame allocator; zero when used up.
 static RESERVE: RawLock<[u64; 6]> = RawLock::new([0; 6]);
@@ -106,7 +107,7 @@ struct EarlyPages {
 
 impl EarlyPages {
     fn new(map: &BootMemory) -> EarlyPages {
-        let mut best = MemoryRegion::default();
+        let mut best = NO_REGION;
         map.for_each_free(|region| {
             if region.end <= 4 * GIB && region.end - region.start > best.end - best.start {
                 best = region;
@@ -175,7 +176,8 @@ pub(super) unsafe fn init(map: &BootMemory, delta: u64) -> &'static [MemoryRegio
 /// # Safety
 /// As [`init`].
 unsafe fn map_image(delta: u64, pages: &mut EarlyPages) {
-    let (start, end) = (&raw const __image_start as u64, &raw const __image_end as u64 + super::symbols::extra_bytes());
+    let (start, end) =
+        (&raw const __image_start as u64, &raw const __image_end as u64 + super::symbols::extra_bytes());
     let guard = &raw const __boot_stack_guard as u64;
     let mut page = start;
     let mut table = 0;
@@ -226,13 +228,17 @@ unsafe fn map_direct(root: u64, base: usize, region: MemoryRegion, pages: &mut E
         unsafe {
             let pointers = next_table(root, address >> 39, pages);
             if has(&FEATURES.huge_pages) && fits(GIB) {
-                (pointers as *mut u64).add((address >> 30 & 511) as usize).write(physical | READ_WRITE | PTE_LARGE);
+                (pointers as *mut u64)
+                    .add((address >> 30 & 511) as usize)
+                    .write(physical | READ_WRITE | PTE_LARGE);
                 physical += GIB;
                 continue;
             }
             let directory = next_table(pointers, address >> 30, pages);
             if fits(LARGE) {
-                (directory as *mut u64).add((address >> 21 & 511) as usize).write(physical | READ_WRITE | PTE_LARGE);
+                (directory as *mut u64)
+                    .add((address >> 21 & 511) as usize)
+                    .write(physical | READ_WRITE | PTE_LARGE);
                 physical += LARGE;
                 continue;
             }
@@ -341,7 +347,9 @@ pub(crate) fn map_device(physical: u64, length: usize, caching: Caching) -> Opti
 pub(crate) unsafe fn load_root(physical: u64, pcid: u16, keep_tagged: bool) {
     let no_flush = if keep_tagged && pcid != 0 { 1 << 63 } else { 0 };
     // SAFETY: the caller's contract.
-    unsafe { asm!("mov cr3, {}", in(reg) physical | u64::from(pcid) | no_flush, options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("mov cr3, {}", in(reg) physical | u64::from(pcid) | no_flush, options(nostack, preserves_flags))
+    };
 }
 
 /// The highest address space number, or 0 if the processor has none.

@@ -102,10 +102,22 @@ fn print_exception(frame: &TrapFrame, address: usize) {
 }
 
 fn print_registers(f: &TrapFrame) {
-    console_print(format_args!("rip {:016x} rsp {:016x} rflags {:08x} cs {:x}\n", f.rip, f.rsp, f.rflags, f.cs));
-    console_print(format_args!("rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}\n", f.rax, f.rbx, f.rcx, f.rdx));
-    console_print(format_args!("rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}\n", f.rsi, f.rdi, f.rbp, f.r8));
-    console_print(format_args!("r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}\n", f.r9, f.r10, f.r11, f.r12));
+    console_print(format_args!(
+        "rip {:016x} rsp {:016x} rflags {:08x} cs {:x}\n",
+        f.rip, f.rsp, f.rflags, f.cs
+    ));
+    console_print(format_args!(
+        "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}\n",
+        f.rax, f.rbx, f.rcx, f.rdx
+    ));
+    console_print(format_args!(
+        "rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}\n",
+        f.rsi, f.rdi, f.rbp, f.r8
+    ));
+    console_print(format_args!(
+        "r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}\n",
+        f.r9, f.r10, f.r11, f.r12
+    ));
     console_print(format_args!("r13 {:016x} r14 {:016x} r15 {:016x}\n", f.r13, f.r14, f.r15));
 }
 

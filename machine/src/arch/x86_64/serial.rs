@@ -8,6 +8,7 @@
 use super::apic;
 use super::cpu::{in8, out8};
 use super::lock::RawLock;
+use crate::serial::{self, SerialPort};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 const DATA: u16 = 0;
@@ -23,15 +24,6 @@ const STATUS_RECEIVED: u8 = 1;
 const STATUS_TRANSMIT_EMPTY: u8 = 0x20;
 const FIFO_BYTES: usize = 16;
 const RING_BYTES: usize = 4096;
-
-/// A serial port of the PC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SerialPort {
-    /// The console.
-    Com1,
-    /// The second port.
-    Com2,
-}
 
 struct Uart {
     base: u16,
@@ -133,37 +125,32 @@ static COM1: RawLock<Uart> = RawLock::new(Uart::new(0x3f8));
 static COM2: RawLock<Uart> = RawLock::new(Uart::new(0x2f8));
 static PANICKING: AtomicBool = AtomicBool::new(false);
 
-impl SerialPort {
-    fn uart(self) -> &'static RawLock<Uart> {
-        match self {
-            SerialPort::Com1 => &COM1,
-            SerialPort::Com2 => &COM2,
-        }
-    }
-
-    /// Whether the port exists.
-    pub(crate) fn is_present(self) -> bool {
-        self.uart().lock().present
-    }
-
-    /// Sends the bytes, waiting for the port.
-    pub(crate) fn write(self, bytes: &[u8]) {
-        self.uart().lock().send_polled(bytes);
-    }
-
-    /// Queues bytes for sending by interrupt and says how many fitted.
-    pub(crate) fn write_buffered(self, bytes: &[u8]) -> usize {
-        self.uart().lock().send_buffered(bytes)
-    }
-
-    /// Bytes queued and not yet sent.
-    pub(crate) fn queued(self) -> usize {
-        self.uart().lock().length
+fn uart(port: SerialPort) -> &'static RawLock<Uart> {
+    match port {
+        SerialPort::First => &COM1,
+        SerialPort::Second => &COM2,
     }
 }
 
-/// Room in a port's output queue.
-pub(crate) const SERIAL_RING_BYTES: usize = RING_BYTES;
+/// Whether the port exists.
+pub(crate) fn serial_is_present(port: SerialPort) -> bool {
+    uart(port).lock().present
+}
+
+/// Queues bytes for sending by interrupt and says how many fitted.
+pub(crate) fn serial_write(port: SerialPort, bytes: &[u8]) -> usize {
+    uart(port).lock().send_buffered(bytes)
+}
+
+/// Bytes queued and not yet sent.
+pub(crate) fn serial_queued(port: SerialPort) -> usize {
+    uart(port).lock().length
+}
+
+/// Forgets what is queued.
+pub(crate) fn serial_discard(port: SerialPort) {
+    uart(port).lock().length = 0;
+}
 
 /// Finds the ports.
 pub(super) fn init_early() {
@@ -173,12 +160,7 @@ pub(super) fn init_early() {
 
 /// Writes to the console, waiting for the port. Any context.
 pub(crate) fn console_write(bytes: &[u8]) {
-    SerialPort::Com1.write(bytes);
-}
-
-/// Queues bytes for the console and says how many fitted.
-pub(crate) fn console_write_buffered(bytes: &[u8]) -> usize {
-    SerialPort::Com1.write_buffered(bytes)
+    COM1.lock().send_polled(bytes);
 }
 
 /// Lets the panicking CPU write even if a stopped CPU holds the lock.
@@ -191,9 +173,9 @@ pub(super) fn enter_panic() {
 
 /// Switches to interrupts for input and buffered output.
 pub(super) fn init_interrupts() {
-    for (port, irq) in [(SerialPort::Com1, 4), (SerialPort::Com2, 3)] {
-        if port.is_present() && apic::register_isa(irq, handle_interrupt) {
-            let mut uart = port.uart().lock();
+    for (port, irq) in [(SerialPort::First, 4), (SerialPort::Second, 3)] {
+        if serial_is_present(port) && apic::register_isa(irq, handle_interrupt) {
+            let mut uart = self::uart(port).lock();
             uart.interrupts = true;
             uart.write(INTERRUPT_ENABLE, 1);
         }
@@ -201,13 +183,13 @@ pub(super) fn init_interrupts() {
 }
 
 fn handle_interrupt(_line: u32) {
-    for port in [SerialPort::Com1, SerialPort::Com2] {
+    for port in [SerialPort::First, SerialPort::Second] {
         // At most a few rounds: a stuck line must not hang the machine.
         for _ in 0..64 {
             let mut received = [0; FIFO_BYTES];
             let mut count = 0;
-            {
-                let mut uart = port.uart().lock();
+            let drained = {
+                let mut uart = self::uart(port).lock();
                 if !uart.present || uart.read(INTERRUPT_ID) & 1 != 0 {
                     break;
                 }
@@ -215,12 +197,17 @@ fn handle_interrupt(_line: u32) {
                     received[count] = uart.read(DATA);
                     count += 1;
                 }
+                let was_full = uart.length > RING_BYTES / 2;
                 if uart.read(LINE_STATUS) & STATUS_TRANSMIT_EMPTY != 0 {
                     uart.fill_fifo();
                 }
+                was_full && uart.length <= RING_BYTES / 2
+            };
+            if count > 0 {
+                serial::received(port, &received[..count]);
             }
-            for &byte in &received[..count] {
-                super::hooks::serial_input(port, byte);
+            if drained {
+                serial::has_room(port);
             }
         }
     }

@@ -32,8 +32,13 @@ struct Pool {
     stale: Vec<(u32, [u64; PAGES])>,
 }
 
-static POOL: RawLock<Pool> =
-    RawLock::new(Pool { next: 0, mapped: [0; CACHED], mapped_count: 0, clean: Vec::new(), stale: Vec::new() });
+static POOL: RawLock<Pool> = RawLock::new(Pool {
+    next: 0,
+    mapped: [0; CACHED],
+    mapped_count: 0,
+    clean: Vec::new(),
+    stale: Vec::new(),
+});
 
 fn top_of(slot: u32) -> usize {
     STACK_AREA + (slot as usize + 1) * SLOT_BYTES
@@ -90,7 +95,8 @@ impl Stack {
         };
         super::hooks::flush_kernel_everywhere();
         for frame in stale.iter().flat_map(|(_, frames)| frames) {
-            super::hooks::free_raw(*frame);
+            // SAFETY: the frame was a stack's, no entry leads to it and no TLB has it.
+            unsafe { super::hooks::free_raw(*frame) };
         }
         let mut pool = POOL.lock();
         pool.clean.extend(stale.iter().map(|(slot, _)| *slot));
@@ -128,8 +134,9 @@ fn map_slot(slot: u32) -> Option<()> {
         let address = top_of(slot) - (page + 1) * 4096;
         // SAFETY: the slot belongs to the caller, who holds the lock of the area.
         unsafe {
-            let done = paging::leaf_entry(address)
-                .and_then(|entry| super::hooks::alloc_raw().map(|frame| entry.write(paging::stack_entry(frame))));
+            let done = paging::leaf_entry(address).and_then(|entry| {
+                super::hooks::alloc_raw().map(|frame| entry.write(paging::stack_entry(frame)))
+            });
             if done.is_none() {
                 for earlier in 0..page {
                     // Never used: no TLB has these.
@@ -162,5 +169,6 @@ pub(super) fn is_guard(address: usize) -> bool {
     }
     let boot = &raw const __boot_stack_guard as usize;
     let in_area = (STACK_AREA..STACK_AREA + SLOTS * SLOT_BYTES).contains(&address);
-    in_area && (address - STACK_AREA) % SLOT_BYTES < SLOT_BYTES - STACK_BYTES || (boot..boot + 4096).contains(&address)
+    in_area && (address - STACK_AREA) % SLOT_BYTES < SLOT_BYTES - STACK_BYTES
+        || (boot..boot + 4096).contains(&address)
 }

@@ -28,7 +28,10 @@ fn table() -> Option<(&'static [u8], Header)> {
         if header.magic != MAGIC {
             return None;
         }
-        Some((core::slice::from_raw_parts((&raw const __symbols_start).cast(), header.bytes as usize), header))
+        Some((
+            core::slice::from_raw_parts((&raw const __symbols_start).cast(), header.bytes as usize),
+            header,
+        ))
     }
 }
 

@@ -225,7 +225,9 @@ fn is_canonical(address: u64) -> bool {
 #[inline]
 pub(crate) fn enter_user(registers: &mut UserRegisters) -> UserExit {
     registers.rflags = registers.rflags & FLAGS_ALLOWED | FLAGS_FIXED;
-    if registers.rip >= crate::USER_END as u64 || !is_canonical(registers.fs_base) || !is_canonical(registers.gs_base)
+    if registers.rip >= crate::USER_END as u64
+        || !is_canonical(registers.fs_base)
+        || !is_canonical(registers.gs_base)
     {
         return refuse_entry(registers);
     }

@@ -1,0 +1,69 @@
+//! Linux programs that test the kernel from inside, in one binary.
+//!
+//! `guest-tests [--list] [--here] [FILTER]…` runs the cases whose name contains a filter (or equals `=NAME`),
+//! each in a child process with a time limit, and prints `ok NAME`, `FAIL NAME: why` or `skip NAME: why`.
+//! `--here` runs them in this very process, for a debugger or a kernel that cannot fork yet. A case counts only
+//! if the same binary has passed it on Linux: `linux-passed.txt` beside the sources.
+
+mod case;
+mod elf;
+mod files;
+mod hostile;
+mod memory;
+mod pipes;
+mod pointers;
+mod process;
+mod signals;
+mod sys;
+mod threads;
+mod time;
+
+use case::{Case, Verdict};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(helper) = arguments.first().and_then(|name| name.strip_prefix("--helper-")) {
+        std::process::exit(process::helper(helper, &arguments[1..]));
+    }
+    let filters: Vec<&String> = arguments.iter().filter(|word| !word.starts_with("--")).collect();
+    let cases = all().into_iter().filter(|case| {
+        filters.is_empty()
+            || filters.iter().any(|filter| match filter.strip_prefix('=') {
+                Some(name) => case.name == name,
+                None => case.name.contains(filter.as_str()),
+            })
+    });
+    if arguments.iter().any(|word| word == "--list") {
+        cases.for_each(|case| println!("{}", case.name));
+        return;
+    }
+    let here = arguments.iter().any(|word| word == "--here");
+    let mut failed = false;
+    for case in cases {
+        match if here { case.run_here() } else { case.run_in_child() } {
+            Verdict::Passed => println!("ok {}", case.name),
+            Verdict::Skipped(why) => println!("skip {}: {why}", case.name),
+            Verdict::Failed(why) => {
+                failed = true;
+                println!("FAIL {}: {why}", case.name);
+            }
+        }
+    }
+    std::process::exit(i32::from(failed));
+}
+
+fn all() -> Vec<&'static Case> {
+    let groups = [
+        files::CASES,
+        pipes::CASES,
+        process::CASES,
+        signals::CASES,
+        threads::CASES,
+        memory::CASES,
+        time::CASES,
+        pointers::CASES,
+        elf::CASES,
+        hostile::CASES,
+    ];
+    groups.into_iter().flatten().collect()
+}
