@@ -214,3 +214,11 @@ impl From<Fault> for abi::errno::Errno {
         abi::errno::Errno::EFAULT
     }
 }
+
+/// What the processor offers programs: the words of `AT_HWCAP` and `AT_HWCAP2`. Zeros on the host.
+pub fn hardware_capabilities() -> (u64, u64) {
+    #[cfg(target_os = "none")]
+    return crate::arch::elf_hwcap();
+    #[cfg(not(target_os = "none"))]
+    (0, 0)
+}

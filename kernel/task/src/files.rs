@@ -2,7 +2,10 @@
 //!
 //! Thin: everything is the virtual file system's; here is only how exec asks.
 
-use crate::task::Task;
+use crate::limits::Resource;
+use crate::signal::send::to_task;
+use crate::signal::{Signal, SignalInfo};
+use crate::task::{Task, with_current};
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
 use alloc::sync::Arc;
@@ -96,7 +99,15 @@ pub(crate) fn close_on_exec(task: &Task) {
     files.close_for_exec();
 }
 
-/// AT_HWCAP and AT_HWCAP2.
-pub(crate) fn hardware_capabilities() -> (u64, u64) {
-    (0, 0)
+/// Tells the virtual file system where RLIMIT_FSIZE comes from, and what passing it means (getrlimit(2)).
+pub(crate) fn register_size_limit() {
+    fn limit() -> u64 {
+        with_current(|task| task.process().limit(Resource::FileSize)).unwrap_or(u64::MAX)
+    }
+    fn exceeded() {
+        with_current(|task| {
+            let _ = to_task(task, SignalInfo::from_kernel(Signal::SIGXFSZ));
+        });
+    }
+    vfs::attributes::register_size_limit(limit, exceeded);
 }

@@ -68,4 +68,5 @@ pub use usage::Usage;
 pub fn init() {
     mm::oom::register(&oom::Victims);
     futex::register();
+    files::register_size_limit();
 }

@@ -53,7 +53,7 @@ pub struct Process {
     pub(crate) exit_signal: AtomicU32,
     /// [`ExitStatus::pack`], 0 while it lives.
     exit_status: AtomicU32,
-    limits: SpinLock<Limits>,
+    limits: IrqSpinLock<Limits>,
     pub(crate) usage: IrqSpinLock<UsageSums>,
     pub(crate) timers: ProcessTimers,
     oom_score_adjustment: AtomicI32,
@@ -168,7 +168,7 @@ impl Process {
                 thread_wait: WaitQueue::new(),
                 exit_signal: AtomicU32::new(parts.exit_signal),
                 exit_status: AtomicU32::new(0),
-                limits: SpinLock::new(parts.limits),
+                limits: IrqSpinLock::new(parts.limits),
                 usage: IrqSpinLock::new(UsageSums::default()),
                 timers: ProcessTimers::new(myself.clone()),
                 oom_score_adjustment: AtomicI32::new(0),

@@ -202,7 +202,7 @@ fn auxiliary_vector(
 ) -> Vec<(u64, u64)> {
     let credentials = &request.outcome.credentials;
     let users = &credentials.user_namespace;
-    let (hwcap, hwcap2) = crate::files::hardware_capabilities();
+    let (hwcap, hwcap2) = machine::user::hardware_capabilities();
     let base = interpreter.map_or(0, |mapped| mapped.at(mapped.plan.start) as u64);
     let headers = program.plan.program_headers.map_or(0, |address| program.at(address) as u64);
     let signal_stack = machine::thread::fpu_state_size() as u64 + 4 + 64 + 440 + 16;

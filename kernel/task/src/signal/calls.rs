@@ -314,7 +314,8 @@ pub fn pause() -> Errno {
 pub fn timed_wait(task: &Task, set: SignalSet, deadline_ns: Option<u64>) -> Result<SignalInfo> {
     let set = set.blockable();
     let others = set.complement();
-    if let Some(info) = take_signal(task, &mut task.process().shared.lock(), others) {
+    let waiting = take_signal(task, &mut task.process().shared.lock(), others);
+    if let Some(info) = waiting {
         return Ok(info);
     }
     if deadline_ns == Some(0) {

@@ -224,7 +224,8 @@ impl ProcessTimers {
         if soft_seconds == u64::MAX {
             return Ok(());
         }
-        let timer = match self.cpu_limit.lock().clone() {
+        let known = self.cpu_limit.lock().clone();
+        let timer = match known {
             Some(timer) => timer,
             None => Arc::new(Timer::new(Arc::new(CpuLimit { process: self.process.clone() }))?),
         };
