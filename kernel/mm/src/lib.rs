@@ -41,6 +41,8 @@ mod remote;
 mod space;
 pub mod stats;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod unmap;
 pub mod user;
 mod vma;

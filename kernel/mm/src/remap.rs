@@ -90,7 +90,7 @@ impl Edit<'_> {
     fn remap(&mut self, request: &Request, limits: &Limits) -> Result<usize> {
         let vma = self.state.map.get(request.old).map(|(_, vma)| vma.clone()).ok_or(Errno::EFAULT)?;
         if request.has(mman::MREMAP_FIXED) || request.has(mman::MREMAP_DONTUNMAP) {
-            return self.remap_to(request, limits);
+            return self.remap_to(&vma, request, limits);
         }
         if request.old_len >= request.new_len {
             // Linux lets the tail run over several mappings here.
@@ -111,8 +111,11 @@ impl Edit<'_> {
     }
 
     /// `MREMAP_FIXED` and `MREMAP_DONTUNMAP`.
-    fn remap_to(&mut self, request: &Request, limits: &Limits) -> Result<usize> {
+    fn remap_to(&mut self, vma: &Vma, request: &Request, limits: &Limits) -> Result<usize> {
         self.check_map_count(3)?;
+        let old_end = request.old + request.old_len;
+        let request = &Request { old_len: request.old_len.min(request.new_len), ..*request };
+        check_resize(vma, request)?;
         let to = if request.has(mman::MREMAP_FIXED) {
             // The lowest addresses need a privilege here too.
             self.choose_address(request.new_address, request.new_len, mman::MAP_FIXED, limits)?
@@ -122,16 +125,10 @@ impl Edit<'_> {
         if request.has(mman::MREMAP_FIXED) {
             self.unmap(to..to + request.new_len)?;
         }
-        let mut request = Request { ..*request };
-        if request.old_len > request.new_len {
-            self.unmap(request.old + request.new_len..request.old + request.old_len)?;
-            request.old_len = request.new_len;
-        }
-        let vma = self.state.map.get(request.old).map(|(_, vma)| vma.clone()).ok_or(Errno::EFAULT)?;
-        check_resize(&vma, &request)?;
+        self.unmap(request.old + request.old_len..old_end)?;
         let kept = if request.has(mman::MREMAP_DONTUNMAP) { request.old_len } else { 0 };
-        self.check_growth(&vma, request.new_len - request.old_len + kept, limits)?;
-        self.move_mapping(&request, to)
+        self.check_growth(vma, request.new_len - request.old_len + kept, limits)?;
+        self.move_mapping(request, to)
     }
 
     /// Whether `more` bytes of a mapping like `vma` are allowed. Errors: `ENOMEM`, `EAGAIN`.

@@ -33,7 +33,7 @@ impl AddressSpace {
 impl Edit<'_> {
     /// Unmaps page-aligned `range`, and publishes. Errors: `ENOMEM` as [`AddressSpace::munmap`].
     pub fn unmap(&mut self, range: Range<usize>) -> Result<()> {
-        if !self.state.map.overlaps(range.clone()) {
+        if range.is_empty() || !self.state.map.overlaps(range.clone()) {
             return Ok(());
         }
         self.isolate(&range)?;

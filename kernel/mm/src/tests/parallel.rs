@@ -1,0 +1,1 @@
+//! To come with the simulator: faults on several processors at once, and against writers of the map.
