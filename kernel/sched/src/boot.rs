@@ -53,11 +53,13 @@ pub fn start_kernel_threads() -> Result<()> {
     start_load_sampling()
 }
 
-/// The callback thread of one CPU: runs what a grace period has passed for, in batches.
+/// The housekeeping thread of one CPU: frees dead threads, and runs what a grace period has passed for, in batches.
 fn run_rcu(id: CpuId) {
     let data = cpu::data(id);
     loop {
+        cpu::reap();
         while rcu::run_callbacks() {
+            cpu::reap();
             let _ = sleep::sleep_until(time::now_ns() + RCU_POLL_NS, WaitKind::Interruptible);
         }
         data.rcu_active.store(false, Ordering::Relaxed);

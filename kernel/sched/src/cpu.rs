@@ -76,6 +76,7 @@ struct Outgoing {
     pending: AtomicBool,
     moving: IrqSpinLock<Option<Schedulable>>,
     dead: IrqSpinLock<Pile<Entity<Owner>>>,
+    dead_count: AtomicU32,
 }
 
 static CPUS: Once<PerCpu<Cpu>> = Once::new();
@@ -99,6 +100,7 @@ pub(crate) fn init_data() {
             pending: AtomicBool::new(false),
             moving: IrqSpinLock::new(None),
             dead: IrqSpinLock::new(Pile::new()),
+            dead_count: AtomicU32::new(0),
         },
         last_balance_ns: AtomicU64::new(0),
         rcu_thread: IrqSpinLock::new(None),
@@ -120,6 +122,7 @@ fn reset_data() {
         *cpu.timers.lock() = TimerQueue::new();
         *cpu.outgoing.moving.lock() = None;
         *cpu.outgoing.dead.lock() = Pile::new();
+        cpu.outgoing.dead_count.store(0, Ordering::Relaxed);
         *cpu.rcu_thread.lock() = None;
         cpu.clock.armed_ns.store(NEVER, Ordering::Relaxed);
         cpu.clock.slice_end_ns.store(NEVER, Ordering::Relaxed);
@@ -180,6 +183,10 @@ pub(crate) struct SliceClock {
 }
 
 const NEVER: u64 = u64::MAX;
+/// How many dead threads may wait on a busy CPU before the housekeeping thread is woken for them.
+const DEAD_LIMIT: u32 = 8;
+/// See [`watch_signals`].
+const SIGNAL_CHECK_NS: u64 = 50_000;
 
 impl SliceClock {
     const fn new() -> Self {
@@ -296,6 +303,16 @@ fn switch(cpu: &Cpu, previous: &Thread, next: Next) {
     machine_thread::switch_to(&kernel);
     drop(kernel);
     finish_switch();
+    watch_signals(previous, SIGNAL_CHECK_NS);
+}
+
+/// The calling thread has been switched to, and a signal is pending for it. It may have been preempted just after it
+/// looked for signals on its way to user mode, and the sender saw it waiting for a CPU, so sent no interrupt: an early
+/// timer interrupt brings it back from there. Until the signal is dealt with, so does the next one.
+fn watch_signals(thread: &Thread, delay_ns: u64) {
+    if thread.signal_pending.load(Ordering::Relaxed) {
+        data(machine_cpu::current()).clock.want(time::now_ns() + delay_ns);
+    }
 }
 
 /// The first thing after a switch, interrupts off: sees to the thread that was switched away from.
@@ -307,6 +324,11 @@ fn finish_switch() {
         if let Some(node) = moving {
             activate(node, Arrival::Move, WakeHint::Normal);
         }
+    }
+    let dead = cpu.outgoing.dead_count.load(Ordering::Relaxed);
+    let idle = cpu.runnable.load(Ordering::Relaxed) == 0;
+    if dead >= DEAD_LIMIT || (dead > 0 && idle) {
+        wake_housekeeper(cpu);
     }
     wake_rcu(cpu);
 }
@@ -320,29 +342,34 @@ pub(crate) fn finish_first_switch() {
     reap();
 }
 
-/// Frees the threads that died on this CPU, when the context allows.
-fn reap() {
-    if !preempt::may_sleep() {
-        return;
-    }
+/// Frees the threads that died on this CPU, with what hangs on them. That may sleep and take any lock, so it is only
+/// done where the calling thread holds nothing: at the very start of a thread, and in the housekeeping thread.
+pub(crate) fn reap() {
     loop {
-        let irq = irq::disable();
+        let guard = irq::disable();
         let cpu = data(machine_cpu::current());
         let node = cpu.outgoing.dead.lock().pop();
-        drop(irq);
+        if node.is_some() {
+            cpu.outgoing.dead_count.fetch_sub(1, Ordering::Relaxed);
+        }
+        drop(guard);
         let Some(node) = node else { return };
         drop(node);
     }
 }
 
-/// Starts this CPU's callback thread if callbacks wait and it does not know yet.
-pub(crate) fn wake_rcu(cpu: &Cpu) {
-    if rcu::has_callbacks()
-        && !cpu.rcu_active.load(Ordering::Relaxed)
-        && let Some(thread) = &*cpu.rcu_thread.lock()
-    {
-        cpu.rcu_active.store(true, Ordering::Relaxed);
+/// Wakes this CPU's housekeeping thread. Interrupts off.
+fn wake_housekeeper(cpu: &Cpu) {
+    let thread = cpu.rcu_thread.lock().clone();
+    if let Some(thread) = thread {
         thread.wake();
+    }
+}
+
+/// Starts this CPU's housekeeping thread if callbacks wait and it does not know yet.
+pub(crate) fn wake_rcu(cpu: &Cpu) {
+    if rcu::has_callbacks() && !cpu.rcu_active.swap(true, Ordering::Relaxed) {
+        wake_housekeeper(cpu);
     }
 }
 
@@ -372,7 +399,6 @@ pub(crate) fn block() {
         cpu.times.io_waiters.fetch_sub(1, Ordering::Relaxed);
     }
     drop(guard);
-    reap();
 }
 
 /// Lets another thread run if one should; the caller stays runnable.
@@ -394,7 +420,6 @@ fn reschedule(release: Release) {
         switch(cpu, &thread, next);
     }
     drop(guard);
-    reap();
 }
 
 /// The running thread may not run here any more: it is queued elsewhere once its stack is free.
@@ -442,6 +467,7 @@ pub fn exit_current() -> ! {
         panic!("the idle thread must not exit");
     };
     cpu.outgoing.dead.lock().push(node);
+    cpu.outgoing.dead_count.fetch_add(1, Ordering::Relaxed);
     let Some(next) = choose(cpu, queue, now_ns, From::Thread, Release::Preempted) else {
         panic!("no thread to run after an exit");
     };
@@ -603,6 +629,9 @@ pub fn timer_interrupt() {
     }
     if let Some(deadline_ns) = next_timer_ns {
         cpu.clock.want(deadline_ns);
+    }
+    if let Some(thread) = crate::thread::try_current() {
+        watch_signals(&thread, 20 * SIGNAL_CHECK_NS);
     }
     wake_rcu(cpu);
 }
