@@ -4,6 +4,8 @@
 //! check that the range is below [`crate::USER_END`]. A missing page calls the `page_fault` hook, except with
 //! preemption off: then the copy fails at once.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use crate::arch;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -85,16 +87,17 @@ pub enum UserExit {
 }
 
 /// Runs the user program with these registers in the active page table until its next exit. Thread context, no guard
-/// held (panics otherwise). Comes back at once, as from an interrupt, while a reschedule is due.
+/// held (panics otherwise). Comes back at once, as from an interrupt, while a reschedule is due or `work_pending` is set;
+/// both are looked at with interrupts off, so that whoever sets the flag and then sends this CPU an interrupt is heard.
 #[inline]
-pub fn run_user(registers: &mut UserRegisters) -> UserExit {
+pub fn run_user(registers: &mut UserRegisters, work_pending: &AtomicBool) -> UserExit {
     assert!(arch::preempt_count() == 0, "run_user() with a guard held");
     if crate::thread::prepare_fpu().is_err() {
         // As if the processor had no floating-point unit: the program gets a signal.
         return UserExit::Exception { vector: 7, error_code: 0, address: 0 };
     }
     arch::irq_disable();
-    if arch::need_resched() {
+    if arch::need_resched() || work_pending.load(Ordering::Acquire) {
         arch::irq_enable();
         return UserExit::Interrupt;
     }

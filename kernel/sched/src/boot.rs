@@ -60,7 +60,8 @@ fn run_rcu(id: CpuId) {
         cpu::reap();
         while rcu::run_callbacks() {
             cpu::reap();
-            let _ = sleep::sleep_until(time::now_ns() + RCU_POLL_NS, WaitKind::Interruptible);
+            // Any wake-up ends this: it may be about threads that have died since.
+            sleep::park(Some(time::now_ns() + RCU_POLL_NS), WaitKind::Interruptible);
         }
         data.rcu_active.store(false, Ordering::Relaxed);
         if !rcu::has_callbacks() {

@@ -13,7 +13,7 @@
 //! be taken: wait queues' locks, a thread's `attributes`, a timer's state.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 use machine::cpu::{self as machine_cpu, CpuId, PerCpu};
 use machine::sync::{IrqSpinLock, IrqSpinLockGuard, Once, rcu};
@@ -185,8 +185,6 @@ pub(crate) struct SliceClock {
 const NEVER: u64 = u64::MAX;
 /// How many dead threads may wait on a busy CPU before the housekeeping thread is woken for them.
 const DEAD_LIMIT: u32 = 8;
-/// See [`watch_signals`].
-const SIGNAL_CHECK_NS: u64 = 50_000;
 
 impl SliceClock {
     const fn new() -> Self {
@@ -303,16 +301,6 @@ fn switch(cpu: &Cpu, previous: &Thread, next: Next) {
     machine_thread::switch_to(&kernel);
     drop(kernel);
     finish_switch();
-    watch_signals(previous, SIGNAL_CHECK_NS);
-}
-
-/// The calling thread has been switched to, and a signal is pending for it. It may have been preempted just after it
-/// looked for signals on its way to user mode, and the sender saw it waiting for a CPU, so sent no interrupt: an early
-/// timer interrupt brings it back from there. Until the signal is dealt with, so does the next one.
-fn watch_signals(thread: &Thread, delay_ns: u64) {
-    if thread.signal_pending.load(Ordering::Relaxed) {
-        data(machine_cpu::current()).clock.want(time::now_ns() + delay_ns);
-    }
 }
 
 /// The first thing after a switch, interrupts off: sees to the thread that was switched away from.
@@ -405,6 +393,16 @@ pub(crate) fn block() {
 fn reschedule(release: Release) {
     let thread = current();
     let guard = irq::disable();
+    reschedule_once(&thread, release);
+    // What became due meanwhile is seen to here: dropping the guard would come back on a deeper stack.
+    while preempt::need_resched() {
+        reschedule_once(&thread, Release::Preempted);
+    }
+    drop(guard);
+}
+
+/// One round of [`reschedule`], interrupts off.
+fn reschedule_once(thread: &Thread, release: Release) {
     let cpu = data(machine_cpu::current());
     let (mut queue, now_ns) = cpu.lock_charged();
     let from = if queue.current().is_some() { From::Thread } else { From::Idle };
@@ -417,9 +415,8 @@ fn reschedule(release: Release) {
             Release::Yielded => &thread.voluntary_switches,
         };
         add(counter, 1);
-        switch(cpu, &thread, next);
+        switch(cpu, thread, next);
     }
-    drop(guard);
 }
 
 /// The running thread may not run here any more: it is queued elsewhere once its stack is free.
@@ -577,6 +574,8 @@ fn requeue(id: CpuId, node: Schedulable) {
 
 /// Brings a thread that runs on another CPU into the kernel. Any context.
 pub(crate) fn kick_if_running(thread: &Thread) {
+    // What the thread shall see was stored before its CPU is read; the thread does it the other way round.
+    fence(Ordering::SeqCst);
     let id = thread.last_cpu();
     if id == machine_cpu::current() || thread.slot.is_parked() || CPUS.get().is_none() {
         return;
@@ -629,9 +628,6 @@ pub fn timer_interrupt() {
     }
     if let Some(deadline_ns) = next_timer_ns {
         cpu.clock.want(deadline_ns);
-    }
-    if let Some(thread) = crate::thread::try_current() {
-        watch_signals(&thread, 20 * SIGNAL_CHECK_NS);
     }
     wake_rcu(cpu);
 }

@@ -304,7 +304,7 @@ fn make_thread(
     let thread = sched::Thread::create("", parent.child_options(), Some(extension), entry)?;
     thread.set_name(name.get(..length).unwrap_or(&[]));
     if let (Some(new), Some(current)) = (thread.kernel(), parent.kernel()) {
-        new.copy_fpu_from(&current);
+        new.copy_fpu_from(&current).map_err(|_| Errno::ENOMEM)?;
     }
     thread.set_page_table(child.process().space().map(|space| space.page_table().clone()));
     child.set_thread(&thread);
