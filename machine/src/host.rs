@@ -1,13 +1,23 @@
-//! The simulator's front door, on hosted targets only: runs a test kernel deterministically from a seed.
+//! The host backend's front door, on hosted targets only: runs a test kernel, one at a time.
 
-/// Runs `main` as the boot flow of CPU 0 of a machine with `cpus` CPUs, all interleavings chosen by `seed`; returns when
-/// `main` does. Panics of any simulated thread propagate.
+use std::sync::{Mutex, PoisonError};
+
+static RUNNING: Mutex<()> = Mutex::new(());
+
+/// Runs `main` as the boot flow of a CPU; one such run at a time in a process, because a machine's state is global.
+/// Kernel threads do not exist here yet, so `seed` and `cpus` have nothing to choose. Panics of `main` propagate.
 pub fn run(seed: u64, cpus: usize, main: impl FnOnce() + Send) {
-    let _ = (seed, cpus, main);
-    todo!()
-}
-
-/// What was written to the console since the start of the run, and clears it.
-pub fn take_console_output() -> alloc::vec::Vec<u8> {
-    todo!()
+    let _ = (seed, cpus);
+    let _one = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        let whole = || {
+            main();
+            // What was deferred belongs to this run, and its CPU ends with it.
+            crate::sync::rcu::synchronize();
+            while crate::sync::rcu::run_callbacks() {}
+        };
+        if let Err(panic) = scope.spawn(whole).join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
 }
