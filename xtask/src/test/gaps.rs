@@ -4,7 +4,7 @@ use crate::util::workspace;
 use anyhow::Result;
 use std::collections::BTreeSet;
 
-/// The names of guest cases, and BusyBox command lines as `$ LINE`.
+/// The names of guest cases and boots, and BusyBox command lines as `$ LINE`.
 pub struct Gaps(BTreeSet<String>);
 
 impl Gaps {
