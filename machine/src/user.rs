@@ -7,6 +7,7 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::arch;
+use crate::cpu::CpuId;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 bitflags::bitflags! {
@@ -87,17 +88,18 @@ pub enum UserExit {
 }
 
 /// Runs the user program with these registers in the active page table until its next exit. Thread context, no guard
-/// held (panics otherwise). Comes back at once, as from an interrupt, while a reschedule is due or `work_pending` is set;
-/// both are looked at with interrupts off, so that whoever sets the flag and then sends this CPU an interrupt is heard.
+/// held (panics otherwise). Comes back at once, as from an interrupt, while a reschedule is due, if `work_pending` is set,
+/// or if this is not `cpu` any more. All three are looked at with interrupts off, so that whoever sets the flag and then
+/// sends this CPU an interrupt is heard, and what the program was told about its CPU holds when it starts.
 #[inline]
-pub fn run_user(registers: &mut UserRegisters, work_pending: &AtomicBool) -> UserExit {
+pub fn run_user(registers: &mut UserRegisters, work_pending: &AtomicBool, cpu: CpuId) -> UserExit {
     assert!(arch::preempt_count() == 0, "run_user() with a guard held");
     if crate::thread::prepare_fpu().is_err() {
         // As if the processor had no floating-point unit: the program gets a signal.
         return UserExit::Exception { vector: 7, error_code: 0, address: 0 };
     }
     arch::irq_disable();
-    if arch::need_resched() || work_pending.load(Ordering::Acquire) {
+    if arch::need_resched() || work_pending.load(Ordering::Acquire) || crate::cpu::current() != cpu {
         arch::irq_enable();
         return UserExit::Interrupt;
     }

@@ -22,7 +22,7 @@ pub fn build() -> Result<()> {
             "--exclude",
             "linnet",
         ])
-        .env("RUSTDOCFLAGS", "-D warnings")
+        .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")
         .current_dir(workspace()))
 }
 

@@ -76,7 +76,7 @@ impl Directory for Root {
         while let Some((number, process)) = task::pid::root().next_process(from) {
             let name = alloc::format!("{number}");
             from = number + 1;
-            let inode = inode_number(&process.pid(), 0);
+            let inode = inode_number(process.pid(), 0);
             if !take(name.as_bytes(), FileKind::Directory, inode, PROCESS_BASE + from as u64) {
                 break;
             }

@@ -15,7 +15,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 
 /// The files with fixed names.
 pub fn files(identity: Identity) -> StaticDirectory {
-    let text = |write: fn(&mut String) -> fmt::Result| Node::text(0o444, move |out| write(out));
+    let text = |write: fn(&mut String) -> fmt::Result| Node::text(0o444, write);
     StaticDirectory::new()
         .add("cmdline", text(command_line))
         .add("consoles", text(consoles))

@@ -244,10 +244,10 @@ fn supported(name: &[u8]) -> Result<()> {
 fn replace(rename: &Rename<'_>) -> Result<()> {
     let (old, new) = (node_of(rename.old_directory)?, node_of(rename.new_directory)?);
     let directory = rename.inode.kind() == FileKind::Directory;
-    if let Some(target) = rename.target.filter(|target| target.is_directory()) {
-        if !node_of(target)?.entries()?.read().is_empty() {
-            return Err(Errno::ENOTEMPTY);
-        }
+    if let Some(target) = rename.target.filter(|target| target.is_directory())
+        && !node_of(target)?.entries()?.read().is_empty()
+    {
+        return Err(Errno::ENOTEMPTY);
     }
     let moved = old.entries()?.write().remove(rename.old_name).ok_or(Errno::ENOENT)?;
     let replaced = new.entries()?.write().remove(rename.new_name);

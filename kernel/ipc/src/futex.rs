@@ -58,7 +58,7 @@ impl<'a> Word<'a> {
     /// # Errors
     /// `EINVAL`: not aligned.
     pub fn new(space: &'a AddressSpace, address: usize, scope: Scope) -> Result<Self> {
-        if address % 4 != 0 {
+        if !address.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         Ok(Self { space, address, scope })

@@ -51,11 +51,6 @@ impl Ring {
         Ok(Self { slots: empty_slots(pages)?, first: 0, used: 0, bytes: 0, spares: [const { None }; SPARES] })
     }
 
-    /// How many pages it can hold.
-    pub fn capacity(&self) -> usize {
-        self.slots.len()
-    }
-
     /// How many slots hold something.
     pub fn used(&self) -> usize {
         self.used

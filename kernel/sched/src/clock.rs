@@ -18,7 +18,8 @@ static GENERATION: AtomicU64 = AtomicU64::new(0);
 
 /// The most subscribers: they are parts of the kernel, not programs.
 const SUBSCRIBERS: usize = 4;
-static ON_SET: SpinLock<[Option<fn()>; SUBSCRIBERS]> = SpinLock::new([None; SUBSCRIBERS]);
+type Subscribers = [Option<fn()>; SUBSCRIBERS];
+static ON_SET: SpinLock<Subscribers> = SpinLock::new([None; SUBSCRIBERS]);
 
 /// `CLOCK_REALTIME` in nanoseconds since 1970 UTC.
 pub fn realtime_ns() -> u64 {

@@ -61,7 +61,7 @@ pub(crate) struct Cpu {
     pub(crate) times: CpuClock,
     pub(crate) load: AtomicU64,
     pub(crate) runnable: AtomicU32,
-    /// The real-time priority that runs; 0 for fair, and for idle (see [`place::idle_cpus`]).
+    /// The real-time priority that runs; 0 for fair, and for idle.
     pub(crate) running_priority: AtomicU8,
     /// A reschedule interrupt is on its way.
     resched_sent: AtomicBool,

@@ -44,7 +44,7 @@ pub fn pread64(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize, o
     file.read_at(&mut UserWriter(UserBuffer::new(buffer, count)?), offset)
 }
 
-/// pwrite(2). Errors: as [`write`], `ESPIPE`.
+/// pwrite(2). Errors: as [`write()`], `ESPIPE`.
 pub fn pwrite64(
     context: &mut Context<'_>,
     fd: Fd,
@@ -64,7 +64,7 @@ pub fn readv(context: &mut Context<'_>, fd: Fd, vector: UserPtr<IoVec>, count: u
     file.read(&mut UserWriter(UserBuffer::from_iovec(vector, count)?))
 }
 
-/// writev(2). Errors: as [`write`].
+/// writev(2). Errors: as [`write()`].
 pub fn writev(context: &mut Context<'_>, fd: Fd, vector: UserPtr<IoVec>, count: usize) -> Result<usize> {
     let file = context.file(fd)?;
     file.check_writable()?;

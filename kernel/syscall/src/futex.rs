@@ -118,7 +118,7 @@ pub fn restart_wait(
     wait(context, address, operation, value, bitset, Some(deadline_ns))
 }
 
-/// futex_waitv(2): the index of the woken word. Errors: as [`futex`].
+/// futex_waitv(2): the index of the woken word. Errors: as [`futex()`].
 pub fn futex_waitv(
     context: &mut Context<'_>,
     words: UserPtr<FutexWaitv>,

@@ -146,7 +146,7 @@ fn read_sets(count: usize, sets: [UserPtr<u64>; 3]) -> Result<Sets> {
             Some(set) => UserSlice::new(set, words).read_to_vec()?,
             None => alloc::vec![0; words],
         };
-        if let Some(last) = asked.last_mut().filter(|_| count % 64 != 0) {
+        if let Some(last) = asked.last_mut().filter(|_| !count.is_multiple_of(64)) {
             *last &= (1 << (count % 64)) - 1;
         }
     }
@@ -165,11 +165,12 @@ impl Sets {
         let mut count = 0;
         for ((found, asked), meant) in self.found.iter_mut().zip(&self.asked).zip(meaning()) {
             let asked = asked.get(fd / 64).is_some_and(|word| word >> (fd % 64) & 1 != 0);
-            if asked && events.intersects(meant) {
-                if let Some(word) = found.get_mut(fd / 64) {
-                    *word |= 1 << (fd % 64);
-                    count += 1;
-                }
+            if asked
+                && events.intersects(meant)
+                && let Some(word) = found.get_mut(fd / 64)
+            {
+                *word |= 1 << (fd % 64);
+                count += 1;
             }
         }
         count

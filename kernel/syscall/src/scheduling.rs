@@ -189,7 +189,7 @@ pub fn sched_getattr(
     size: u32,
     flags: u32,
 ) -> Result<usize> {
-    if attr.is_null() || pid < 0 || flags != 0 || size < SCHED_ATTR_SIZE_VER0 || size > 4096 {
+    if attr.is_null() || pid < 0 || flags != 0 || !(SCHED_ATTR_SIZE_VER0..=4096).contains(&size) {
         return Err(Errno::EINVAL);
     }
     let attributes = target(context, pid)?.thread().attributes();
@@ -247,7 +247,7 @@ pub fn sched_setaffinity(context: &mut Context<'_>, pid: i32, len: u32, mask: Us
 /// sched_getaffinity(2): the result is how many bytes were written. Errors: `EINVAL`, `ESRCH`, `EFAULT`.
 pub fn sched_getaffinity(context: &mut Context<'_>, pid: i32, len: u32, mask: UserPtr<u8>) -> Result<usize> {
     let len = len as usize;
-    if len % size_of::<u64>() != 0 || len.saturating_mul(8) < cpu::count() {
+    if !len.is_multiple_of(size_of::<u64>()) || len.saturating_mul(8) < cpu::count() {
         return Err(Errno::EINVAL);
     }
     let affinity = target(context, pid)?.thread().affinity();

@@ -206,8 +206,14 @@ pub fn syslog(context: &mut Context<'_>, kind: i32, buffer: UserPtr<u8>, len: i3
             SYSLOG.lock().clear = log_buffer::next_sequence();
             Ok(0)
         }
-        CONSOLE_OFF => Ok(log_buffer::set_console_level(1)).map(|()| 0),
-        CONSOLE_ON => Ok(log_buffer::set_console_level(7)).map(|()| 0),
+        CONSOLE_OFF => {
+            log_buffer::set_console_level(1);
+            Ok(0)
+        }
+        CONSOLE_ON => {
+            log_buffer::set_console_level(7);
+            Ok(0)
+        }
         CONSOLE_LEVEL => {
             if !(1..=8).contains(&len) {
                 return Err(Errno::EINVAL);

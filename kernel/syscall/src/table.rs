@@ -1,6 +1,6 @@
 //! The system-call table of x86_64: `name = number => handler`, and what is made of it.
 //!
-//! One table serves dispatch (an array indexed by number), tracing (names) and `docs/compat.md` ([`implemented`]).
+//! One table serves dispatch (an array indexed by number), tracing (names) and `docs/compat.md` (`implemented`).
 //! A number that is not here answers `ENOSYS`, as Linux built without that call does.
 //!
 //! Locks: none; the table is constant.

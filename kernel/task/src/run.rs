@@ -52,7 +52,7 @@ pub(crate) fn run(task: Arc<Task>, mut registers: UserRegisters) {
             }
         }
         sched::enter_user();
-        let exit = run_user(&mut registers, &thread.signal_pending);
+        let exit = run_user(&mut registers, &thread.signal_pending, cpu);
         sched::leave_user();
         match exit {
             UserExit::Syscall => {

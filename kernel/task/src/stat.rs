@@ -102,7 +102,7 @@ fn gather(process: &Process, task: Option<&Task>, namespace: &PidNamespace, coun
         exit_signal: process.exit_signal.load(Ordering::Relaxed),
         cpu: thread.as_ref().map_or(0, |thread| thread.last_cpu().index()),
         realtime_priority: attributes.as_ref().map_or(0, |a| u32::from(a.realtime_priority)),
-        policy: attributes.as_ref().map_or(0, |a| a.policy.as_linux() as u32),
+        policy: attributes.as_ref().map_or(0, |a| a.policy.as_linux()),
         exit_status: process.exit_status().map_or(0, |status| status.wait_status()),
         pending: task.map_or(SignalSet::EMPTY, Task::own_pending),
         shared_pending,

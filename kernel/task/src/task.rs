@@ -52,7 +52,7 @@ pub struct Task {
     pub(crate) vfork: SpinLock<Option<Arc<VforkCompletion>>>,
     pub(crate) rseq: SpinLock<Option<RseqRegistration>>,
     pub(crate) has_rseq: AtomicBool,
-    /// Set when user mode was left in a way that rseq must hear of.
+    /// Set when user mode was left in a way that rseq must hear of; and at birth, because the parent's CPU stands there.
     pub(crate) rseq_event: AtomicBool,
     pub(crate) counters: TaskCounters,
     parent_death_signal: AtomicU32,
@@ -149,7 +149,7 @@ impl Task {
             vfork: SpinLock::new(None),
             rseq: SpinLock::new(parts.rseq),
             has_rseq: AtomicBool::new(parts.rseq.is_some()),
-            rseq_event: AtomicBool::new(false),
+            rseq_event: AtomicBool::new(parts.rseq.is_some()),
             counters: TaskCounters::default(),
             parent_death_signal: AtomicU32::new(0),
             timer_slack_ns: AtomicU64::new(parts.timer_slack_ns),

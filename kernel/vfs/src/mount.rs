@@ -362,9 +362,6 @@ impl MountNamespace {
     pub fn root(&self) -> Option<Arc<Mount>> {
         self.root.load_arc()
     }
-    pub(crate) fn set_root(&self, root: Arc<Mount>) {
-        self.root.replace(Some(root));
-    }
     /// The top of the tree as a path, with what is mounted over it.
     pub fn root_path(&self) -> Result<Path> {
         let mut mount = self.root().ok_or(Errno::ENOENT)?;

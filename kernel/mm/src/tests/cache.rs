@@ -173,7 +173,7 @@ fn reclaim_drops_clean_pages_and_writes_dirty_ones() {
     kernel(|| {
         let disk = Disk::new(8);
         let cache = PageCache::new(disk.clone(), 8 * PAGE_SIZE as u64);
-        let file = TestFile::new(cache.clone(), FileAccess::all());
+        let file = TestFile::shared(cache.clone(), FileAccess::all());
         let space = new_space();
         let request = file_request(&file, 0, 8, RW, mman::MAP_SHARED);
         let at = space.mmap(&request, &Limits::UNLIMITED).unwrap();

@@ -41,7 +41,7 @@ fn file_access_limits_mappings() {
         let space = new_space();
         let cache = PageCache::new_in_memory(4096);
         let go = |access, protection, flags| {
-            let file = TestFile::new(cache.clone(), access);
+            let file = TestFile::shared(cache.clone(), access);
             space.mmap(&file_request(&file, 0, 1, protection, flags), &Limits::UNLIMITED)
         };
         let read = FileAccess::READ;
@@ -322,7 +322,7 @@ fn maps_looks_like_linux() {
     kernel(|| {
         let space = new_space();
         let cache = PageCache::new_in_memory(3 * PAGE_SIZE as u64);
-        let file = TestFile::new(cache, FileAccess::all());
+        let file = TestFile::shared(cache, FileAccess::all());
         let rx = Protection::READ | Protection::EXEC;
         space.mmap(&file_request(&file, 0x40_0000, 2, rx, FIXED), &Limits::UNLIMITED).unwrap();
         map(&space, 0x7f00_0000_0000, 1, FIXED).unwrap();
@@ -349,7 +349,7 @@ fn a_debugger_reaches_what_the_program_cannot() {
     kernel(|| {
         let space = new_space();
         let cache = PageCache::new(Disk::new(2), 2 * PAGE_SIZE as u64);
-        let file = TestFile::new(cache.clone(), FileAccess::READ | FileAccess::EXEC);
+        let file = TestFile::shared(cache.clone(), FileAccess::READ | FileAccess::EXEC);
         let rx = Protection::READ | Protection::EXEC;
         let at = space.mmap(&file_request(&file, 0x40_0000, 2, rx, FIXED), &Limits::UNLIMITED).unwrap();
         assert_eq!(space.write_remote(at, &[0xcc], RemoteAccess::Checked), Err(Errno::EFAULT));

@@ -62,7 +62,7 @@ fn file_faults_map_what_is_cached_around() {
             cache.get_page(index, Access::Read).unwrap();
         }
         let space = new_space();
-        let file = TestFile::new(cache, FileAccess::READ);
+        let file = TestFile::shared(cache, FileAccess::READ);
         let request =
             file_request(&file, 0x10_0000, 40, Protection::READ, mman::MAP_PRIVATE | mman::MAP_FIXED);
         let at = space.mmap(&request, &Limits::UNLIMITED).unwrap();
@@ -81,7 +81,7 @@ fn beyond_the_end_of_a_file_is_a_bus_error() {
     kernel(|| {
         let space = new_space();
         let cache = PageCache::new_in_memory(PAGE_SIZE as u64 + 1);
-        let file = TestFile::new(cache.clone(), FileAccess::all());
+        let file = TestFile::shared(cache.clone(), FileAccess::all());
         let at = space.mmap(&file_request(&file, 0, 4, RW, mman::MAP_SHARED), &Limits::UNLIMITED).unwrap();
         assert_eq!(touch(&space, at + PAGE_SIZE, FaultAccess::WRITE), Ok(()));
         assert_eq!(touch(&space, at + 2 * PAGE_SIZE, FaultAccess::WRITE), Err(FaultError::BusError));
@@ -98,7 +98,7 @@ fn truncation_takes_private_copies_too_but_a_hole_does_not() {
     kernel(|| {
         let space = new_space();
         let cache = PageCache::new_in_memory(4 * PAGE_SIZE as u64);
-        let file = TestFile::new(cache.clone(), FileAccess::all());
+        let file = TestFile::shared(cache.clone(), FileAccess::all());
         let at = space.mmap(&file_request(&file, 0, 4, RW, mman::MAP_PRIVATE), &Limits::UNLIMITED).unwrap();
         poke(&space, at, 1).unwrap();
         poke(&space, at + 3 * PAGE_SIZE, 2).unwrap();
@@ -114,7 +114,7 @@ fn stores_to_a_shared_file_make_it_dirty_each_time() {
     kernel(|| {
         let disk = Disk::new(4);
         let cache = PageCache::new(disk.clone(), 4 * PAGE_SIZE as u64);
-        let file = TestFile::new(cache.clone(), FileAccess::all());
+        let file = TestFile::shared(cache.clone(), FileAccess::all());
         let space = new_space();
         let at = space.mmap(&file_request(&file, 0, 4, RW, mman::MAP_SHARED), &Limits::UNLIMITED).unwrap();
         assert_eq!(peek(&space, at + PAGE_SIZE), Ok(2));

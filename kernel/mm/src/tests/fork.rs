@@ -50,7 +50,7 @@ fn a_private_file_page_that_was_written_goes_to_the_child() {
     kernel(|| {
         let disk = Disk::new(4);
         let cache = PageCache::new(disk, 4 * PAGE_SIZE as u64);
-        let file = TestFile::new(cache, FileAccess::READ);
+        let file = TestFile::shared(cache, FileAccess::READ);
         let parent = new_space();
         let at = parent.mmap(&file_request(&file, 0, 4, RW, mman::MAP_PRIVATE), &Limits::UNLIMITED).unwrap();
         assert_eq!(peek(&parent, at), Ok(1));

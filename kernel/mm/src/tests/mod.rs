@@ -109,7 +109,7 @@ struct TestFile {
 }
 
 impl TestFile {
-    fn new(cache: Arc<PageCache>, access: FileAccess) -> Arc<dyn MappedFile> {
+    fn shared(cache: Arc<PageCache>, access: FileAccess) -> Arc<dyn MappedFile> {
         Arc::new(TestFile { cache, access })
     }
 }

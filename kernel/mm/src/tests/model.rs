@@ -90,7 +90,7 @@ impl World {
         let cache = PageCache::new(Disk::new(FILE_PAGES), (FILE_PAGES * PAGE_SIZE) as u64);
         World {
             spaces: alloc::vec![(new_space(), Model::new())],
-            file: TestFile::new(cache, FileAccess::all()),
+            file: TestFile::shared(cache, FileAccess::all()),
             file_contents: Rc::new(RefCell::new((1..=FILE_PAGES as u8).collect())),
         }
     }
