@@ -157,8 +157,13 @@ impl Vm {
         for (index, _) in listeners.iter().enumerate() {
             let path = scratch.path(&format!("line{index}"));
             qemu.arg("-chardev").arg(format!("socket,id=line{index},path={}", path.display()));
-            qemu.arg("-serial").arg(format!("chardev:line{index}"));
         }
+        qemu.args(["-serial", "chardev:line0"]);
+        match self.machine {
+            Machine::Q35 => qemu.args(["-serial", "chardev:line1"]),
+            // This machine makes one serial port of its own accord and ignores the second `-serial`.
+            Machine::Microvm => qemu.args(["-device", "isa-serial,index=1,chardev=line1"]),
+        };
         qemu.stdin(Stdio::null());
         let mut child = qemu.spawn().context("starting QEMU")?;
         let [console, command] = &listeners;
