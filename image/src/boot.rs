@@ -18,7 +18,7 @@ pub fn start() -> ! {
     mm::init();
     task::init();
     cpu::start_secondary_cpus(start_secondary);
-    log::info!("Linnet {} on {} CPUs", env!("CARGO_PKG_VERSION"), cpu::count());
+    log::info!("{} CPUs online", cpu::count());
     if let Err(error) = start_first_program() {
         panic!("the first program cannot be started: {error:?}");
     }
@@ -53,11 +53,8 @@ fn run_first_program() -> Result<()> {
         (Some(program), None) => alloc::vec![INITRAMFS_PROGRAM.to_vec(), program.clone()],
         (None, None) => core::iter::once(INITRAMFS_PROGRAM).chain(PROGRAMS).map(<[u8]>::to_vec).collect(),
     };
-    for parameter in &line.unknown {
-        log::info!(
-            "unknown kernel parameter \"{}\" goes to init",
-            alloc::string::String::from_utf8_lossy(parameter)
-        );
+    if let Some(unknown) = line.unknown_words() {
+        log::warn!("Unknown kernel command line parameters \"{unknown}\", will be passed to user space.");
     }
     let mut environment: Vec<Vec<u8>> = alloc::vec![b"HOME=/".to_vec(), b"TERM=linux".to_vec()];
     environment.extend(line.environment);

@@ -3,10 +3,11 @@
 //! Words are separated by blanks; double quotes keep blanks. `name=value` that nobody knows goes to the environment of
 //! the first program, a word without `=` and all after `--` to its arguments; names with a dot are for modules and are dropped.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Parameters that some part of the kernel reads itself.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     "console",
     "debug",
     "earlyprintk",
@@ -16,6 +17,7 @@ const KNOWN: [&str; 16] = [
     "loglevel",
     "mitigations",
     "nokaslr",
+    "oops",
     "panic",
     "quiet",
     "rdinit",
@@ -36,8 +38,8 @@ pub struct CommandLine {
     pub arguments: Vec<Vec<u8>>,
     /// Its environment.
     pub environment: Vec<Vec<u8>>,
-    /// What the kernel did not know.
-    pub unknown: Vec<Vec<u8>>,
+    /// How many of `arguments` are parameters that the kernel did not know (the others came after `--`).
+    unknown_arguments: usize,
 }
 
 impl CommandLine {
@@ -62,14 +64,35 @@ impl CommandLine {
         let name = word.get(..split.unwrap_or(word.len())).unwrap_or_default();
         let value = split.and_then(|at| word.get(at + 1..)).unwrap_or_default();
         match name {
-            b"init" => self.init = Some(value.to_vec()),
-            b"rdinit" => self.initramfs_init = Some(value.to_vec()),
+            b"init" => self.init = Some(self.program(value)),
+            b"rdinit" => self.initramfs_init = Some(self.program(value)),
             name if KNOWN.iter().any(|known| known.as_bytes() == name) || name.contains(&b'.') => {}
+            _ if split.is_some() => self.environment.push(word),
             _ => {
-                self.unknown.push(word.clone());
-                if split.is_some() { self.environment.push(word) } else { self.arguments.push(word) }
+                self.arguments.push(word);
+                self.unknown_arguments += 1;
             }
         }
+    }
+
+    /// A program named on the line starts anew: arguments before it were for the default one (as Linux does it).
+    fn program(&mut self, path: &[u8]) -> Vec<u8> {
+        self.arguments.clear();
+        self.unknown_arguments = 0;
+        path.to_vec()
+    }
+
+    /// What the kernel did not know, for the log; `None` if it knew everything.
+    pub fn unknown_words(&self) -> Option<String> {
+        let words = self.arguments.iter().take(self.unknown_arguments).chain(&self.environment);
+        let mut text = String::new();
+        for word in words {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(&String::from_utf8_lossy(word));
+        }
+        (!text.is_empty()).then_some(text)
     }
 }
 
@@ -91,4 +114,52 @@ fn words(line: &str) -> Vec<Vec<u8>> {
         all.push(word);
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn list(items: &[&str]) -> Vec<Vec<u8>> {
+        items.iter().map(|item| item.as_bytes().to_vec()).collect()
+    }
+
+    /// The same line on Debian's Linux gave init these arguments and this environment, and this message.
+    #[test]
+    fn unknown_words_go_to_init_as_on_linux() {
+        let line = CommandLine::parse(
+            r#"console=ttyS0 quiet foo=bar baz quux.param=1 "a b=c d" x="y z" word -- arg1 "arg 2""#,
+        );
+        assert_eq!(line.arguments, list(&["baz", "word", "arg1", "arg 2"]));
+        assert_eq!(line.environment, list(&["foo=bar", "a b=c d", "x=y z"]));
+        assert_eq!(line.unknown_words().as_deref(), Some("baz word foo=bar a b=c d x=y z"));
+    }
+
+    #[test]
+    fn known_words_stay_in_the_kernel() {
+        let line = CommandLine::parse("console=ttyS0 panic=-1 nokaslr ro root=/dev/sda1 quiet -- only");
+        assert_eq!(line.arguments, list(&["only"]));
+        assert_eq!(line.environment, Vec::<Vec<u8>>::new());
+        assert_eq!(line.unknown_words(), None);
+    }
+
+    #[test]
+    fn a_named_program_forgets_the_arguments_before_it() {
+        let line = CommandLine::parse("auto single=1 init=/bin/sh -x");
+        assert_eq!(line.init.as_deref(), Some(&b"/bin/sh"[..]));
+        assert_eq!(line.arguments, list(&["-x"]));
+        assert_eq!(line.environment, list(&["single=1"]));
+    }
+
+    #[test]
+    fn odd_lines_are_taken_apart_without_a_panic() {
+        for line in
+            ["", " ", "\"", "\"\"", "=", "==", "--", "-- --", "init", "init=", "a\"b c\"d", "é=ü ñ", "\t\n"]
+        {
+            let parsed = CommandLine::parse(line);
+            assert!(parsed.arguments.len() + parsed.environment.len() <= 2, "{line:?}");
+        }
+        assert_eq!(CommandLine::parse("a\"b c\"d").arguments, vec![b"ab cd".to_vec()]);
+    }
 }

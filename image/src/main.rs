@@ -6,12 +6,12 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", test))]
 extern crate alloc;
 
 #[cfg(target_os = "none")]
 mod boot;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", test))]
 mod command_line;
 #[cfg(target_os = "none")]
 mod root;

@@ -27,7 +27,10 @@ pub fn make() -> Result<Root> {
         let ms = (machine::time::now_ns() - start_ns) / 1_000_000;
         log::info!("initramfs: {} entries, {} KiB in {ms} ms", report.entries, report.bytes / 1024);
         for problem in &report.problems {
-            log::error!("initramfs: {problem}");
+            log::warn!("initramfs: {problem}");
+        }
+        if let Some(error) = report.failure {
+            log::error!("Initramfs unpacking failed: {error}");
         }
         archive.free();
     }

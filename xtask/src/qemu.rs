@@ -150,7 +150,23 @@ impl Vm {
         let nonce = nonce();
         let mut initrd = self.initrd.clone();
         initrd.extend(instructions(words, files, input, &nonce));
-        let scratch = Files::new(&initrd)?;
+        self.serve(&initrd, nonce, input, sink)
+    }
+
+    /// Boots the initramfs as it is, damaged or not, with nothing added, and returns what came of it.
+    pub fn run_bare(&self) -> Result<Outcome> {
+        self.serve(&self.initrd, nonce(), Input::Null, &mut |_| Ok(()))
+    }
+
+    /// Starts QEMU with this archive and serves its lines to the end.
+    fn serve(
+        &self,
+        initrd: &[u8],
+        nonce: String,
+        input: Input,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<Outcome> {
+        let scratch = Files::new(initrd)?;
         let mut qemu = self.qemu(&scratch)?;
         let (events, inbox) = channel();
         let listeners = [scratch.listen("line0")?, scratch.listen("line1")?];

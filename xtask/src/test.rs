@@ -44,7 +44,7 @@ pub struct TestArguments {
     /// Show the guest's console.
     #[arg(long, short)]
     verbose: bool,
-    /// Only guest cases whose name contains one of these (`=NAME` for exactly one).
+    /// Only guest cases (with `--boot`: boots) whose name contains one of these (`=NAME` for exactly one case).
     filter: Vec<String>,
 }
 
@@ -97,7 +97,8 @@ fn on_guest(arguments: &TestArguments, guest: bool, busybox: bool, boot: bool) -
     vm.verbose = arguments.verbose;
     let mut all = Counts::default();
     if boot && *kernel == Kernel::Linnet {
-        all += boot::run(&vm)?;
+        // The filter names guest cases unless nothing but boots was asked for.
+        all += boot::run(&vm, if arguments.boot { &arguments.filter } else { &[] })?;
     }
     if busybox && arguments.filter.is_empty() {
         all += busybox::run(&vm, arguments.record_linux)?;

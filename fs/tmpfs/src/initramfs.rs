@@ -26,8 +26,10 @@ pub struct Report {
     pub entries: usize,
     /// Bytes of file contents.
     pub bytes: u64,
-    /// What went wrong, for the log; the first few.
+    /// Entries that could not be made and why, for the log; the first few.
     pub problems: Vec<String>,
+    /// What ended the unpacking before the archive's end.
+    pub failure: Option<Error>,
 }
 
 impl Report {
@@ -43,12 +45,12 @@ impl Report {
 pub fn unpack(root: &Arc<Inode>, archive: &[u8]) -> Report {
     let mut unpacker = Unpacker { root: root.clone(), report: Report::default(), piece: Vec::new() };
     if unpacker.piece.try_reserve_exact(PIECE).is_err() {
-        unpacker.report.problem(String::from("no memory"));
+        unpacker.report.failure = Some(Error::OutOfMemory);
         return unpacker.report;
     }
     unpacker.piece.resize(PIECE, 0);
     if let Err(error) = cpio::unpack(archive, &mut unpacker) {
-        unpacker.report.problem(format!("{error}"));
+        unpacker.report.failure = Some(error);
     }
     unpacker.report
 }
@@ -68,8 +70,7 @@ impl cpio::Visitor for Unpacker {
             }
             Ok(None) => Ok(()),
             Err(error) => {
-                let name = String::from_utf8_lossy(&entry.name);
-                self.report.problem(format!("{name}: {error:?}"));
+                self.report.problem(format!("{}: {error:?}", entry.name.escape_ascii()));
                 Ok(())
             }
         }

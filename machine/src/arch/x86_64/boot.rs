@@ -208,15 +208,12 @@ unsafe extern "C" fn boot_main(info: u64, delta: u64) -> ! {
         initramfs: map.initramfs,
         entropy: cpu::gather_entropy(),
     });
-    super::console_print(format_args!(
-        "Linnet: {} MiB of memory, image at {:#x}, direct map at {:#x}\n",
-        map.total() >> 20,
-        LINK_BASE + (delta.wrapping_add(PHYSICAL_BASE) - LINK_BASE),
-        paging::direct_map_base(),
-    ));
     acpi::init(rsdp);
     // SAFETY: the ranges are RAM in the direct map that nothing uses.
     unsafe { crate::boot::init_memory(regions) };
+    crate::log_buffer::init();
+    log::info!("Linnet {}: {} MiB of memory", env!("CARGO_PKG_VERSION"), map.total() >> 20);
+    report_layout();
     apic::init_boot_cpu();
     clock::start_calibration();
     fpu::init();
@@ -227,6 +224,18 @@ unsafe extern "C" fn boot_main(info: u64, delta: u64) -> ! {
         safe fn linnet_main() -> !;
     }
     linnet_main()
+}
+
+/// Says where KASLR has put things, for whoever debugs with `debug` on the command line: programs must not learn it, so it
+/// goes to the console only, never into the log that they can read.
+fn report_layout() {
+    if command_line().split_ascii_whitespace().any(|word| word == "debug") {
+        super::console_print(format_args!(
+            "kernel image at {:#x}, direct map at {:#x}\n",
+            LINK_BASE + paging::slide(),
+            paging::direct_map_base(),
+        ));
+    }
 }
 
 /// The memory map and what lies in it, copied out of the boot loader's structures.

@@ -224,8 +224,8 @@ pub(super) fn init() {
     }
     init_cpu();
     BOOT_REALTIME.store(read_calendar().saturating_sub(now_ns()), Ordering::Relaxed);
-    super::console_print(format_args!(
-        "clock: counter {} kHz by {}, timer {}\n",
+    log::info!(
+        "clock: counter {} kHz by {}, timer {}",
         khz,
         match reference {
             _ if known_khz().is_some() => "CPUID",
@@ -234,7 +234,7 @@ pub(super) fn init() {
             Reference::Pit => "PIT",
         },
         if has(&FEATURES.tsc_deadline) { "by deadline" } else { "one-shot" },
-    ));
+    );
 }
 
 fn set_rate(khz: u64) {
