@@ -5,6 +5,7 @@ use crate::{root, wiring};
 use abi::errno::Result;
 use alloc::vec::Vec;
 use machine::cpu::{self, CpuId};
+use machine::oops;
 use task::boot::InitRequest;
 
 /// What the first program is if the command line does not say, in the order Linux tries them.
@@ -20,7 +21,7 @@ pub fn start() -> ! {
     cpu::start_secondary_cpus(start_secondary);
     log::info!("{} CPUs online", cpu::count());
     if let Err(error) = start_first_program() {
-        panic!("the first program cannot be started: {error:?}");
+        oops::fatal(format_args!("the first program cannot be started: {error:?}"));
     }
     sched::run_idle(cpu::current())
 }
@@ -37,7 +38,7 @@ fn start_first_program() -> Result<()> {
     sched::start_kernel_threads()?;
     sched::spawn("boot", sched::SpawnOptions::default(), || {
         if let Err(error) = run_first_program() {
-            panic!("the first program cannot be started: {error:?}");
+            oops::fatal(format_args!("the first program cannot be started: {error:?}"));
         }
     })?;
     Ok(())

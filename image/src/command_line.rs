@@ -96,6 +96,11 @@ impl CommandLine {
     }
 }
 
+/// Whether `word` stands in the kernel's part of the line, alone.
+pub fn has_word(line: &str, word: &str) -> bool {
+    words(line).iter().take_while(|other| *other != b"--").any(|other| other == word.as_bytes())
+}
+
 /// The words of a line, without their quotes.
 fn words(line: &str) -> Vec<Vec<u8>> {
     let (mut all, mut word, mut quoted) = (Vec::new(), Vec::new(), false);

@@ -3,6 +3,7 @@
 use abi::errno::Result;
 use machine::hooks::Hooks;
 use machine::power::{self, PowerToken};
+use machine::provoke::Bug;
 use machine::sync::Once;
 use syscall::system::PowerAction;
 
@@ -17,8 +18,8 @@ static HOOKS: Hooks = Hooks {
 static POWER: Once<PowerToken> = Once::new();
 
 /// A bug in the kernel hit one thread: that thread ends, the rest goes on. Returning makes the machine panic.
-fn oops(report: &str) {
-    log::error!("{report}");
+fn oops(_what: &str) {
+    task::exit::end_after_oops();
 }
 
 /// What must be there before the scheduler starts.
@@ -28,6 +29,13 @@ pub fn register_early() {
     syscall::system::register_power(perform);
     if let Some(token) = PowerToken::mint() {
         let _ = POWER.set(token);
+    }
+}
+
+/// What writing to the device of bugs on purpose does.
+fn provoke(bug: Bug) {
+    if let Some(token) = POWER.get() {
+        machine::provoke::provoke(bug, token);
     }
 }
 
@@ -53,6 +61,9 @@ pub fn register_late() -> Result<()> {
     procfs::register(procfs::Identity { release, version })?;
     sysfs::register()?;
     devfs::init()?;
+    if crate::command_line::has_word(machine::boot::command_line(), "linnet.provoke") {
+        devfs::provoke::register(provoke)?;
+    }
     tty::init()?;
     ipc::pipe::register_fifos();
     Ok(())

@@ -69,7 +69,8 @@ pub fn write(level: u8, text: &str) {
     write_record(level, format_args!("{}", text.trim_end_matches('\n')));
 }
 
-fn write_record(level: u8, arguments: core::fmt::Arguments<'_>) {
+/// Adds a record of the kernel's own.
+pub(crate) fn write_record(level: u8, arguments: core::fmt::Arguments<'_>) {
     let time_ns = crate::time::now_ns();
     let mut line = Line { bytes: [0; TEXT_BYTES], length: 0 };
     let _ = core::fmt::write(&mut line, arguments);
@@ -136,7 +137,8 @@ impl log::Log for Facade {
 }
 
 /// Makes the `log` crate write here. Called once by early boot; harmless again.
-pub fn init() {
+#[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "tests on the host have no log"))]
+pub(crate) fn init() {
     if log::set_logger(&Facade).is_ok() {
         log::set_max_level(log::LevelFilter::Debug);
     }

@@ -36,6 +36,8 @@ pub struct KernelThread {
     started: AtomicBool,
     /// It called [`exit_to`].
     ended: AtomicBool,
+    /// It met a bug of the kernel and is on its way out.
+    oopsed: AtomicBool,
     /// Things on its stack that others point to; see [`StackPin`].
     pins: AtomicUsize,
     /// What to run first; taken by the thread itself.
@@ -44,7 +46,7 @@ pub struct KernelThread {
     #[cfg(any(debug_assertions, feature = "lockdep"))]
     held: crate::sync::class::HeldLocks,
     /// Last: freed after everything that could point to it. `None` for boot flows.
-    _stack: Option<Stack>,
+    stack: Option<Stack>,
 }
 
 // SAFETY: the cells are touched only by the thread itself or by who holds `on_cpu` (second invariant); the rest is
@@ -72,12 +74,13 @@ impl KernelThread {
             on_cpu: AtomicBool::new(runs),
             started: AtomicBool::new(runs),
             ended: AtomicBool::new(false),
+            oopsed: AtomicBool::new(false),
             pins: AtomicUsize::new(0),
             entry: UnsafeCell::new(entry),
             local,
             #[cfg(any(debug_assertions, feature = "lockdep"))]
             held: crate::sync::class::HeldLocks::new(),
-            _stack: stack,
+            stack,
         })
     }
 
@@ -347,6 +350,27 @@ pub fn exit_to(next: Arc<KernelThread>) -> ! {
 #[inline(always)]
 pub(crate) fn current_pointer() -> *const KernelThread {
     arch::current_thread().cast()
+}
+
+/// Whether the running flow is a thread that may end because of a bug: one that was made for a purpose, not the boot flow
+/// that became a CPU's idle thread.
+#[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "the host's panics are the process's"))]
+pub(crate) fn may_oops() -> bool {
+    // SAFETY: the running thread is alive.
+    unsafe { current_pointer().as_ref() }.is_some_and(|thread| thread.stack.is_some())
+}
+
+/// Notes that the running thread has met a bug; `false` if it had met one already.
+#[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "the host's panics are the process's"))]
+pub(crate) fn begin_oops() -> bool {
+    // SAFETY: the running thread is alive.
+    unsafe { current_pointer().as_ref() }.is_some_and(|thread| !thread.oopsed.swap(true, Ordering::Relaxed))
+}
+
+/// Whether the running thread may call [`exit_to`]: nothing on its stack is known to others. Always so unless a bug cut its work short.
+pub fn may_end() -> bool {
+    // SAFETY: the running thread is alive.
+    unsafe { current_pointer().as_ref() }.is_none_or(|thread| thread.pins.load(Ordering::Relaxed) == 0)
 }
 
 /// The lock checker's list of the running thread.

@@ -100,6 +100,8 @@ fn on_guest(arguments: &TestArguments, guest: bool, busybox: bool, boot: bool) -
         // The filter names guest cases unless nothing but boots was asked for.
         all += boot::run(&vm, if arguments.boot { &arguments.filter } else { &[] })?;
     }
+    // A bug of the kernel must not hide behind a program that was killed.
+    vm.command_line.push_str(" oops=panic");
     if busybox && arguments.filter.is_empty() {
         all += busybox::run(&vm, arguments.record_linux)?;
     }

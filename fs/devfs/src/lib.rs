@@ -14,6 +14,7 @@ extern crate std;
 
 mod kmsg;
 mod memory;
+pub mod provoke;
 
 use abi::Result;
 use abi::mount::MountFlags;
@@ -66,6 +67,9 @@ impl DevTmpFs {
         let root = store.mount(&own)?;
         for (name, device, mode) in NODES {
             add_node(&root, name, device, mode)?;
+        }
+        if provoke::is_registered() {
+            add_node(&root, b"provoke", provoke::NUMBER, 0o600)?;
         }
         if machine::serial::SerialPort::Second.is_present() {
             add_node(&root, b"ttyS1", DeviceId::new(4, 65), 0o600)?;

@@ -6,7 +6,9 @@ use crate::Identity;
 use abi::errno::{Errno, Result};
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::fmt::Write;
+use core::fmt::{Display, Write};
+use core::str::FromStr;
+use machine::oops::{self, OopsPolicy};
 use machine::sync::Once;
 use vfs::pseudo::{Node, StaticDirectory};
 
@@ -33,7 +35,7 @@ fn random() -> [u8; 16] {
 }
 
 /// A number that can be read and set.
-fn number(get: fn() -> u64, set: fn(u64) -> Result<()>) -> Node {
+fn number<N: Display + FromStr + 'static>(get: fn() -> N, set: fn(N) -> Result<()>) -> Node {
     Node::writable_text(
         0o644,
         move |out| writeln!(out, "{}", get()).map_err(|_| Errno::EIO),
@@ -95,7 +97,9 @@ fn kernel(identity: Identity) -> StaticDirectory {
         .add("cap_last_cap", constant(security::Capability::ALL.len() as u64 - 1))
         .add("overflowuid", constant(u64::from(security::OVERFLOW_ID)))
         .add("overflowgid", constant(u64::from(security::OVERFLOW_ID)))
-        .add("tainted", constant(0))
+        .add("tainted", Node::text(0o444, |out| writeln!(out, "{}", oops::taint())))
+        .add("panic", number(|| oops::panic_timeout_s(), set_panic))
+        .add("panic_on_oops", number(|| u64::from(oops::policy() == OopsPolicy::Panic), set_panic_on_oops))
         .add("randomize_va_space", constant(2))
         .add("random", directory(random_files))
 }
@@ -106,6 +110,16 @@ fn pid_max() -> u64 {
 
 fn set_pid_max(value: u64) -> Result<()> {
     task::pid::root().set_max(u32::try_from(value).map_err(|_| Errno::EINVAL)?)
+}
+
+fn set_panic(seconds: i32) -> Result<()> {
+    oops::set_panic_timeout_s(seconds);
+    Ok(())
+}
+
+fn set_panic_on_oops(value: u64) -> Result<()> {
+    oops::set_policy(if value == 0 { OopsPolicy::EndThread } else { OopsPolicy::Panic });
+    Ok(())
 }
 
 fn vm() -> StaticDirectory {

@@ -101,7 +101,7 @@ fn first_program(task: Arc<Task>, request: &InitRequest) {
             Err(error) => log::warn!("cannot run {} as init: {error:?}", path.escape_ascii()),
         }
     }
-    panic!("No working init found.  Try passing init= option to kernel.");
+    machine::oops::fatal(format_args!("No working init found.  Try passing init= option to kernel."));
 }
 
 fn start(task: &Arc<Task>, path: &[u8], request: &InitRequest, registers: &mut UserRegisters) -> Result<()> {

@@ -77,6 +77,30 @@ pub(crate) fn finish_thread(task: &Arc<Task>, status: ExitStatus) {
     }
 }
 
+/// Ends the running thread, which has met a bug of the kernel in the middle of whatever it did: a program's thread as if killed
+/// by SIGSEGV, without its process's other threads. Comes back for the first process and an idle thread, which
+/// nothing can do without.
+pub fn end_after_oops() {
+    let Some(thread) = sched::try_current() else { return };
+    if let Some(task) = thread.extension_arc::<Task>() {
+        if task.process().is_init() {
+            return;
+        }
+        // The bug may have come while another address space was in use; what follows wants the program's own.
+        if let Some(space) = task.process().space() {
+            thread.set_page_table(Some(space.page_table().clone()));
+        }
+        finish_thread(&task, ExitStatus::Killed(Signal::SIGSEGV));
+    }
+    if machine::thread::may_end() {
+        sched::exit_current();
+    }
+    // Somebody may still look at this stack: it must stay.
+    loop {
+        let _ = sched::sleep_until(u64::MAX, machine::sync::WaitKind::Uninterruptible);
+    }
+}
+
 /// Tells user memory that the thread is gone.
 pub(crate) fn release_user_memory(task: &Task) {
     crate::futex::release_owned(task);
@@ -137,7 +161,10 @@ fn end_process(process: &Arc<Process>, status: ExitStatus) {
     if process.is_init() {
         match INIT_END.get() {
             Some(end) => end(status),
-            None => panic!("Attempted to kill init! exitcode={:#010x}", status.wait_status()),
+            None => machine::oops::fatal(format_args!(
+                "Attempted to kill init! exitcode={:#010x}",
+                status.wait_status()
+            )),
         }
     }
     let pending = core::mem::take(&mut process.shared.lock().pending);

@@ -255,6 +255,12 @@ pub(crate) fn boot_entropy() -> [u8; 32] {
     seed[8..16].copy_from_slice(&u64::from(std::process::id()).to_le_bytes());
     seed
 }
+/// A panic of the process: the test that caused it fails.
+pub(crate) fn fatal(message: core::fmt::Arguments<'_>) -> ! {
+    panic!("{message}")
+}
+/// The process has no bugs on purpose.
+pub(crate) fn provoke(_bug: crate::provoke::Bug) {}
 pub(crate) fn power_off() -> ! {
     std::process::exit(0)
 }

@@ -212,6 +212,7 @@ unsafe extern "C" fn boot_main(info: u64, delta: u64) -> ! {
     // SAFETY: the ranges are RAM in the direct map that nothing uses.
     unsafe { crate::boot::init_memory(regions) };
     crate::log_buffer::init();
+    crate::oops::init(command_line());
     log::info!("Linnet {}: {} MiB of memory", env!("CARGO_PKG_VERSION"), map.total() >> 20);
     report_layout();
     apic::init_boot_cpu();

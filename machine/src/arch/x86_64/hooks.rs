@@ -1,7 +1,7 @@
 //! The calls from this backend up to the generic code, in one place.
 
 pub(super) use crate::frames::{MemoryRegion, alloc_raw};
-pub(super) use crate::hooks::{oops, page_fault, preempt, timer};
+pub(super) use crate::hooks::{page_fault, preempt, timer};
 pub(super) use crate::irq::on_ipi_call as ipi_call;
 pub(super) use crate::tlb::on_ipi_tlb as ipi_tlb;
 

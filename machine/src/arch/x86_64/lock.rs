@@ -37,6 +37,16 @@ impl<T> RawLock<T> {
         RawGuard { lock: self, flags }
     }
 
+    /// Takes the lock if it is free.
+    pub(super) fn try_lock(&self) -> Option<RawGuard<'_, T>> {
+        let flags = cpu::irq_save();
+        if self.locked.swap(true, Ordering::Acquire) {
+            cpu::irq_restore(flags);
+            return None;
+        }
+        Some(RawGuard { lock: self, flags })
+    }
+
     /// Opens the lock whoever holds it.
     ///
     /// # Safety

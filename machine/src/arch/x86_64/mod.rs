@@ -17,6 +17,7 @@ mod lock;
 mod paging;
 mod panic;
 mod power;
+mod provoke;
 mod serial;
 mod smp;
 mod stack;
@@ -40,7 +41,9 @@ pub(crate) use paging::{
     PTE_NO_EXEC, PTE_PRESENT, PTE_USER, PTE_WRITE, direct_map_base, flush_all, flush_page, flush_pcid,
     flush_user_all, kernel_root, load_root, map_device, max_pcid, memory_top,
 };
+pub(crate) use panic::fatal;
 pub(crate) use power::{debug_exit, power_off, reboot};
+pub(crate) use provoke::provoke;
 pub(crate) use serial::{console_write, serial_discard, serial_is_present, serial_queued, serial_write};
 pub(crate) use smp::start_secondary_cpus;
 pub(crate) use stack::{STACK_BYTES, Stack};

@@ -1,22 +1,45 @@
-//! When the kernel is wrong: panics, exceptions in kernel mode, the report and the end.
+//! When the kernel is wrong: oopses and panics, exceptions in kernel mode, the report and the end.
 //!
-//! The report goes to the console by polling, with locks broken open: the other CPUs are stopped by NMI first. The last
-//! line is followed by QEMU's debug exit (status 101) where there is one.
+//! What a thread can die of alone is reported to the log and ends the thread ([`crate::oops`]). A panic goes to the console by
+//! polling, with locks broken open: the other CPUs are stopped by NMI first. Its last line is followed by QEMU's debug
+//! exit (status 101) where there is one, or by what `panic=` says.
 
 use super::apic::{self, Ipi};
 use super::cpu;
-use super::traps::TrapFrame;
-use super::{console_print, power, serial, symbols};
+use super::traps::{RFLAGS_INTERRUPTS, TrapFrame};
+use super::{clock, console_print, power, serial, symbols};
+use crate::{log_buffer, oops};
+use core::fmt::Arguments;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 const NOBODY: u32 = u32::MAX;
 static PANICKING_CPU: AtomicU32 = AtomicU32::new(NOBODY);
 const MOST_FRAMES: usize = 48;
+/// Severity of an oops's lines: "action must be taken immediately" (syslog(3)).
+const ALERT: u8 = 1;
 
 /// Whether some CPU is in its panic.
-pub(crate) fn is_panicking() -> bool {
+fn is_panicking() -> bool {
     PANICKING_CPU.load(Ordering::Relaxed) != NOBODY
+}
+
+/// Where a report goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sink {
+    /// To the log, and so to the console: the kernel goes on.
+    Log,
+    /// To the console alone: nothing else can be relied on.
+    Console,
+}
+
+impl Sink {
+    fn line(self, text: Arguments<'_>) {
+        match self {
+            Sink::Log => log_buffer::write_record(ALERT, text),
+            Sink::Console => console_print(format_args!("{text}\n")),
+        }
+    }
 }
 
 /// Makes this CPU the one that reports; other CPUs stop. A panic within the panic ends the machine at once.
@@ -30,6 +53,7 @@ fn begin() {
                 cpu::relax();
             }
             serial::enter_panic();
+            console_print(format_args!("\n"));
         }
         Err(first) if first == me => {
             serial::enter_panic();
@@ -40,21 +64,59 @@ fn begin() {
     }
 }
 
+/// Names the reason, and ends the machine as `panic=` says.
+fn end_because(reason: Arguments<'_>) -> ! {
+    console_print(format_args!("Kernel panic - not syncing: {reason}\n"));
+    end()
+}
+
 fn end() -> ! {
+    let seconds = oops::panic_timeout_s();
+    if seconds > 0 {
+        console_print(format_args!("Rebooting in {seconds} seconds..\n"));
+        let until = clock::now_ns().saturating_add(seconds as u64 * 1_000_000_000);
+        while clock::now_ns() < until {
+            cpu::relax();
+        }
+    }
+    if seconds != 0 {
+        power::reboot()
+    }
     console_print(format_args!("---[ end Kernel panic ]---\n"));
     power::debug_exit(power::DEBUG_EXIT_PANIC);
     power::halt()
 }
 
-/// Reports a panic of Rust code and ends the machine.
-pub(crate) fn panic_report(info: &PanicInfo<'_>) -> ! {
-    begin();
-    console_print(format_args!("\nKernel panic on CPU {}: {}\n", cpu::cpu_id(), info));
+fn frame_pointer() -> u64 {
     let frame: u64;
     // SAFETY: reads a register.
     unsafe { core::arch::asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack)) };
-    print_backtrace(frame);
-    end()
+    frame
+}
+
+/// Ends the machine with this message.
+pub(crate) fn fatal(message: Arguments<'_>) -> ! {
+    begin();
+    print_backtrace(Sink::Console, frame_pointer());
+    end_because(message)
+}
+
+/// Reports a panic of Rust code; ends the thread if that is enough, else the machine.
+fn panic_report(info: &PanicInfo<'_>) -> ! {
+    if !is_panicking() && cpu::irq_enabled() && oops::is_survivable() {
+        report_panic(Sink::Log, info);
+        oops::end_thread("panic");
+    }
+    begin();
+    report_panic(Sink::Console, info);
+    end_because(format_args!("{}", info.message()))
+}
+
+fn report_panic(sink: Sink, info: &PanicInfo<'_>) {
+    let file = info.location().map_or("", |place| place.file());
+    let line = info.location().map_or(0, |place| place.line());
+    sink.line(format_args!("Oops: panic on CPU {} at {file}:{line}: {}", cpu::cpu_id(), info.message()));
+    print_backtrace(sink, frame_pointer());
 }
 
 fn exception_name(vector: u64) -> &'static str {
@@ -70,55 +132,63 @@ fn exception_name(vector: u64) -> &'static str {
     }
 }
 
-/// An exception in kernel code that nothing expects: oops, then panic unless the hook ends the thread.
+/// An exception in kernel code that nothing expects; the frame is on the running thread's own stack.
 pub(super) fn kernel_exception(frame: &TrapFrame, address: usize) -> ! {
     if super::stack::is_guard(address) {
         stack_overflow(frame, address);
     }
-    if cpu::preempt_count() == 0 && !is_panicking() {
-        print_exception(frame, address);
-        super::hooks::oops(exception_name(frame.vector));
-        begin();
-    } else {
-        begin();
-        print_exception(frame, address);
+    if !is_panicking() && frame.rflags & RFLAGS_INTERRUPTS != 0 && oops::is_survivable() {
+        report_exception(Sink::Log, frame, address);
+        cpu::irq_enable();
+        oops::end_thread(exception_name(frame.vector));
     }
-    console_print(format_args!("Kernel panic: {} in kernel mode\n", exception_name(frame.vector)));
-    end()
+    machine_exception(frame, address)
 }
 
-fn print_exception(frame: &TrapFrame, address: usize) {
-    console_print(format_args!(
-        "\nOops: {} ({}) on CPU {}, error code {:#x}, address {:#x}\n",
+/// An exception that the machine does not outlive.
+pub(super) fn machine_exception(frame: &TrapFrame, address: usize) -> ! {
+    begin();
+    report_exception(Sink::Console, frame, address);
+    end_because(format_args!("Fatal exception: {}", exception_name(frame.vector)))
+}
+
+/// What a page fault tried, if it was one.
+fn page_fault_text(frame: &TrapFrame) -> &'static str {
+    match (frame.vector == 14, frame.error_code & 0x11, frame.error_code & 2 != 0) {
+        (false, ..) => "",
+        (_, 0x11, _) => ", execution of a page that must not be",
+        (_, 0x10, _) => ", execution of a page that is not there",
+        (_, 1, true) => ", write to a page that must not be",
+        (_, 1, false) => ", read of a page that must not be",
+        (_, _, true) => ", write to a page that is not there",
+        (_, _, false) => ", read of a page that is not there",
+    }
+}
+
+fn report_exception(sink: Sink, frame: &TrapFrame, address: usize) {
+    sink.line(format_args!(
+        "Oops: {} ({}) on CPU {}, error code {:#x}, address {address:#x}{}",
         exception_name(frame.vector),
         frame.vector,
         cpu::cpu_id(),
         frame.error_code,
-        address
+        page_fault_text(frame),
     ));
-    print_registers(frame);
-    print_address(frame.rip);
-    print_backtrace(frame.rbp);
+    report_registers(sink, frame);
+    print_address(sink, frame.rip);
+    print_backtrace(sink, frame.rbp);
 }
 
-fn print_registers(f: &TrapFrame) {
-    console_print(format_args!(
-        "rip {:016x} rsp {:016x} rflags {:08x} cs {:x}\n",
-        f.rip, f.rsp, f.rflags, f.cs
-    ));
-    console_print(format_args!(
-        "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}\n",
-        f.rax, f.rbx, f.rcx, f.rdx
-    ));
-    console_print(format_args!(
-        "rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}\n",
-        f.rsi, f.rdi, f.rbp, f.r8
-    ));
-    console_print(format_args!(
-        "r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}\n",
-        f.r9, f.r10, f.r11, f.r12
-    ));
-    console_print(format_args!("r13 {:016x} r14 {:016x} r15 {:016x}\n", f.r13, f.r14, f.r15));
+fn report_registers(sink: Sink, f: &TrapFrame) {
+    sink.line(format_args!("rip {:016x} rsp {:016x} rflags {:08x} cs {:x}", f.rip, f.rsp, f.rflags, f.cs));
+    for [(n0, v0), (n1, v1), (n2, v2), (n3, v3)] in [
+        [("rax", f.rax), ("rbx", f.rbx), ("rcx", f.rcx), ("rdx", f.rdx)],
+        [("rsi", f.rsi), ("rdi", f.rdi), ("rbp", f.rbp), ("r8 ", f.r8)],
+        [("r9 ", f.r9), ("r10", f.r10), ("r11", f.r11), ("r12", f.r12)],
+        [("r13", f.r13), ("r14", f.r14), ("r15", f.r15), ("ss ", f.ss)],
+    ] {
+        sink.line(format_args!("{n0} {v0:016x} {n1} {v1:016x} {n2} {v2:016x} {n3} {v3:016x}"));
+    }
 }
 
 /// A double fault; nearly always a kernel stack that has run into its guard page.
@@ -126,17 +196,13 @@ pub(super) fn double_fault(frame: &TrapFrame, address: usize) -> ! {
     if super::stack::is_guard(address) || super::stack::is_guard(frame.rsp as usize) {
         stack_overflow(frame, address);
     }
-    begin();
-    print_exception(frame, address);
-    console_print(format_args!("Kernel panic: double fault\n"));
-    end()
+    machine_exception(frame, address)
 }
 
 fn stack_overflow(frame: &TrapFrame, address: usize) -> ! {
     begin();
-    print_exception(frame, address);
-    console_print(format_args!("Kernel panic: kernel stack overflow (touched the guard page)\n"));
-    end()
+    report_exception(Sink::Console, frame, address);
+    end_because(format_args!("kernel stack overflow (touched the guard page)"))
 }
 
 /// A non-maskable interrupt: another CPU panics, or the hardware complains.
@@ -145,32 +211,30 @@ pub(super) fn handle_nmi(frame: &TrapFrame) {
     if panicking != NOBODY && panicking != cpu::cpu_id() {
         power::halt()
     }
-    console_print(format_args!("NMI on CPU {} at {:#x}\n", cpu::cpu_id(), frame.rip));
+    // It may have come while this CPU held the console's lock.
+    serial::print_from_nmi(format_args!(
+        "NMI received for unknown reason on CPU {} at {:#x}\r\n",
+        cpu::cpu_id(),
+        frame.rip
+    ));
 }
 
 /// One line for an address: its name if known, and the address as linked, for `addr2line`.
-fn print_address(address: u64) {
+fn print_address(sink: Sink, address: u64) {
     let linked = address.wrapping_sub(super::paging::slide());
     match symbols::find(address) {
-        Some((name, offset)) => {
-            console_print(format_args!("  {linked:#x} {:#}+{offset:#x}\n", Demangled(name)));
-        }
-        None => console_print(format_args!("  {linked:#x}\n")),
-    }
-}
-
-/// Prints a symbol's name.
-struct Demangled(&'static str);
-
-impl core::fmt::Display for Demangled {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(self.0)
+        Some((name, offset)) => sink.line(format_args!("  {linked:#x} {name}+{offset:#x}")),
+        None => sink.line(format_args!("  {linked:#x}")),
     }
 }
 
 /// Follows the frame pointers from `frame`; stops at the first that does not look right.
-pub(super) fn print_backtrace(mut frame: u64) {
-    console_print(format_args!("Call trace (addresses as linked; slide {:#x}):\n", super::paging::slide()));
+fn print_backtrace(sink: Sink, mut frame: u64) {
+    sink.line(format_args!("Call trace (addresses as linked):"));
+    if sink == Sink::Console {
+        // Programs can read the log, and must not learn this.
+        sink.line(format_args!("  slide {:#x}", super::paging::slide()));
+    }
     for _ in 0..MOST_FRAMES {
         if !super::paging::is_readable(frame as usize) || !super::paging::is_readable(frame as usize + 8) {
             break;
@@ -180,7 +244,7 @@ pub(super) fn print_backtrace(mut frame: u64) {
         if !symbols::is_in_image(address) {
             break;
         }
-        print_address(address);
+        print_address(sink, address);
         if next <= frame {
             break;
         }

@@ -121,7 +121,8 @@ impl Uart {
     }
 }
 
-static COM1: RawLock<Uart> = RawLock::new(Uart::new(0x3f8));
+const COM1_BASE: u16 = 0x3f8;
+static COM1: RawLock<Uart> = RawLock::new(Uart::new(COM1_BASE));
 static COM2: RawLock<Uart> = RawLock::new(Uart::new(0x2f8));
 static PANICKING: AtomicBool = AtomicBool::new(false);
 
@@ -161,6 +162,33 @@ pub(super) fn init_early() {
 /// Writes to the console, waiting for the port. Any context.
 pub(crate) fn console_write(bytes: &[u8]) {
     COM1.lock().send_polled(bytes);
+}
+
+/// Writes to the console from an NMI: without the lock if the interrupted code may hold it, perhaps in the midst of its line.
+pub(super) fn print_from_nmi(text: core::fmt::Arguments<'_>) {
+    struct Port;
+    impl core::fmt::Write for Port {
+        fn write_str(&mut self, text: &str) -> core::fmt::Result {
+            // SAFETY: the data register of the first serial port takes a byte at any time and has no effect on memory.
+            text.bytes().for_each(|byte| unsafe { out8(COM1_BASE + DATA, byte) });
+            Ok(())
+        }
+    }
+    match COM1.try_lock() {
+        Some(mut uart) => {
+            let _ = core::fmt::write(&mut *uart, text);
+        }
+        None => {
+            let _ = core::fmt::write(&mut Port, text);
+        }
+    }
+}
+
+impl core::fmt::Write for Uart {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.send_polled(text.as_bytes());
+        Ok(())
+    }
 }
 
 /// Lets the panicking CPU write even if a stopped CPU holds the lock.

@@ -282,7 +282,8 @@ pub(super) unsafe fn remove_smap_instructions() {
 
 /// Interrupt depth, in units of the preempt count.
 const INTERRUPT_DEPTH: u32 = 0x1_0000;
-const RFLAGS_INTERRUPTS: u64 = 0x200;
+/// RFLAGS: interrupts are on.
+pub(super) const RFLAGS_INTERRUPTS: u64 = 0x200;
 
 fn dispatch_interrupt(vector: u8) {
     cpu::preempt_add(INTERRUPT_DEPTH);
@@ -372,6 +373,6 @@ extern "C" fn handle_own_stack_trap(frame: &mut TrapFrame) {
     match frame.vector {
         2 => super::panic::handle_nmi(frame),
         8 => super::panic::double_fault(frame, paging::fault_address()),
-        _ => super::panic::kernel_exception(frame, 0),
+        _ => super::panic::machine_exception(frame, 0),
     }
 }
