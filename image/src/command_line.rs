@@ -158,6 +158,12 @@ mod tests {
     }
 
     #[test]
+    fn words_are_found_only_before_the_dashes() {
+        assert!(has_word("a linnet.provoke b", "linnet.provoke"));
+        assert!(!has_word("a linnet.provoked -- linnet.provoke", "linnet.provoke"));
+    }
+
+    #[test]
     fn odd_lines_are_taken_apart_without_a_panic() {
         for line in
             ["", " ", "\"", "\"\"", "=", "==", "--", "-- --", "init", "init=", "a\"b c\"d", "é=ü ñ", "\t\n"]

@@ -64,10 +64,6 @@ pub fn since_entry_ns() -> u64 {
 ///
 /// # Safety
 /// The ranges are RAM in the direct map that nothing uses, sorted and apart.
-#[cfg_attr(
-    not(target_os = "none"),
-    expect(dead_code, reason = "the host makes its memory at the first allocation")
-)]
 pub(crate) unsafe fn init_memory(regions: &[MemoryRegion]) {
     // SAFETY: the caller's contract.
     unsafe { crate::frames::init(regions) };

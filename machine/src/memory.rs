@@ -4,11 +4,13 @@
 
 pub(crate) mod buddy;
 pub(crate) mod copy;
+mod fallible;
 pub mod frame;
 pub mod heap;
 pub(crate) mod slab;
 pub mod table;
 
+pub use fallible::{try_arc, try_box};
 pub use frame::{AllocFlags, Frame, FrameFlags, FrameRun, FrameState, zero_frame};
 pub use table::{CopyMode, EntryAction, Mapping, MappingRef, PageTable, Perms, TlbBatch};
 
@@ -38,8 +40,6 @@ pub struct MemoryStats {
     pub total_pages: usize,
     /// Free pages, those in per-CPU caches too.
     pub free_pages: usize,
-    /// Pages of RAM that are not managed: kernel image, frame metadata, firmware.
-    pub reserved_pages: usize,
     /// Pages used by the heap.
     pub heap_pages: usize,
     /// Pages used by page tables.
@@ -50,20 +50,9 @@ pub struct MemoryStats {
     pub free_per_order: [usize; ORDERS],
 }
 
-static RESERVED_PAGES: AtomicUsize = AtomicUsize::new(0);
 pub(crate) static TABLE_PAGES: AtomicUsize = AtomicUsize::new(0);
 pub(crate) static STACK_PAGES: AtomicUsize = AtomicUsize::new(0);
 static RECLAIM: crate::sync::Once<fn(usize) -> usize> = crate::sync::Once::new();
-
-/// Makes the allocators know the RAM; see [`buddy::init`].
-///
-/// # Safety
-/// As [`buddy::init`].
-pub(crate) unsafe fn init(regions: &[buddy::MemoryRegion], reserved_bytes: u64) {
-    // SAFETY: the caller's contract.
-    let metadata = unsafe { buddy::init(regions) };
-    RESERVED_PAGES.store((reserved_bytes >> crate::PAGE_SHIFT) as usize + metadata, Ordering::Relaxed);
-}
 
 /// Today's figures.
 pub fn stats() -> MemoryStats {
@@ -71,7 +60,6 @@ pub fn stats() -> MemoryStats {
     MemoryStats {
         total_pages: figures.total_pages,
         free_pages: figures.free_pages,
-        reserved_pages: RESERVED_PAGES.load(Ordering::Relaxed),
         heap_pages: slab::heap_pages(),
         table_pages: TABLE_PAGES.load(Ordering::Relaxed),
         stack_pages: STACK_PAGES.load(Ordering::Relaxed),

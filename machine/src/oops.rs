@@ -5,7 +5,9 @@
 //! on Linux. `oops=panic` and `panic=SECONDS` on the command line change that (Linux's `kernel-parameters.txt`), and so do
 //! the files in `/proc/sys/kernel`. The report itself is the backend's (`arch/x86_64/panic.rs`). No locks.
 
-use crate::{arch, hooks, sync, thread};
+use crate::arch;
+#[cfg(target_os = "none")]
+use crate::{hooks, sync, thread};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 /// The taint of a kernel that has met a bug of its own (`TAINT_DIE` of Linux's `tainted-kernels.rst`).
@@ -55,7 +57,7 @@ pub fn fatal(message: core::fmt::Arguments<'_>) -> ! {
 }
 
 /// Reads the parameters. Once, by early boot.
-#[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "the host has no command line"))]
+#[cfg(target_os = "none")]
 pub(crate) fn init(command_line: &str) {
     for word in command_line.split_ascii_whitespace().take_while(|word| *word != "--") {
         if word == "oops=panic" {
@@ -68,13 +70,13 @@ pub(crate) fn init(command_line: &str) {
 
 /// Whether the running thread may die of a bug without the machine: it is a thread with a stack of its own that holds no
 /// spin lock and is not in an interrupt.
-#[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "the host's panics are the process's"))]
+#[cfg(target_os = "none")]
 pub(crate) fn is_survivable() -> bool {
     arch::preempt_count() == 0 && policy() == OopsPolicy::EndThread && thread::may_oops()
 }
 
 /// Ends the running thread because of a bug that has been reported. Interrupts on. Comes back if the machine must panic.
-#[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "the host's panics are the process's"))]
+#[cfg(target_os = "none")]
 pub(crate) fn end_thread(what: &str) {
     TAINT.fetch_or(TAINT_DIE, Ordering::Relaxed);
     if thread::begin_oops() {

@@ -20,7 +20,7 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::arch::{self, Context, FpuArea, Stack};
-use crate::memory::OutOfMemory;
+use crate::memory::{OutOfMemory, try_arc};
 use crate::preempt::{self, IRQ_GUARD_MASK};
 use crate::{local, sync::rcu};
 
@@ -37,6 +37,7 @@ pub struct KernelThread {
     /// It called [`exit_to`].
     ended: AtomicBool,
     /// It met a bug of the kernel and is on its way out.
+    #[cfg(target_os = "none")]
     oopsed: AtomicBool,
     /// Things on its stack that others point to; see [`StackPin`].
     pins: AtomicUsize,
@@ -45,8 +46,10 @@ pub struct KernelThread {
     local: Arc<dyn Any + Send + Sync>,
     #[cfg(any(debug_assertions, feature = "lockdep"))]
     held: crate::sync::class::HeldLocks,
+    /// For its end.
+    room: rcu::Room,
     /// Last: freed after everything that could point to it. `None` for boot flows.
-    stack: Option<Stack>,
+    _stack: Option<Stack>,
 }
 
 // SAFETY: the cells are touched only by the thread itself or by who holds `on_cpu` (second invariant); the rest is
@@ -62,26 +65,24 @@ impl core::fmt::Debug for KernelThread {
 }
 
 impl KernelThread {
-    fn with(
-        local: Arc<dyn Any + Send + Sync>,
-        entry: Option<Entry>,
-        stack: Option<Stack>,
-    ) -> Arc<KernelThread> {
+    fn with(local: Arc<dyn Any + Send + Sync>, entry: Option<Entry>, stack: Option<Stack>) -> KernelThread {
         let runs = stack.is_none();
-        Arc::new(KernelThread {
+        KernelThread {
             context: UnsafeCell::new(Context::empty()),
             fpu: UnsafeCell::new(None),
             on_cpu: AtomicBool::new(runs),
             started: AtomicBool::new(runs),
             ended: AtomicBool::new(false),
+            #[cfg(target_os = "none")]
             oopsed: AtomicBool::new(false),
             pins: AtomicUsize::new(0),
             entry: UnsafeCell::new(entry),
             local,
             #[cfg(any(debug_assertions, feature = "lockdep"))]
             held: crate::sync::class::HeldLocks::new(),
-            stack,
-        })
+            room: rcu::Room::new(),
+            _stack: stack,
+        }
     }
 
     /// A thread that will run `entry` when it is first switched to. `local` is what [`current_local`] gives in it.
@@ -92,7 +93,7 @@ impl KernelThread {
     ) -> Result<Arc<KernelThread>, OutOfMemory> {
         let stack = Stack::new().ok_or(OutOfMemory)?;
         let top = stack.top();
-        let thread = KernelThread::with(local, Some(entry), Some(stack));
+        let thread = try_arc(KernelThread::with(local, Some(entry), Some(stack)))?;
         let argument = Arc::as_ptr(&thread).expose_provenance();
         // SAFETY: the stack is new and belongs to the thread; nobody else knows the thread yet.
         unsafe { *thread.context.get() = Context::new(top, run_thread, argument) };
@@ -102,7 +103,7 @@ impl KernelThread {
     /// Turns the boot flow of this CPU into a thread (its idle thread). Panics if it is one already.
     pub fn adopt_current(local: Arc<dyn Any + Send + Sync>) -> Arc<KernelThread> {
         assert!(current_pointer().is_null(), "this flow of control is a thread already");
-        let thread = KernelThread::with(local, None, None);
+        let thread = Arc::new(KernelThread::with(local, None, None));
         let guard = crate::irq::disable();
         let pointer = Arc::into_raw(thread.clone());
         local::local().running.store(pointer.addr(), Ordering::Relaxed);
@@ -296,11 +297,22 @@ fn finish_switch() {
     let ended = thread.ended.load(Ordering::Relaxed);
     thread.on_cpu.store(false, Ordering::Release);
     if ended {
-        // SAFETY: the handle that `switch_to` forgot when the thread started, or `adopt_current` made.
-        let handle = unsafe { Arc::from_raw(previous.cast_const()) };
-        // What the thread carries may need to sleep to be freed.
-        rcu::defer_drop(handle);
+        // What the thread carries may need to sleep to be freed; this needs no memory.
+        // SAFETY: a thread ends once, and lives until `drop_handle`.
+        unsafe { rcu::defer_raw(rcu::Room::head(&raw const (*previous).room), drop_handle) };
     }
+}
+
+/// Drops the handle that an ended thread had of itself.
+///
+/// # Safety
+/// `head` is the room of a thread that has ended; called once.
+unsafe fn drop_handle(head: *mut rcu::Head) {
+    // SAFETY: the caller's contract; the handle is the one that `switch_to` forgot when the thread started, or that
+    // `adopt_current` made.
+    drop(unsafe {
+        Arc::from_raw(head.byte_sub(core::mem::offset_of!(KernelThread, room)).cast::<KernelThread>())
+    });
 }
 
 /// Where a new thread begins.
@@ -354,14 +366,14 @@ pub(crate) fn current_pointer() -> *const KernelThread {
 
 /// Whether the running flow is a thread that may end because of a bug: one that was made for a purpose, not the boot flow
 /// that became a CPU's idle thread.
-#[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "the host's panics are the process's"))]
+#[cfg(target_os = "none")]
 pub(crate) fn may_oops() -> bool {
     // SAFETY: the running thread is alive.
-    unsafe { current_pointer().as_ref() }.is_some_and(|thread| thread.stack.is_some())
+    unsafe { current_pointer().as_ref() }.is_some_and(|thread| thread._stack.is_some())
 }
 
 /// Notes that the running thread has met a bug; `false` if it had met one already.
-#[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "the host's panics are the process's"))]
+#[cfg(target_os = "none")]
 pub(crate) fn begin_oops() -> bool {
     // SAFETY: the running thread is alive.
     unsafe { current_pointer().as_ref() }.is_some_and(|thread| !thread.oopsed.swap(true, Ordering::Relaxed))

@@ -98,7 +98,7 @@ fn kernel(identity: Identity) -> StaticDirectory {
         .add("overflowuid", constant(u64::from(security::OVERFLOW_ID)))
         .add("overflowgid", constant(u64::from(security::OVERFLOW_ID)))
         .add("tainted", Node::text(0o444, |out| writeln!(out, "{}", oops::taint())))
-        .add("panic", number(|| oops::panic_timeout_s(), set_panic))
+        .add("panic", number(oops::panic_timeout_s, set_panic))
         .add("panic_on_oops", number(|| u64::from(oops::policy() == OopsPolicy::Panic), set_panic_on_oops))
         .add("randomize_va_space", constant(2))
         .add("random", directory(random_files))

@@ -27,6 +27,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use abi::epoll::{EPOLLET, EPOLLEXCLUSIVE, EPOLLONESHOT, EPOLLWAKEUP, EpollEvent};
 use abi::errno::{Errno, Result};
 use abi::poll::PollEvents;
+use machine::memory::try_arc;
 use machine::sync::{IrqSpinLock, Mutex, Registration, WaitError, WaitKind, WaitQueue, WakeCallback};
 use sched::tree::{Item, Node, Tree};
 use vfs::{File, FileOperations, PollTable, Positioning};
@@ -455,7 +456,11 @@ fn watch(interest: &Arc<Interest>) -> Result<PollEvents> {
             failed = true;
             return;
         }
-        registrations.push(queue.add_callback(Arc::new(Alarm { interest: Arc::downgrade(interest) })));
+        let alarm = try_arc(Alarm { interest: Arc::downgrade(interest) });
+        match alarm.and_then(|alarm| queue.add_callback(alarm)) {
+            Ok(registration) => registrations.push(registration),
+            Err(_) => failed = true,
+        }
     };
     let found = interest.look(&mut PollTable::for_each(&mut register));
     if failed {

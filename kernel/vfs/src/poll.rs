@@ -67,7 +67,7 @@ pub fn poll_files(
     if deadline_ns.is_some_and(|deadline| deadline <= machine::time::now_ns()) {
         return look(&mut PollTable::probe());
     }
-    let mut waiter = Waiter::new();
+    let mut waiter = Waiter::new()?;
     let mut table = PollTable::for_waiter(&mut waiter);
     let ready = look(&mut table)?;
     let failed = table.has_failed();

@@ -244,6 +244,8 @@ pub struct PageTable {
     flushes: [FlushSlot; FLUSH_SLOTS],
     /// The CPUs that have it loaded.
     active: [AtomicU64; MAX_CPUS / 64],
+    /// For the last reference, when a CPU drops it where freeing would take too long.
+    room: rcu::Room,
 }
 
 /// A leaf table, locked; preemption is off.
@@ -279,7 +281,8 @@ impl PageTable {
                     .store(entry_at(kernel, index).load(Ordering::Relaxed), Ordering::Relaxed);
             }
         }
-        Ok(Arc::new(PageTable {
+        // On failure the table has been dropped, and its root with it.
+        super::try_arc(PageTable {
             root,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             tables: AtomicUsize::new(1),
@@ -293,7 +296,8 @@ impl PageTable {
                 }
             }; FLUSH_SLOTS],
             active: [const { AtomicU64::new(0) }; MAX_CPUS / 64],
-        }))
+            room: rcu::Room::new(),
+        })
     }
 
     /// The leaf table for an address, if there is one, locked.
@@ -437,7 +441,7 @@ impl PageTable {
         batch.make_room();
         let leaf = self.lock_leaf_or_create(address)?;
         let slot = leaf.entry(address);
-        let entry = slot.load(Ordering::Acquire);
+        let entry = observe(slot);
         let (action, result) =
             if entry == 0 { decide(None) } else { with_mapping(entry, |mapping| decide(Some(mapping))) };
         apply(slot, entry, action, address, batch);
@@ -464,7 +468,7 @@ impl PageTable {
             };
             while address < region_end && !batch.is_full() {
                 let slot = leaf.entry(address);
-                let entry = slot.load(Ordering::Acquire);
+                let entry = observe(slot);
                 if entry != 0 {
                     let action = with_mapping(entry, |mapping| visit(address, mapping));
                     apply(slot, entry, action, address, batch);
@@ -584,8 +588,10 @@ impl PageTable {
         }
     }
 
-    /// Moves the mappings of a range to another place in the same table (`mremap`). Both must be equally long and must
-    /// not overlap (panics); where the target has a mapping, the moved one is dropped. On failure a part has been moved.
+    /// Moves the mappings of a range to another place in the same table (`mremap`), with what the processor noted of them. Both
+    /// must be equally long and must not overlap (panics); where the target has a mapping, the moved one is dropped. On
+    /// failure a part has been moved. Until the batch is flushed, processors may still use the old place: nobody must be
+    /// able to take a page away from the new one before.
     pub fn move_range(
         &self,
         from: Range<usize>,
@@ -595,31 +601,32 @@ impl PageTable {
         check_range(&from);
         let target = to..to + from.len();
         check_range(&target);
+        batch.check(self);
         assert!(target.end <= from.start || from.end <= target.start, "move_range() onto itself");
+        let region_left = |address: usize| (address | (span(1) - 1)) + 1 - address;
         let mut address = from.start;
         while address < from.end {
-            let Some(mapping) = self.query(address) else {
-                address = match self.lock_leaf(address) {
-                    Some(_) => address + PAGE_SIZE,
-                    None => from.end.min(self.next_table(address)),
-                };
-                continue;
-            };
             let new = to + (address - from.start);
-            drop(self.lock_leaf_or_create(new)?);
-            let mut taken = None;
-            self.update(address, batch, |current| match current {
-                Some(current) => {
-                    taken = Some((current.frame.clone(), current.perms));
-                    (EntryAction::Unmap, ())
+            let length = (from.end - address).min(region_left(address)).min(region_left(new));
+            batch.make_room();
+            match self.lock_leaf(address) {
+                None => {
+                    address = from.end.min(self.next_table(address));
+                    continue;
                 }
-                None => (EntryAction::Keep, ()),
-            })?;
-            drop(mapping);
-            if let Some((frame, perms)) = taken {
-                drop(self.map(new, frame, perms)?);
+                Some(leaf) => drop(leaf),
             }
-            address += PAGE_SIZE;
+            let pair = self.lock_two(self, address, new)?;
+            let moved = if let Some((source, target)) = &pair {
+                move_entries(source, target, address..address + length, new, batch)
+            } else if let Some(leaf) = self.lock_leaf(address).filter(|_| address / span(1) == new / span(1))
+            {
+                move_entries(&leaf, &leaf, address..address + length, new, batch)
+            } else {
+                length
+            };
+            drop(pair);
+            address += moved;
         }
         Ok(())
     }
@@ -774,10 +781,30 @@ impl core::fmt::Debug for PageTable {
     }
 }
 
-/// Does to an entry what was decided, under the leaf lock. `entry` is what was seen in it; the batch has room for a frame.
+/// Whether the processor may set the dirty bit of an entry at any time.
+fn may_become_dirty(entry: u64) -> bool {
+    entry & (arch::PTE_PRESENT | arch::PTE_WRITE) == arch::PTE_PRESENT | arch::PTE_WRITE
+        && entry & arch::PTE_DIRTY == 0
+}
+
+/// What is in an entry, to be decided on under the leaf lock and then given to [`apply`]. Until then the processor cannot
+/// make the page dirty unseen: an entry that is writable but clean loses the right to write meanwhile. (A processor that
+/// remembers the entry as writable and clean walks the table again before its first write, and faults. Intel SDM
+/// volume 3, 5.8.)
+#[inline]
+fn observe(slot: &AtomicU64) -> u64 {
+    let entry = slot.load(Ordering::Acquire);
+    if may_become_dirty(entry) { slot.fetch_and(!arch::PTE_WRITE, Ordering::AcqRel) } else { entry }
+}
+
+/// Does to an entry what was decided, under the leaf lock. `entry` is what [`observe`] gave; the batch has room for a frame.
 #[inline]
 fn apply(slot: &AtomicU64, entry: u64, action: EntryAction, address: usize, batch: &mut TlbBatch<'_>) {
     let new = match action {
+        EntryAction::Keep if may_become_dirty(entry) => {
+            slot.fetch_or(arch::PTE_WRITE, Ordering::Release);
+            return;
+        }
         EntryAction::Keep => return,
         EntryAction::Unmap if entry == 0 => return,
         EntryAction::Unmap => 0,
@@ -788,7 +815,9 @@ fn apply(slot: &AtomicU64, entry: u64, action: EntryAction, address: usize, batc
             return;
         }
         EntryAction::Clean => {
+            // The right to write may have been taken away by `observe`; the entry stays dirty until then if it was.
             slot.fetch_and(!(arch::PTE_ACCESSED | arch::PTE_DIRTY), Ordering::AcqRel);
+            slot.fetch_or(entry & arch::PTE_WRITE, Ordering::Release);
             if entry & arch::PTE_DIRTY != 0 {
                 batch.add_page(address);
             }
@@ -864,6 +893,38 @@ fn copy_entries(
     }
 }
 
+/// The inner loop of a move: entries of one leaf table to another, or within one. Ends early when the batch is full; gives how many
+/// bytes are done.
+fn move_entries(
+    source: &Leaf<'_>,
+    target: &Leaf<'_>,
+    range: Range<usize>,
+    to: usize,
+    batch: &mut TlbBatch<'_>,
+) -> usize {
+    for address in range.clone().step_by(PAGE_SIZE) {
+        if batch.is_full() {
+            return address - range.start;
+        }
+        // One exchange, so that nothing that the processor notes is lost.
+        let entry = source.entry(address).swap(0, Ordering::AcqRel);
+        if entry == 0 {
+            continue;
+        }
+        if entry & arch::PTE_PRESENT != 0 {
+            batch.add_page(address);
+        }
+        let slot = target.entry(to + (address - range.start));
+        if slot.load(Ordering::Relaxed) == 0 {
+            slot.store(entry, Ordering::Release);
+        } else {
+            // SAFETY: the entry's reference is the batch's now.
+            batch.add_frame(unsafe { Frame::from_number(number_in(entry)) });
+        }
+    }
+    range.len()
+}
+
 /// PCIDs that a CPU rotates through.
 const CONTEXTS: usize = 6;
 
@@ -924,9 +985,23 @@ fn switch_table(new: Option<Arc<PageTable>>) {
         let old = unsafe { Arc::from_raw(old) };
         old.active[cpu / 64].fetch_and(!(1 << (cpu % 64)), Ordering::SeqCst);
         if Arc::strong_count(&old) == 1 {
-            rcu::defer_drop(old);
+            retire(old);
         }
     }
+}
+
+/// Drops the last reference of a table after a grace period, in thread context. Needs no memory: this is how memory comes
+/// back.
+fn retire(table: Arc<PageTable>) {
+    unsafe fn free(head: *mut rcu::Head) {
+        // SAFETY: the head is the room of a table, which `retire` made of an `Arc`.
+        drop(unsafe {
+            Arc::from_raw(head.byte_sub(core::mem::offset_of!(PageTable, room)).cast::<PageTable>())
+        });
+    }
+    let table = Arc::into_raw(table);
+    // SAFETY: the table lives until `free`, which the caller's reference is for; as the last one it gets here once.
+    unsafe { rcu::defer_raw(rcu::Room::head(&raw const (*table).room), free) };
 }
 
 /// A PCID for a table, and whether the entries tagged with it are still good.
@@ -1070,6 +1145,8 @@ pub struct TlbBatch<'t> {
 }
 
 const NO_TABLE: u32 = u32::MAX;
+/// Where growing a range to the least and the greatest address begins.
+const NOTHING_STALE: Range<usize> = Range { start: usize::MAX, end: 0 };
 
 impl<'t> TlbBatch<'t> {
     /// An empty batch for one table.
@@ -1077,7 +1154,7 @@ impl<'t> TlbBatch<'t> {
     pub fn new(table: &'t PageTable) -> TlbBatch<'t> {
         TlbBatch {
             table,
-            stale: usize::MAX..0,
+            stale: NOTHING_STALE,
             frames: Vec::new(),
             few: [const { None }; 8],
             few_used: 0,
@@ -1135,7 +1212,7 @@ impl<'t> TlbBatch<'t> {
     /// Drops the stale entries on all CPUs that use the table, then the frames. No page-table lock is held.
     pub fn flush(&mut self) {
         if !self.stale.is_empty() {
-            let stale = core::mem::replace(&mut self.stale, usize::MAX..0);
+            let stale = core::mem::replace(&mut self.stale, NOTHING_STALE);
             self.table.shoot_down(&stale);
         }
         for frame in &mut self.few[..self.few_used] {
@@ -1156,5 +1233,152 @@ impl Drop for TlbBatch<'_> {
     #[inline]
     fn drop(&mut self) {
         self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::AllocFlags;
+
+    const HERE: usize = 0x4000_0000;
+    const RW: Perms = Perms::READ.union(Perms::WRITE);
+
+    fn frame(mark: u8) -> Frame {
+        let frame = Frame::alloc(AllocFlags::ZEROED).unwrap();
+        frame.write(0, &[mark]);
+        frame
+    }
+
+    fn mark(table: &PageTable, address: usize) -> Option<u8> {
+        table.query(address).map(|mapping| {
+            let mut byte = [0];
+            mapping.frame.read(0, &mut byte);
+            byte[0]
+        })
+    }
+
+    /// What a processor does for a write whose translation it does not remember as dirty: in one step it notes the write in an
+    /// entry that allows it, or faults.
+    fn processor_writes(table: &PageTable, address: usize) -> bool {
+        let mut number = table.root;
+        for level in (1..LEVELS).rev() {
+            let entry = entry_at(number, index_of(address, level)).load(Ordering::SeqCst);
+            if entry == 0 {
+                return false;
+            }
+            number = number_in(entry);
+        }
+        let allowed = arch::PTE_PRESENT | arch::PTE_WRITE;
+        entry_at(number, index_of(address, 0))
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |entry| {
+                (entry & allowed == allowed).then_some(entry | arch::PTE_ACCESSED | arch::PTE_DIRTY)
+            })
+            .is_ok()
+    }
+
+    fn clean_page(table: &PageTable, batch: &mut TlbBatch<'_>) {
+        assert!(table.map(HERE, frame(1), RW).unwrap().is_none());
+        table.update_range(HERE..HERE + PAGE_SIZE, batch, |_, _| EntryAction::Clean);
+        assert!(!table.query(HERE).unwrap().dirty);
+    }
+
+    #[test]
+    fn a_write_during_an_unmap_is_seen_or_faults() {
+        let table = PageTable::new().unwrap();
+        let mut batch = TlbBatch::new(&table);
+        clean_page(&table, &mut batch);
+        let (mut dirty, mut written) = (false, false);
+        table.unmap_range(HERE..HERE + PAGE_SIZE, &mut batch, |address, mapping| {
+            dirty = mapping.dirty;
+            written = processor_writes(&table, address);
+        });
+        assert!(!written || dirty, "a write went to a page that was unmapped as clean");
+        assert!(!processor_writes(&table, HERE));
+    }
+
+    #[test]
+    fn a_write_before_an_unmap_is_seen() {
+        let table = PageTable::new().unwrap();
+        let mut batch = TlbBatch::new(&table);
+        clean_page(&table, &mut batch);
+        assert!(processor_writes(&table, HERE));
+        let mut dirty = false;
+        table.unmap_range(HERE..HERE + PAGE_SIZE, &mut batch, |_, mapping| dirty = mapping.dirty);
+        assert!(dirty);
+    }
+
+    #[test]
+    fn looking_leaves_a_clean_page_writable() {
+        let table = PageTable::new().unwrap();
+        let mut batch = TlbBatch::new(&table);
+        clean_page(&table, &mut batch);
+        table.update_range(HERE..HERE + PAGE_SIZE, &mut batch, |_, _| EntryAction::Keep);
+        table.update_range(HERE..HERE + PAGE_SIZE, &mut batch, |_, _| EntryAction::Clean);
+        assert!(table.query(HERE).unwrap().perms.contains(RW));
+        assert!(processor_writes(&table, HERE));
+        assert!(table.query(HERE).unwrap().dirty);
+    }
+
+    #[test]
+    fn protecting_keeps_a_write_that_came_in_time() {
+        let table = PageTable::new().unwrap();
+        let mut batch = TlbBatch::new(&table);
+        clean_page(&table, &mut batch);
+        assert!(processor_writes(&table, HERE));
+        table.protect_range(HERE..HERE + PAGE_SIZE, &mut batch, |_, _| Perms::READ);
+        let mapping = table.query(HERE).unwrap();
+        assert!(mapping.dirty && !mapping.perms.contains(Perms::WRITE));
+        assert!(!processor_writes(&table, HERE));
+    }
+
+    #[test]
+    fn a_move_carries_pages_and_what_is_noted_of_them() {
+        let region = span(1);
+        for (from, to) in [
+            (HERE, HERE + 8 * region),                                      // aligned alike
+            (HERE + 3 * PAGE_SIZE, HERE + 8 * region + region - PAGE_SIZE), // across regions on both sides
+            (HERE, HERE + 16 * PAGE_SIZE),                                  // within one leaf table
+            (HERE + 8 * region, HERE),                                      // downwards
+        ] {
+            let table = PageTable::new().unwrap();
+            let mut batch = TlbBatch::new(&table);
+            for page in [0, 1, 5, 15] {
+                assert!(table.map(from + page * PAGE_SIZE, frame(page as u8 + 1), RW).unwrap().is_none());
+            }
+            table.protect_range(from..from + PAGE_SIZE, &mut batch, |_, _| Perms::READ);
+            table.move_range(from..from + 16 * PAGE_SIZE, to, &mut batch).unwrap();
+            for page in 0..16 {
+                let expected = [0, 1, 5, 15].contains(&page).then_some(page as u8 + 1);
+                assert_eq!(mark(&table, to + page * PAGE_SIZE), expected);
+                assert_eq!(mark(&table, from + page * PAGE_SIZE), None);
+            }
+            let first = table.query(to).unwrap();
+            assert!(
+                first.dirty && first.perms == Perms::READ,
+                "a page that was written before it was protected"
+            );
+        }
+    }
+
+    #[test]
+    fn a_move_over_thousands_of_pages_drops_what_does_not_fit() {
+        const PAGES: usize = 1500;
+        let table = PageTable::new().unwrap();
+        let mut batch = TlbBatch::new(&table);
+        let (from, to) = (HERE + PAGE_SIZE, HERE + 32 * span(1));
+        let shared = frame(1);
+        for page in 0..PAGES {
+            assert!(table.map(from + page * PAGE_SIZE, shared.clone(), RW).unwrap().is_none());
+            if page % 2 == 0 {
+                assert!(table.map(to + page * PAGE_SIZE, frame(2), RW).unwrap().is_none());
+            }
+        }
+        table.move_range(from..from + PAGES * PAGE_SIZE, to, &mut batch).unwrap();
+        batch.flush();
+        for page in 0..PAGES {
+            assert_eq!(mark(&table, to + page * PAGE_SIZE), Some(if page % 2 == 0 { 2 } else { 1 }));
+        }
+        assert_eq!(shared.ref_count() as usize, 1 + PAGES / 2, "what was dropped has been given back");
     }
 }

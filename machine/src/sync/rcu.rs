@@ -10,11 +10,13 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 
 use super::grace::{Grace, World};
 use super::raw::RawSpinLock;
+use crate::memory::try_box;
 use crate::preempt::{self, IRQ_GUARD_MASK, PreemptGuard};
 use crate::{MAX_CPUS, arch, irq, local};
 
@@ -294,18 +296,60 @@ unsafe fn run_deferred<T: FnOnce()>(head: *mut Head) {
 }
 
 fn defer_call<F: FnOnce() + Send + 'static>(call: F) {
-    let deferred =
-        Box::new(Deferred { head: Head { next: null_mut(), run: run_deferred::<F> }, value: call });
-    // SAFETY: the box is the queue's until it runs; `F: Send` may run on another thread.
-    unsafe { defer_raw(Box::into_raw(deferred).cast(), run_deferred::<F>) };
+    match try_box(Deferred { head: Head { next: null_mut(), run: run_deferred::<F> }, value: call }) {
+        // SAFETY: the box is the queue's until it runs; `F: Send` may run on another thread.
+        Ok(deferred) => unsafe { defer_raw(Box::into_raw(deferred).cast(), run_deferred::<F>) },
+        Err(deferred) => call_without_memory(deferred.value),
+    }
+}
+
+/// There is no memory to queue `call`. What may sleep waits for the grace period itself; elsewhere the call is forgotten:
+/// what it would free leaks, which is safe. (What is freed where nothing may sleep and there is much of it, page tables
+/// and threads, has its [`Head`] in itself.)
+#[cold]
+fn call_without_memory<F: FnOnce()>(call: F) {
+    if preempt::may_sleep() {
+        synchronize();
+        call();
+        return;
+    }
+    core::mem::forget(call);
+    if FORGOTTEN.fetch_add(1, Ordering::Relaxed) == 0 {
+        log::warn!("rcu: no memory for a callback: something is not freed");
+    }
+}
+
+/// Callbacks that were forgotten for want of memory.
+static FORGOTTEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Room for a [`Head`] in something that is freed through [`defer_raw`].
+#[repr(transparent)]
+pub(crate) struct Room(UnsafeCell<MaybeUninit<Head>>);
+
+// SAFETY: only `defer_raw` and the queues write to it, and its contract is that the room is theirs then.
+unsafe impl Send for Room {}
+// SAFETY: as above.
+unsafe impl Sync for Room {}
+
+impl Room {
+    pub(crate) const fn new() -> Room {
+        Room(UnsafeCell::new(MaybeUninit::uninit()))
+    }
+
+    /// The head in it. Takes a pointer, so that the callback can get from the head to what the room is in.
+    pub(crate) fn head(room: *const Room) -> *mut Head {
+        room.cast_mut().cast()
+    }
 }
 
 /// Runs `callback` after a grace period, on some CPU, in thread context (it may take sleeping locks but should be short).
+/// Without memory see [`defer_drop`].
 pub fn defer(callback: Box<dyn FnOnce() + Send>) {
     defer_call(callback);
 }
 
-/// Drops a value after a grace period.
+/// Drops a value after a grace period. Without memory to remember it the caller waits for the grace period, or, where it may
+/// not sleep, the value leaks.
 pub fn defer_drop<T: Send + 'static>(value: T) {
     defer_call(move || drop(value));
 }

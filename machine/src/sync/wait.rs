@@ -21,7 +21,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use super::class::{self, LockClass};
 use super::spin::IrqSpinLock;
 use crate::arch;
-use crate::memory::OutOfMemory;
+use crate::memory::{OutOfMemory, try_arc, try_box};
 use crate::sync::Once;
 use crate::thread::{self, KernelThread};
 
@@ -299,8 +299,11 @@ impl WaitQueue {
     }
 
     /// Calls `callback` at each wake-up until the registration is dropped.
-    pub fn add_callback(self: &Arc<Self>, callback: Arc<dyn WakeCallback>) -> Registration {
-        Registration { place: Place::new(self.clone(), Target::Callback(callback)) }
+    pub fn add_callback(
+        self: &Arc<Self>,
+        callback: Arc<dyn WakeCallback>,
+    ) -> Result<Registration, OutOfMemory> {
+        Ok(Registration { place: Place::new(self.clone(), Target::Callback(callback))? })
     }
 
     /// # Safety
@@ -401,11 +404,11 @@ unsafe impl Send for Place {}
 unsafe impl Sync for Place {}
 
 impl Place {
-    fn new(queue: Arc<WaitQueue>, target: Target) -> Place {
-        let node = Box::into_raw(Box::new(Node::new(target)));
+    fn new(queue: Arc<WaitQueue>, target: Target) -> Result<Place, OutOfMemory> {
+        let node = Box::into_raw(try_box(Node::new(target)).map_err(|_| OutOfMemory)?);
         // SAFETY: the box stays until `drop`, which takes the node off.
         unsafe { queue.link(&*node) };
-        Place { queue, node }
+        Ok(Place { queue, node })
     }
 }
 
@@ -460,15 +463,15 @@ pub struct Waiter {
 
 impl Waiter {
     /// A waiter for the current thread, on no queue.
-    pub fn new() -> Waiter {
-        let shared = Arc::new(WaiterShared { thread: thread::current(), triggered: AtomicBool::new(false) });
-        Waiter { shared, places: Vec::new(), _not_send: PhantomData }
+    pub fn new() -> Result<Waiter, OutOfMemory> {
+        let shared = try_arc(WaiterShared { thread: thread::current(), triggered: AtomicBool::new(false) })?;
+        Ok(Waiter { shared, places: Vec::new(), _not_send: PhantomData })
     }
 
     /// Puts it on a queue, until it is dropped or cleared.
     pub fn add(&mut self, queue: Arc<WaitQueue>) -> Result<(), OutOfMemory> {
         self.places.try_reserve(1).map_err(|_| OutOfMemory)?;
-        self.places.push(Place::new(queue, Target::Waiter(self.shared.clone())));
+        self.places.push(Place::new(queue, Target::Waiter(self.shared.clone()))?);
         // The node first, then whatever the caller looks at.
         fence(Ordering::SeqCst);
         Ok(())
@@ -504,12 +507,6 @@ impl Waiter {
                 WakeReason::Interrupted => return Err(WaitError::Interrupted),
             }
         }
-    }
-}
-
-impl Default for Waiter {
-    fn default() -> Self {
-        Waiter::new()
     }
 }
 
@@ -559,7 +556,7 @@ mod tests {
         }
         let queue = Arc::new(WaitQueue::new());
         let count = Arc::new(Count(AtomicUsize::new(0)));
-        let registration = queue.add_callback(count.clone());
+        let registration = queue.add_callback(count.clone()).unwrap();
         queue.wake_with(1, 5);
         drop(registration);
         queue.wake_with(1, 5);
@@ -569,7 +566,7 @@ mod tests {
     #[test]
     fn waiter_on_many_queues() {
         let queues: Vec<_> = (0..3).map(|_| Arc::new(WaitQueue::new())).collect();
-        let mut waiter = Waiter::new();
+        let mut waiter = Waiter::new().unwrap();
         for queue in &queues {
             waiter.add(queue.clone()).unwrap();
         }

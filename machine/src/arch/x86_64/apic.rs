@@ -13,7 +13,6 @@ use super::paging::{Caching, map_device};
 use crate::irq::LineTrigger;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-const REGISTER_ID: u32 = 0x20;
 const REGISTER_EOI: u32 = 0xb0;
 const REGISTER_SPURIOUS: u32 = 0xf0;
 const REGISTER_ICR_LOW: u32 = 0x300;
@@ -132,12 +131,6 @@ pub(super) fn init_cpu() {
     write(REGISTER_TIMER, MASKED | u32::from(VECTOR_TIMER));
     write(REGISTER_TIMER_DIVIDE, 0xb); // by 1
     write(REGISTER_SPURIOUS, 0x100 | u32::from(VECTOR_SPURIOUS));
-}
-
-/// This CPU's APIC number.
-pub(super) fn id() -> u32 {
-    let id = read(REGISTER_ID);
-    if X2APIC.load(Ordering::Relaxed) { id } else { id >> 24 }
 }
 
 /// Tells the local APIC that the interrupt has been handled.

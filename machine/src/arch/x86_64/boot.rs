@@ -246,8 +246,6 @@ pub(super) struct BootMemory {
     pub(super) usable_count: usize,
     /// Physical ranges that are in use although the map says usable.
     pub(super) taken: [MemoryRegion; 8],
-    /// First address above all RAM.
-    pub(super) top: u64,
     rsdp: u64,
     initramfs: Option<(u64, u64)>,
     line: &'static [u8],
@@ -266,7 +264,6 @@ impl BootMemory {
             usable: [NO_REGION; MAX_REGIONS],
             usable_count: 0,
             taken: [NO_REGION; 8],
-            top: 0,
             rsdp: info.rsdp,
             initramfs: None,
             line: &[],
@@ -297,7 +294,6 @@ impl BootMemory {
         if start < end && self.usable_count < MAX_REGIONS {
             self.usable[self.usable_count] = MemoryRegion { start, end };
             self.usable_count += 1;
-            self.top = self.top.max(end);
         }
     }
 

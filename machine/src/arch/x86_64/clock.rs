@@ -26,7 +26,7 @@ pub(crate) fn now_ns() -> u64 {
     // A counter a little behind the boot CPU's must not look like the far future.
     let delta = if delta >> 63 != 0 { 0 } else { delta };
     let multiplier = MULTIPLIER.load(Ordering::Relaxed);
-    (u128::from(delta) * u128::from(multiplier) >> SHIFT.load(Ordering::Relaxed)) as u64
+    ((u128::from(delta) * u128::from(multiplier)) >> SHIFT.load(Ordering::Relaxed)) as u64
 }
 
 /// The wall clock when [`now_ns`] was 0, in nanoseconds since 1970.
@@ -257,7 +257,7 @@ pub(super) fn init_cpu() {
 #[inline]
 pub(crate) fn set_timer(deadline_ns: u64) {
     let left = deadline_ns.saturating_sub(now_ns());
-    let ticks = (u128::from(left) * u128::from(TIMER_RATE.load(Ordering::Relaxed)) >> 32) as u64;
+    let ticks = ((u128::from(left) * u128::from(TIMER_RATE.load(Ordering::Relaxed))) >> 32) as u64;
     if DEADLINE_MODE.load(Ordering::Relaxed) {
         // SAFETY: the deadline register exists in this mode; 0 would disarm it.
         unsafe { write_msr(cpu::MSR_TSC_DEADLINE, cycles().saturating_add(ticks).max(1)) };

@@ -106,8 +106,9 @@ pub(super) unsafe fn install_area(area: *mut CpuArea, id: u32) {
 pub(super) unsafe fn init_boot_cpu() {
     // SAFETY: the boot area belongs to the boot CPU.
     unsafe {
-        (*(&raw mut BOOT_AREA)).apic_id = boot_apic_id();
-        install_area(&raw mut BOOT_AREA, 0);
+        let area = &raw mut BOOT_AREA;
+        (*area).apic_id = boot_apic_id();
+        install_area(area, 0);
     }
 }
 
@@ -501,10 +502,10 @@ pub(crate) fn entropy_u64() -> Option<u64> {
         }
         (good != 0).then_some(value)
     };
-    if has(&FEATURES.rdseed) {
-        if let Some(value) = (0..8).find_map(|_| attempt(true)) {
-            return Some(value);
-        }
+    if has(&FEATURES.rdseed)
+        && let Some(value) = (0..8).find_map(|_| attempt(true))
+    {
+        return Some(value);
     }
     if has(&FEATURES.rdrand) { (0..8).find_map(|_| attempt(false)) } else { None }
 }

@@ -26,30 +26,28 @@ mod traps;
 mod user;
 
 pub(crate) use acpi::{isa_to_gsi, possible_cpus};
-pub(crate) use apic::{Ipi, register_irq, send_ipi, send_ipi_others};
+pub(crate) use apic::{Ipi, register_irq, send_ipi};
 pub(crate) use boot::{boot_entropy, command_line, initramfs};
 pub(crate) use clock::{boot_realtime_ns, cancel_timer, clock_parameters, now_ns, set_timer};
 pub(crate) use context::{Context, context_switch};
 pub(crate) use cpu::{
-    MAX_CPUS, clear_need_resched, cpu_count, cpu_id, current_thread, cycles, elf_hwcap, entropy_u64,
-    idle_wait, irq_disable, irq_enable, irq_enabled, irq_restore, irq_save, need_resched, preempt_add,
-    preempt_count, preempt_sub, relax, set_current_thread, set_need_resched,
+    clear_need_resched, cpu_count, cpu_id, current_thread, elf_hwcap, idle_wait, irq_disable, irq_enable,
+    irq_enabled, irq_restore, irq_save, need_resched, preempt_add, preempt_count, preempt_sub, relax,
+    set_current_thread, set_need_resched,
 };
-pub(crate) use fpu::{FpuArea, fpu_restore, fpu_save, fpu_size, xcr0};
+pub(crate) use fpu::{FpuArea, fpu_restore, fpu_save, fpu_size};
 pub(crate) use paging::{
-    Caching, PAGE_LEVELS, PTE_ACCESSED, PTE_ADDRESS_MASK, PTE_DIRTY, PTE_GLOBAL, PTE_LARGE, PTE_NO_CACHE,
-    PTE_NO_EXEC, PTE_PRESENT, PTE_USER, PTE_WRITE, direct_map_base, flush_all, flush_page, flush_pcid,
-    flush_user_all, kernel_root, load_root, map_device, max_pcid, memory_top,
+    PTE_ACCESSED, PTE_ADDRESS_MASK, PTE_DIRTY, PTE_NO_EXEC, PTE_PRESENT, PTE_USER, PTE_WRITE,
+    direct_map_base, flush_all, flush_page, flush_user_all, kernel_root, load_root, max_pcid,
 };
 pub(crate) use panic::fatal;
 pub(crate) use power::{debug_exit, power_off, reboot};
 pub(crate) use provoke::provoke;
 pub(crate) use serial::{console_write, serial_discard, serial_is_present, serial_queued, serial_write};
 pub(crate) use smp::start_secondary_cpus;
-pub(crate) use stack::{STACK_BYTES, Stack};
+pub(crate) use stack::Stack;
 pub(crate) use user::{
-    copy_from_user, copy_to_user, enter_user, user_cmpxchg_u32, user_load_u32, user_load_u64, user_store_u64,
-    user_strncpy, zero_user,
+    copy_from_user, copy_to_user, enter_user, user_cmpxchg_u32, user_load_u32, user_strncpy, zero_user,
 };
 
 /// Interrupts that a CPU has handled.

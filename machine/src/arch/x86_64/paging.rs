@@ -20,6 +20,8 @@ pub(crate) const PTE_PRESENT: u64 = 1;
 pub(crate) const PTE_WRITE: u64 = 1 << 1;
 /// Reachable from user mode.
 pub(crate) const PTE_USER: u64 = 1 << 2;
+/// Written through; with [`PTE_NO_CACHE`] the type is "uncached" whatever the MTRRs say.
+const PTE_WRITE_THROUGH: u64 = 1 << 3;
 /// Not cached.
 pub(crate) const PTE_NO_CACHE: u64 = 1 << 4;
 /// The processor has used the entry.
@@ -34,8 +36,6 @@ pub(crate) const PTE_GLOBAL: u64 = 1 << 8;
 pub(crate) const PTE_NO_EXEC: u64 = 1 << 63;
 /// The physical address in an entry.
 pub(crate) const PTE_ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
-/// Levels of the page table.
-pub(crate) const PAGE_LEVELS: usize = 4;
 /// An entry that points to a table of the kernel half.
 pub(super) const TABLE: u64 = PTE_PRESENT | PTE_WRITE;
 
@@ -58,7 +58,6 @@ static mut ROOT: BootTable = BootTable([0; 512]);
 static ROOT_PHYSICAL: AtomicU64 = AtomicU64::new(0);
 static DIRECT_MAP: AtomicUsize = AtomicUsize::new(0);
 static IMAGE_DELTA: AtomicU64 = AtomicU64::new(0);
-static MEMORY_TOP: AtomicU64 = AtomicU64::new(0);
 static mut REGIONS: [MemoryRegion; 160] = [NO_REGION; 160];
 static LOCK: RawLock<usize> = RawLock::new(DEVICE_AREA);
 /// Pages for the first tables of the device area, which is needed before the frame allocator; zero when used up.
@@ -82,11 +81,6 @@ pub(crate) fn direct_map_base() -> usize {
 /// Physical address of the kernel's own root table.
 pub(crate) fn kernel_root() -> u64 {
     ROOT_PHYSICAL.load(Ordering::Relaxed)
-}
-
-/// First physical address above all RAM.
-pub(crate) fn memory_top() -> u64 {
-    MEMORY_TOP.load(Ordering::Relaxed)
 }
 
 /// Virtual minus physical address of the image.
@@ -148,7 +142,6 @@ unsafe fn next_table(table: u64, index: u64, pages: &mut EarlyPages) -> u64 {
 pub(super) unsafe fn init(map: &BootMemory, delta: u64) -> &'static [MemoryRegion] {
     let mut pages = EarlyPages::new(map);
     IMAGE_DELTA.store(delta, Ordering::Relaxed);
-    MEMORY_TOP.store(map.top, Ordering::Relaxed);
     let root = (&raw const ROOT as u64).wrapping_sub(delta);
     ROOT_PHYSICAL.store(root, Ordering::Relaxed);
     let base = DIRECT_MAP_START + (cpu::early_random() % DIRECT_MAP_SLOTS * GIB) as usize;
@@ -329,10 +322,10 @@ pub(crate) fn map_device(physical: u64, length: usize, caching: Caching) -> Opti
     if size > DEVICE_AREA_END - start {
         return None;
     }
-    let flags = READ_WRITE | if caching == Caching::Uncached { PTE_NO_CACHE | 1 << 3 } else { 0 };
+    let flags = READ_WRITE | if caching == Caching::Uncached { PTE_NO_CACHE | PTE_WRITE_THROUGH } else { 0 };
     for page in (0..size).step_by(4096) {
         // SAFETY: the range is in the device area, unused until now, and the lock is held.
-        unsafe { *leaf_entry(start + page)? = (physical & !4095) + page as u64 | flags };
+        unsafe { *leaf_entry(start + page)? = ((physical & !4095) + page as u64) | flags };
     }
     *next = start + size + 4096;
     Some(start + offset)
@@ -373,19 +366,6 @@ pub(crate) fn flush_user_all() {
     }
 }
 
-/// Forgets all entries of an address space number. Needs interrupts off.
-pub(crate) fn flush_pcid(pcid: u16) {
-    if has(&FEATURES.invpcid) {
-        let descriptor = [u64::from(pcid), 0];
-        // SAFETY: the processor has the instruction; type 1 forgets one number's entries.
-        unsafe {
-            asm!("invpcid {}, [{}]", in(reg) 1u64, in(reg) &descriptor, options(nostack, preserves_flags, readonly));
-        }
-    } else {
-        flush_all();
-    }
-}
-
 /// Forgets everything, also global entries and other address spaces.
 pub(crate) fn flush_all() {
     let flags = cpu::irq_save();
@@ -410,7 +390,7 @@ pub(super) fn fault_address() -> usize {
 
 /// Whether kernel code may read the 8 bytes at `address` without a fault: walks the current tables.
 pub(super) fn is_readable(address: usize) -> bool {
-    if address % 8 != 0 || address < usize::MAX << 47 {
+    if !address.is_multiple_of(8) || address < usize::MAX << 47 {
         return false;
     }
     let mut table = kernel_root();

@@ -76,11 +76,6 @@ impl Stack {
         top_of(self.slot)
     }
 
-    /// Whether the address is on this stack.
-    pub(crate) fn contains(&self, address: usize) -> bool {
-        (self.top() - STACK_BYTES..self.top()).contains(&address)
-    }
-
     /// Gives back what is unmapped if it is at least `least` stacks: flushes all TLBs, then frees. Thread context.
     pub(crate) fn flush_stale(least: usize) {
         if !super::irq_enabled() || super::preempt_count() != 0 {

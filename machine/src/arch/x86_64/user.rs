@@ -425,30 +425,6 @@ load_user_u32_raw:
     jmp 9b
     FIXUP 7b, 8b
 
-    .balign 16
-    .global load_user_u64_raw
-load_user_u64_raw:
-    SMAP stac
-    xor edx, edx
-7:  mov rax, [rdi]
-9:  SMAP clac
-    ret
-8:  mov edx, 1
-    jmp 9b
-    FIXUP 7b, 8b
-
-    .balign 16
-    .global store_user_u64_raw
-store_user_u64_raw:
-    SMAP stac
-    xor eax, eax
-7:  mov [rdi], rsi
-9:  SMAP clac
-    ret
-8:  mov eax, 1
-    jmp 9b
-    FIXUP 7b, 8b
-
     // (address, old, new): what was there in eax.
     .balign 16
     .global exchange_user_u32_raw
@@ -471,8 +447,6 @@ unsafe extern "C" {
     fn zero_user_raw(destination: usize, length: usize) -> usize;
     fn copy_string_raw(destination: *mut u8, source: usize, most: usize) -> usize;
     fn load_user_u32_raw(address: usize) -> ValueAndFault;
-    fn load_user_u64_raw(address: usize) -> ValueAndFault;
-    fn store_user_u64_raw(address: usize, value: u64) -> u64;
     fn exchange_user_u32_raw(address: usize, old: u32, new: u32) -> ValueAndFault;
 }
 
@@ -538,26 +512,6 @@ pub(crate) unsafe fn user_strncpy(destination: *mut u8, source: usize, most: usi
 pub(crate) unsafe fn user_load_u32(address: usize) -> Result<u32, Fault> {
     // SAFETY: the caller's contract.
     unsafe { load_user_u32_raw(address) }.result().map(|value| value as u32)
-}
-
-/// Reads a double word of user memory in one access.
-///
-/// # Safety
-/// The address is below `USER_END` and aligned.
-#[inline]
-pub(crate) unsafe fn user_load_u64(address: usize) -> Result<u64, Fault> {
-    // SAFETY: the caller's contract.
-    unsafe { load_user_u64_raw(address) }.result()
-}
-
-/// Writes a double word of user memory in one access.
-///
-/// # Safety
-/// The address is below `USER_END` and aligned.
-#[inline]
-pub(crate) unsafe fn user_store_u64(address: usize, value: u64) -> Result<(), Fault> {
-    // SAFETY: the caller's contract.
-    if unsafe { store_user_u64_raw(address, value) } == 0 { Ok(()) } else { Err(Fault) }
 }
 
 /// Compares and exchanges a word of user memory; gives what was there.
