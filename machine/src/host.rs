@@ -1,23 +1,50 @@
-//! The host backend's front door, on hosted targets only: runs a test kernel, one at a time.
+//! The simulator's front door, on hosted targets only: runs a test kernel deterministically from a seed.
+//!
+//! The same seed gives the same order of everything, as long as nothing outside the run uses what the run uses. A failed
+//! test names its seed; `LINNET_SEED=n cargo test NAME` repeats that run alone.
 
-use std::sync::{Mutex, PoisonError};
+use crate::arch;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
 
-static RUNNING: Mutex<()> = Mutex::new(());
+/// One run at a time: the kernel's statics are one kernel's.
+static TURN: Mutex<()> = Mutex::new(());
 
-/// Runs `main` as the boot flow of a CPU; one such run at a time in a process, because a machine's state is global.
-/// Kernel threads do not exist here yet, so `seed` and `cpus` have nothing to choose. Panics of `main` propagate.
+/// Runs `main` as the boot flow of CPU 0 of a machine with `cpus` CPUs, all interleavings chosen by `seed` (by `LINNET_SEED`
+/// if that is in the environment); returns when `main` does. The other CPUs start with
+/// [`crate::cpu::start_secondary_cpus`]. Panics of any simulated thread propagate; so does a deadlock. Threads that have
+/// not ended then never go on, and what is on their stacks is not dropped.
 pub fn run(seed: u64, cpus: usize, main: impl FnOnce() + Send) {
-    let _ = (seed, cpus);
-    let _one = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-    std::thread::scope(|scope| {
-        let whole = || {
-            main();
-            // What was deferred belongs to this run, and its CPU ends with it.
-            crate::sync::rcu::synchronize();
-            while crate::sync::rcu::run_callbacks() {}
-        };
-        if let Err(panic) = scope.spawn(whole).join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
+    let seed = chosen_seed().unwrap_or(seed);
+    let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let result = catch_unwind(AssertUnwindSafe(|| arch::run(seed, cpus, main)));
+    drop(turn);
+    if let Err(payload) = result {
+        std::eprintln!("failed with seed {seed}: LINNET_SEED={seed} repeats it");
+        resume_unwind(payload);
+    }
+}
+
+/// [`run`] with each of the seeds `0..seeds`, or only with `LINNET_SEED`.
+pub fn run_seeds(seeds: u64, cpus: usize, main: impl Fn() + Send + Sync) {
+    if chosen_seed().is_some() {
+        return run(0, cpus, &main);
+    }
+    for seed in 0..seeds {
+        run(seed, cpus, &main);
+    }
+}
+
+fn chosen_seed() -> Option<u64> {
+    std::env::var("LINNET_SEED").ok()?.parse().ok()
+}
+
+/// What was written to the console since the start of the run, and clears it.
+pub fn take_console_output() -> alloc::vec::Vec<u8> {
+    arch::take_console()
+}
+
+/// Sets what says, for a deadlock's message, what every thread is doing; once (a second call is ignored).
+pub fn set_thread_report(report: fn() -> alloc::string::String) {
+    arch::set_report(report);
 }

@@ -319,7 +319,7 @@ unsafe fn drop_handle(head: *mut rcu::Head) {
 ///
 /// # Safety
 /// Called by the context of [`KernelThread::new`] with that thread, interrupts off.
-unsafe extern "C" fn run_thread(argument: usize) -> ! {
+unsafe extern "C-unwind" fn run_thread(argument: usize) -> ! {
     finish_switch();
     let thread = core::ptr::with_exposed_provenance::<KernelThread>(argument);
     // SAFETY: this is the thread's own first code; nobody else takes the entry.

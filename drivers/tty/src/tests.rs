@@ -127,7 +127,6 @@ fn modes(tty: &Tty, change: impl FnOnce(&mut Termios2)) {
 }
 
 #[test]
-#[ignore = "needs kernel threads on the host backend"]
 fn a_serial_line_echoes_and_gives_lines() {
     run(|| {
         let port = Arc::new(SerialPort::new(|bytes| LINE.lock().extend_from_slice(bytes)).unwrap());
@@ -153,7 +152,6 @@ fn a_serial_line_echoes_and_gives_lines() {
 }
 
 #[test]
-#[ignore = "needs kernel threads on the host backend"]
 fn output_that_does_not_fit_waits_or_is_refused() {
     run(|| {
         let (pty, slave) = pair();
@@ -170,7 +168,6 @@ fn output_that_does_not_fit_waits_or_is_refused() {
 }
 
 #[test]
-#[ignore = "needs kernel threads on the host backend"]
 fn control_characters_signal_the_foreground_group() {
     run(|| {
         let (pty, slave) = pair();
@@ -193,7 +190,6 @@ fn control_characters_signal_the_foreground_group() {
 }
 
 #[test]
-#[ignore = "needs kernel threads on the host backend"]
 fn a_pair_carries_both_ways() {
     run(|| {
         let (pty, slave) = pair();
@@ -219,7 +215,6 @@ fn a_pair_carries_both_ways() {
 }
 
 #[test]
-#[ignore = "needs kernel threads on the host backend"]
 fn closing_the_master_hangs_the_slave_up() {
     run(|| {
         let (pty, slave) = pair();
@@ -237,7 +232,6 @@ fn closing_the_master_hangs_the_slave_up() {
 }
 
 #[test]
-#[ignore = "needs kernel threads on the host backend"]
 fn the_console_survives_the_end_of_a_session() {
     run(|| {
         let port = Arc::new(SerialPort::new(|bytes| LINE.lock().extend_from_slice(bytes)).unwrap());
@@ -257,7 +251,6 @@ fn the_console_survives_the_end_of_a_session() {
 }
 
 #[test]
-#[ignore = "needs kernel threads on the host backend"]
 fn the_end_of_a_session_is_the_end_for_the_master() {
     run(|| {
         let (pty, slave) = pair();
@@ -271,7 +264,6 @@ fn the_end_of_a_session_is_the_end_for_the_master() {
 }
 
 #[test]
-#[ignore = "needs kernel threads on the host backend"]
 fn packets_say_what_they_carry() {
     run(|| {
         let (pty, slave) = pair();
@@ -293,7 +285,6 @@ fn packets_say_what_they_carry() {
 }
 
 #[test]
-#[ignore = "needs kernel threads on the host backend"]
 fn reads_by_count_and_time() {
     run(|| {
         let (pty, slave) = pair();
@@ -326,7 +317,6 @@ fn reads_by_count_and_time() {
 }
 
 #[test]
-#[ignore = "needs kernel threads on the host backend"]
 fn a_full_slave_takes_no_more_input() {
     run(|| {
         let (pty, slave) = pair();

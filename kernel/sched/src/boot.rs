@@ -44,13 +44,19 @@ pub fn start_cpu(id: CpuId) {
 /// # Errors
 /// `ENOMEM`.
 pub fn start_kernel_threads() -> Result<()> {
+    start_housekeeping()?;
+    start_load_sampling()
+}
+
+/// The threads that free what is dead and run deferred work, one of each on each CPU.
+pub(crate) fn start_housekeeping() -> Result<()> {
     for id in machine_cpu::online() {
         let options = SpawnOptions { attributes: Attributes::default(), affinity: Some(CpuSet::single(id)) };
         let thread = spawn(&format!("rcu/{}", id.index()), options.clone(), move || run_rcu(id))?;
         *cpu::data(id).rcu_thread.lock() = Some(thread);
         work::start_worker(id, options)?;
     }
-    start_load_sampling()
+    Ok(())
 }
 
 /// The housekeeping thread of one CPU: frees dead threads, and runs what a grace period has passed for, in batches.

@@ -13,7 +13,7 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(not(target_os = "none"))]
 extern crate std;
 
 pub mod account;
@@ -21,6 +21,8 @@ pub mod boot;
 pub mod clock;
 mod cpu;
 pub mod fair;
+#[cfg(not(target_os = "none"))]
+pub mod host;
 mod place;
 pub mod policy;
 pub mod runqueue;
@@ -30,6 +32,9 @@ pub mod timer;
 pub mod timer_queue;
 pub mod tree;
 pub mod work;
+
+#[cfg(test)]
+mod tests;
 
 pub use account::{Counts, CpuTimes, counts, cpu_times, enter_user, leave_user, load_averages};
 pub use boot::{init, run_idle, start_cpu, start_kernel_threads};

@@ -191,6 +191,8 @@ impl Thread {
         let affinity = options.affinity.unwrap_or(CpuSet::all());
         check_affinity(&affinity)?;
         let thread = Arc::new(Self::with(name, attributes, &affinity));
+        #[cfg(not(target_os = "none"))]
+        crate::host::note_thread(&thread);
         let context = Arc::new(Context { thread: thread.clone(), extension: Once::new() });
         if let Some(extension) = extension {
             let _ = context.extension.set(extension);

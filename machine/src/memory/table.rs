@@ -1121,6 +1121,11 @@ impl PageTable {
         {
             catch_up_here();
             arch::relax();
+            // A thread of the process gets no interrupt; with nothing held it is not using a translation.
+            #[cfg(not(target_os = "none"))]
+            if arch::is_quiescent_remotely(cpu) {
+                return;
+            }
         }
     }
 }

@@ -25,7 +25,24 @@ const MANY: usize = 2000;
 /// A grace period that is older than this (nanoseconds) asks the CPUs it waits for.
 const LATE_NS: u64 = 5_000_000;
 
-static GRACE: Grace<{ MAX_CPUS / 64 }> = Grace::new();
+type AllCpus = Grace<{ MAX_CPUS / 64 }>;
+
+/// The grace periods that concern the caller.
+#[cfg(target_os = "none")]
+#[inline(always)]
+fn grace() -> &'static AllCpus {
+    static GRACE: AllCpus = Grace::new();
+    &GRACE
+}
+
+/// On a host a simulation and the process around it have each their own.
+#[cfg(not(target_os = "none"))]
+fn grace() -> &'static AllCpus {
+    static GRACE: AllCpus = Grace::new();
+    static SIMULATED: AllCpus = Grace::new();
+    if arch::is_simulated() { &SIMULATED } else { &GRACE }
+}
+
 /// When somebody last asked the late CPUs.
 static ASKED_NS: AtomicU64 = AtomicU64::new(0);
 
@@ -37,6 +54,10 @@ impl World for Machine {
     }
     fn is_busy(&self, cpu: usize) -> bool {
         let rcu = &local::of(cpu as u32).rcu;
+        #[cfg(not(target_os = "none"))]
+        if !arch::shares_grace_periods(cpu) {
+            return false;
+        }
         rcu.online.load(Ordering::SeqCst) && !rcu.idle.load(Ordering::SeqCst)
     }
     fn lock(&self, lock: &RawSpinLock) {
@@ -132,12 +153,12 @@ fn with_lists<R>(f: impl FnOnce(&mut Lists) -> R) -> R {
 impl Lists {
     /// Moves callbacks on as far as grace periods allow.
     fn advance(&mut self) {
-        if !self.wait.first.is_null() && GRACE.is_over(self.target) {
+        if !self.wait.first.is_null() && grace().is_over(self.target) {
             let ready = self.wait.take();
             self.done.append(ready);
         }
         if self.wait.first.is_null() && !self.next.first.is_null() {
-            self.target = GRACE.request(&Machine);
+            self.target = grace().request(&Machine);
             self.wait = self.next.take();
         }
     }
@@ -149,12 +170,12 @@ pub(crate) fn cpu_online(cpu: u32) {
     fence(Ordering::SeqCst);
 }
 
-/// A simulated CPU goes away. It reads nothing.
+/// A simulated CPU, or a thread of the process, goes away. It reads nothing. Runs as that CPU.
 #[cfg(not(target_os = "none"))]
 pub(crate) fn cpu_offline(cpu: u32) {
     local::of(cpu).rcu.online.store(false, Ordering::SeqCst);
     irq::raw_disable();
-    GRACE.quiescent(&Machine, cpu as usize);
+    grace().quiescent(&Machine, cpu as usize);
     irq::raw_enable();
 }
 
@@ -359,14 +380,14 @@ pub fn synchronize() {
     super::class::check_may_sleep();
     assert!(preempt::may_sleep(), "synchronize() where sleeping is not allowed");
     irq::raw_disable();
-    let number = GRACE.request(&Machine);
+    let number = grace().request(&Machine);
     irq::raw_enable();
     let mut asked = false;
     loop {
         preempt::raw_disable();
         answer();
         preempt::raw_enable();
-        if GRACE.is_over(number) {
+        if grace().is_over(number) {
             return;
         }
         ask_late_cpus(if asked { LATE_NS } else { 0 });
@@ -379,7 +400,7 @@ pub fn synchronize() {
 #[inline(always)]
 fn answer() {
     let rcu = &local::local().rcu;
-    let current = GRACE.current();
+    let current = grace().current();
     if rcu.seen.load(Ordering::Relaxed) != current {
         answer_slow(current);
     }
@@ -390,13 +411,13 @@ fn answer() {
 fn answer_slow(current: u64) {
     irq::raw_disable();
     local::local().rcu.seen.store(current, Ordering::Relaxed);
-    GRACE.quiescent(&Machine, arch::cpu_id() as usize);
+    grace().quiescent(&Machine, arch::cpu_id() as usize);
     irq::raw_enable();
 }
 
 /// Asks the CPUs that hold the current grace period up to reschedule, unless that was done less than `after_ns` ago.
 fn ask_late_cpus(after_ns: u64) {
-    if !GRACE.is_running() {
+    if !grace().is_running() {
         return;
     }
     let now = crate::time::now_ns();
@@ -406,11 +427,11 @@ fn ask_late_cpus(after_ns: u64) {
     }
     ASKED_NS.store(now, Ordering::Relaxed);
     let me = crate::cpu::current();
-    for cpu in crate::cpu::online().filter(|&cpu| cpu != me && GRACE.waits_for(cpu.index())) {
+    for cpu in crate::cpu::online().filter(|&cpu| cpu != me && grace().waits_for(cpu.index())) {
         if local::of(cpu.index() as u32).rcu.idle.load(Ordering::SeqCst) {
             // It went idle just as the grace period began, without seeing it: idle now is quiescent since.
             irq::raw_disable();
-            GRACE.quiescent(&Machine, cpu.index());
+            grace().quiescent(&Machine, cpu.index());
             irq::raw_enable();
         } else {
             crate::cpu::send_reschedule(cpu);
@@ -418,9 +439,9 @@ fn ask_late_cpus(after_ns: u64) {
     }
     #[cfg(not(target_os = "none"))]
     for cpu in 0..arch::possible_cpus() {
-        if GRACE.waits_for(cpu) && arch::is_quiescent_remotely(cpu as u32) {
+        if grace().waits_for(cpu) && arch::is_quiescent_remotely(cpu as u32) {
             irq::raw_disable();
-            GRACE.quiescent(&Machine, cpu);
+            grace().quiescent(&Machine, cpu);
             irq::raw_enable();
         }
     }
@@ -528,7 +549,7 @@ impl Drop for InterruptGuard {
         if self.was_idle {
             local::local().rcu.idle.store(true, Ordering::SeqCst);
             irq::raw_disable();
-            GRACE.quiescent(&Machine, arch::cpu_id() as usize);
+            grace().quiescent(&Machine, arch::cpu_id() as usize);
             irq::raw_enable();
         }
     }

@@ -1,7 +1,6 @@
 //! Frames and page tables of the host backend: RAM is one anonymous mapping, tables are walked in software.
 
 use crate::frames::MemoryRegion;
-use core::cell::Cell;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::alloc::{Layout, alloc_zeroed};
 use std::sync::Once;
@@ -19,10 +18,6 @@ const RAM_BYTES: usize = 512 << 20;
 static BASE: AtomicUsize = AtomicUsize::new(0);
 static ROOT: AtomicUsize = AtomicUsize::new(0);
 static STARTED: Once = Once::new();
-
-std::thread_local! {
-    static ACTIVE: Cell<u64> = const { Cell::new(0) };
-}
 
 /// Gives the allocators their RAM at the first use.
 pub(crate) fn ensure_memory() {
@@ -53,7 +48,7 @@ pub(crate) fn kernel_root() -> u64 {
 /// # Safety
 /// As on every backend: `physical` is a root table that outlives its use here.
 pub(crate) unsafe fn load_root(physical: u64, _pcid: u16, _keep: bool) {
-    ACTIVE.with(|active| active.set(physical));
+    super::processor::here().root.store(physical, Ordering::Relaxed);
 }
 pub(crate) fn max_pcid() -> u16 {
     0
@@ -63,7 +58,7 @@ pub(crate) fn flush_user_all() {}
 
 /// Where `address` is in the active page table, with these bits set in its entry; marks it accessed (and dirty).
 pub(super) fn translate(address: usize, needed: u64) -> Option<*mut u8> {
-    let mut table = ACTIVE.with(Cell::get);
+    let mut table = super::processor::here().root.load(Ordering::Relaxed);
     if table == 0 {
         return None;
     }

@@ -60,7 +60,7 @@ impl Context {
     /// `stack_top` is the 16-aligned upper end of a stack that nothing else uses.
     pub(crate) unsafe fn new(
         stack_top: usize,
-        entry: unsafe extern "C" fn(usize) -> !,
+        entry: unsafe extern "C-unwind" fn(usize) -> !,
         argument: usize,
     ) -> Context {
         // r15, r14, r13, r12, rbx, rbp, return address; above it one word so that the entry finds an aligned stack.

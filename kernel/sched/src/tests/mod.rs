@@ -1,0 +1,3 @@
+//! Tests of the scheduler at work, on the simulated machine. Each runs with many seeds.
+
+mod sleep;
