@@ -220,8 +220,9 @@ fn skip_gzip_header(bytes: &[u8]) -> Result<&[u8], Error> {
     Ok(rest)
 }
 
-const CRC32_TABLE: [u32; 256] = {
-    let mut table = [0; 256];
+/// What a byte does to the CRC when 0 to 7 more bytes follow it.
+static CRC32_TABLES: [[u32; 256]; 8] = {
+    let mut tables = [[0; 256]; 8];
     let mut index = 0;
     while index < 256 {
         let mut value = index as u32;
@@ -230,15 +231,38 @@ const CRC32_TABLE: [u32; 256] = {
             value = if value & 1 == 1 { 0xedb8_8320 ^ (value >> 1) } else { value >> 1 };
             bit += 1;
         }
-        table[index] = value;
+        tables[0][index] = value;
         index += 1;
     }
-    table
+    let mut following = 1;
+    while following < 8 {
+        index = 0;
+        while index < 256 {
+            let before = tables[following - 1][index];
+            tables[following][index] = (before >> 8) ^ tables[0][(before & 0xff) as usize];
+            index += 1;
+        }
+        following += 1;
+    }
+    tables
 };
 
 /// Continues the CRC of RFC 1952 (start with `!0`, invert at the end).
 fn update_crc32(crc: u32, bytes: &[u8]) -> u32 {
-    bytes.iter().fold(crc, |crc, byte| CRC32_TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8))
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = &CRC32_TABLES;
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let crc = eights.iter().fold(crc, |crc, &[b0, b1, b2, b3, b4, b5, b6, b7]| {
+        let [c0, c1, c2, c3] = crc.to_le_bytes();
+        t7[usize::from(b0 ^ c0)]
+            ^ t6[usize::from(b1 ^ c1)]
+            ^ t5[usize::from(b2 ^ c2)]
+            ^ t4[usize::from(b3 ^ c3)]
+            ^ t3[usize::from(b4)]
+            ^ t2[usize::from(b5)]
+            ^ t1[usize::from(b6)]
+            ^ t0[usize::from(b7)]
+    });
+    rest.iter().fold(crc, |crc, byte| t0[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8))
 }
 
 /// One zstd frame. Skippable frames read as empty.
@@ -392,6 +416,17 @@ mod tests {
                 damaged[at] ^= 0x55;
                 let _ = Zstd::new(&damaged).and_then(|mut zstd| drain(&mut zstd));
             }
+        }
+    }
+
+    #[test]
+    fn crc_is_that_of_rfc_1952_however_it_is_cut() {
+        // "123456789" is the usual check value.
+        assert_eq!(!update_crc32(!0, b"123456789"), 0xcbf4_3926);
+        let data = sample();
+        let whole = update_crc32(!0, &data[..1000]);
+        for cut in 0..1000 {
+            assert_eq!(update_crc32(update_crc32(!0, &data[..cut]), &data[cut..1000]), whole);
         }
     }
 

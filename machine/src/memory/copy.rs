@@ -10,20 +10,19 @@
 /// do not overlap, and whoever else writes either at the same time does so in the sense of this module.
 #[inline]
 pub(crate) unsafe fn copy(destination: *mut u8, source: *const u8, length: usize) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(target_os = "none")]
+    // SAFETY: the caller's contract.
+    unsafe {
+        crate::arch::copy_raw(destination, source, length);
+    }
+    #[cfg(not(target_os = "none"))]
     // SAFETY: the caller's contract; the direction flag is clear by the ABI.
     unsafe {
         core::arch::asm!(
-            "rep movsq", "mov ecx, {tail:e}", "rep movsb",
-            tail = in(reg) length & 7,
-            inout("rcx") length >> 3 => _, inout("rdi") destination => _, inout("rsi") source => _,
+            "rep movsb",
+            inout("rcx") length => _, inout("rdi") destination => _, inout("rsi") source => _,
             options(nostack, preserves_flags)
         );
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    for i in 0..length {
-        // SAFETY: the caller's contract.
-        unsafe { destination.add(i).write_volatile(source.add(i).read_volatile()) };
     }
 }
 
@@ -33,19 +32,18 @@ pub(crate) unsafe fn copy(destination: *mut u8, source: *const u8, length: usize
 /// As [`copy`], for the destination.
 #[inline]
 pub(crate) unsafe fn zero(destination: *mut u8, length: usize) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(target_os = "none")]
+    // SAFETY: the caller's contract.
+    unsafe {
+        crate::arch::fill_raw(destination, 0, length);
+    }
+    #[cfg(not(target_os = "none"))]
     // SAFETY: the caller's contract; the direction flag is clear by the ABI.
     unsafe {
         core::arch::asm!(
-            "rep stosq", "mov ecx, {tail:e}", "rep stosb",
-            tail = in(reg) length & 7,
-            inout("rcx") length >> 3 => _, inout("rdi") destination => _, in("rax") 0,
+            "rep stosb",
+            inout("rcx") length => _, inout("rdi") destination => _, in("al") 0u8,
             options(nostack, preserves_flags)
         );
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    for i in 0..length {
-        // SAFETY: the caller's contract.
-        unsafe { destination.add(i).write_volatile(0) };
     }
 }

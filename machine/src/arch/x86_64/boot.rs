@@ -193,6 +193,7 @@ unsafe extern "C" fn boot_main(info: u64, delta: u64) -> ! {
         descriptors::init_boot_cpu();
         cpu::enable_features();
         super::user::note_features();
+        super::string::init();
         if !cpu::has(&cpu::FEATURES.smap) {
             traps::remove_smap_instructions();
         }

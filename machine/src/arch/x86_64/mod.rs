@@ -21,6 +21,7 @@ mod provoke;
 mod serial;
 mod smp;
 mod stack;
+mod string;
 mod symbols;
 mod traps;
 mod user;
@@ -46,6 +47,7 @@ pub(crate) use provoke::provoke;
 pub(crate) use serial::{console_write, serial_discard, serial_is_present, serial_queued, serial_write};
 pub(crate) use smp::start_secondary_cpus;
 pub(crate) use stack::Stack;
+pub(crate) use string::{copy_raw, fill_raw};
 pub(crate) use user::{
     copy_from_user, copy_to_user, enter_user, user_cmpxchg_u32, user_load_u32, user_strncpy, zero_user,
 };

@@ -51,7 +51,7 @@ pub(crate) fn start_secondary_cpus(entry: fn(u32)) -> usize {
     for &apic_id in ids {
         apic::send_init(apic_id);
     }
-    wait_until(10_000_000, || false);
+    wait_until(if needs_init_delay() { 10_000_000 } else { 10_000 }, || false);
     for _ in 0..2 {
         for &apic_id in ids {
             apic::send_startup(apic_id, (TRAMPOLINE >> 12) as u8);
@@ -66,6 +66,15 @@ pub(crate) fn start_secondary_cpus(entry: fn(u32)) -> usize {
     cpu::set_online(arrived() as u32);
     RELEASED.store(1, Ordering::Release);
     arrived()
+}
+
+/// Whether a processor needs the 10 ms between INIT and STARTUP that the MP specification wants: none since the Pentium 4.
+fn needs_init_delay() -> bool {
+    const NETBURST: u32 = 15;
+    let vendor = cpu::cpuid(0, 0);
+    let family = cpu::cpuid(1, 0).eax >> 8 & 15;
+    // "GenuineIntel": AMD's processors of family 15 and later do without.
+    vendor.ebx == u32::from_le_bytes(*b"Genu") && family == NETBURST
 }
 
 fn arrived() -> usize {
