@@ -12,6 +12,9 @@ pub(crate) mod host;
 #[cfg(not(target_os = "none"))]
 pub(crate) use host::*;
 
+#[cfg(all(test, not(target_os = "none")))]
+#[path = "arch/x86_64/features.rs"]
+mod features;
 #[cfg(all(test, target_arch = "x86_64", not(target_os = "none")))]
 #[path = "arch/x86_64/string_tests.rs"]
 mod string_tests;

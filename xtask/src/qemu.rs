@@ -43,6 +43,8 @@ pub struct Vm {
     pub command_line: String,
     /// The virtual hardware.
     pub machine: Machine,
+    /// The model of the virtual CPUs, as QEMU's `-cpu` takes it.
+    pub cpu_model: String,
     /// Virtual CPUs.
     pub cpus: u32,
     /// Memory.
@@ -217,7 +219,7 @@ impl Vm {
             Machine::Microvm => "microvm",
         };
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
-            .args(["-machine", machine, "-accel", "tcg,thread=multi", "-cpu", "max"])
+            .args(["-machine", machine, "-accel", "tcg,thread=multi", "-cpu", &self.cpu_model])
             .args(["-smp", &self.cpus.to_string(), "-m", &format!("{}M", self.memory_mib)])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
             .arg("-kernel")

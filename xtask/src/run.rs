@@ -163,6 +163,7 @@ pub fn machine(kernel: &Kernel, profile: Profile, root: &Root) -> Result<Vm> {
         initrd: root.bytes()?,
         command_line: parameters.to_owned(),
         machine: Machine::Q35,
+        cpu_model: "max".to_owned(),
         cpus: 2,
         memory_mib: 512,
         timeout: None,

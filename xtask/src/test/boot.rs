@@ -5,6 +5,7 @@
 
 mod damage;
 mod parameters;
+mod processors;
 mod provoked;
 
 use super::Counts;
@@ -36,6 +37,7 @@ pub fn run(vm: &Vm, filter: &[String]) -> Result<Counts> {
         boots.shape(cpus, memory_mib, machine)?;
     }
     parameters::run(&mut boots)?;
+    processors::run(&mut boots)?;
     damage::run(&mut boots)?;
     provoked::run(&mut boots)?;
     println!("boots: {}", boots.counts);

@@ -7,7 +7,8 @@
 //! Locks: [`LINES`] (leaf).
 
 use super::acpi;
-use super::cpu::{self, FEATURES, has, out8, read_msr, write_msr};
+use super::cpu::{self, has, out8, read_msr, write_msr};
+use super::features::Features;
 use super::lock::RawLock;
 use super::paging::{Caching, map_device};
 use crate::irq::LineTrigger;
@@ -89,8 +90,8 @@ fn write(register: u32, value: u32) {
 
 /// Sets up the boot CPU's local APIC, the I/O APICs, and silences the old interrupt controllers.
 pub(super) fn init_boot_cpu() {
-    X2APIC.store(has(&FEATURES.x2apic), Ordering::Relaxed);
-    if !has(&FEATURES.x2apic) {
+    X2APIC.store(has(Features::X2APIC), Ordering::Relaxed);
+    if !has(Features::X2APIC) {
         let base = map_device(acpi::facts().local_apic, 4096, Caching::Uncached);
         REGISTERS.store(base.expect("no memory to map the local APIC"), Ordering::Relaxed);
     }

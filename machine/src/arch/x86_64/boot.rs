@@ -4,6 +4,7 @@
 //! `public/arch-x86/hvm/start_info.h`. Everything here runs on the boot CPU alone; what it stores is constant later.
 
 use super::entry::BootTable;
+use super::features::Features;
 use super::hooks::MemoryRegion;
 use super::{acpi, apic, clock, cpu, descriptors, fpu, paging, serial, traps};
 use crate::sync::Once;
@@ -194,7 +195,7 @@ unsafe extern "C" fn boot_main(info: u64, delta: u64) -> ! {
         cpu::enable_features();
         super::user::note_features();
         super::string::init();
-        if !cpu::has(&cpu::FEATURES.smap) {
+        if !cpu::has(Features::SMAP) {
             traps::remove_smap_instructions();
         }
     }

@@ -6,7 +6,8 @@
 
 use super::acpi;
 use super::apic::{self, TimerMode};
-use super::cpu::{self, FEATURES, cpuid, cycles, has, in8, in32, out8, write_msr};
+use super::cpu::{self, cycles, has, in8, in32, out8, write_msr};
+use super::features::{self, Features};
 use super::paging::{Caching, map_device};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -151,21 +152,14 @@ pub(super) fn start_calibration() {
 
 const WINDOW_NS: u64 = 10_000_000;
 
-/// Cycles of the counter per 2^32 ns … as kHz, from CPUID or the hypervisor, if they say.
-fn known_khz() -> Option<u64> {
-    let hypervisor = cpuid(1, 0).ecx & 1 << 31 != 0;
-    if hypervisor && cpuid(0x4000_0000, 0).eax >= 0x4000_0010 {
-        let khz = cpuid(0x4000_0010, 0).eax;
-        if khz != 0 {
-            return Some(u64::from(khz));
-        }
+/// The counter's rate as KVM, another hypervisor or the processor says it, and who did.
+fn known_khz() -> Option<(u64, &'static str)> {
+    if has(Features::KVM_CLOCK)
+        && let Some(khz) = kvm_clock_khz()
+    {
+        return Some((khz, "kvm-clock"));
     }
-    if let Some(khz) = kvm_clock_khz() {
-        return Some(khz);
-    }
-    let ratio = cpuid(0x15, 0);
-    (ratio.eax != 0 && ratio.ebx != 0 && ratio.ecx != 0)
-        .then(|| u64::from(ratio.ecx) * u64::from(ratio.ebx) / u64::from(ratio.eax) / 1000)
+    features::counter_khz(cpu::leaf).map(|khz| (khz, "CPUID"))
 }
 
 /// KVM's time page: version, padding, tsc, ns, multiplier, shift, flags.
@@ -175,16 +169,8 @@ struct KvmTime(core::cell::UnsafeCell<[u32; 8]>);
 unsafe impl Sync for KvmTime {}
 static KVM_TIME: KvmTime = KvmTime(core::cell::UnsafeCell::new([0; 8]));
 
-/// The counter's rate as KVM's paravirtual clock says it.
+/// The counter's rate as KVM's paravirtual clock says it. Only with [`Features::KVM_CLOCK`].
 fn kvm_clock_khz() -> Option<u64> {
-    let signature = cpuid(0x4000_0000, 0);
-    let name = [signature.ebx, signature.ecx, signature.edx].map(u32::to_le_bytes);
-    if cpuid(1, 0).ecx & 1 << 31 == 0 || name.as_flattened() != b"KVMKVMKVM\0\0\0" {
-        return None;
-    }
-    if cpuid(0x4000_0001, 0).eax & 1 << 3 == 0 {
-        return None;
-    }
     let physical = (KVM_TIME.0.get() as u64).wrapping_sub(super::paging::image_delta());
     // SAFETY: MSR_KVM_SYSTEM_TIME_NEW: the page is ours, outlives the registration, and the clock is switched off again.
     let words = unsafe {
@@ -193,13 +179,7 @@ fn kvm_clock_khz() -> Option<u64> {
         write_msr(0x4b56_4d01, 0);
         words
     };
-    let (multiplier, shift) = (u64::from(words[6]), (words[7] as u8) as i8);
-    if multiplier == 0 {
-        return None;
-    }
-    // ns = (cycles << shift) * multiplier >> 32
-    let khz = (1_000_000u128 << 32) / u128::from(multiplier);
-    Some(if shift < 0 { khz << -shift } else { khz >> shift } as u64)
+    features::kvm_khz(words[6], (words[7] as u8).cast_signed())
 }
 
 /// Ends the measurement, starts the clock and this CPU's timer.
@@ -212,11 +192,17 @@ pub(super) fn init() {
     }
     let elapsed = reference.nanoseconds(start.reference, end.reference).max(1);
     let measured = (end.cycles - start.cycles) as u128 * 1_000_000 / u128::from(elapsed);
-    let khz = known_khz().unwrap_or(measured as u64).max(1);
+    let measured_by = match reference {
+        Reference::Hpet(..) => "HPET",
+        Reference::AcpiTimer(..) => "ACPI timer",
+        Reference::Pit => "PIT",
+    };
+    let (khz, source) = known_khz().unwrap_or((measured as u64, measured_by));
+    let khz = khz.max(1);
     set_rate(khz);
     let ticks = u64::from(start.timer.wrapping_sub(end.timer));
     apic::start_timer(0);
-    if has(&FEATURES.tsc_deadline) {
+    if has(Features::TSC_DEADLINE) {
         DEADLINE_MODE.store(true, Ordering::Relaxed);
         TIMER_RATE.store((u128::from(khz) << 32).div_euclid(1_000_000) as u64, Ordering::Relaxed);
     } else {
@@ -225,15 +211,8 @@ pub(super) fn init() {
     init_cpu();
     BOOT_REALTIME.store(read_calendar().saturating_sub(now_ns()), Ordering::Relaxed);
     log::info!(
-        "clock: counter {} kHz by {}, timer {}",
-        khz,
-        match reference {
-            _ if known_khz().is_some() => "CPUID",
-            Reference::Hpet(..) => "HPET",
-            Reference::AcpiTimer(..) => "ACPI timer",
-            Reference::Pit => "PIT",
-        },
-        if has(&FEATURES.tsc_deadline) { "by deadline" } else { "one-shot" },
+        "clock: counter {khz} kHz by {source}, timer {}",
+        if has(Features::TSC_DEADLINE) { "by deadline" } else { "one-shot" },
     );
 }
 

@@ -3,11 +3,12 @@
 //! Key types: [`CpuArea`] (one per CPU; its first fields are at fixed offsets from GS), [`Features`]. While kernel code
 //! runs, the GS base is the CPU's area; entry and exit stubs swap it with the user's.
 
+use super::features::{self, Features, Leaf};
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid_count, CpuidResult};
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// The most CPUs supported.
 pub(crate) const MAX_CPUS: usize = 256;
@@ -24,7 +25,7 @@ pub(super) struct CpuArea {
     pub(super) kernel_stack: u64,
     pub(super) user_registers: u64,
     pub(super) scratch: u64,
-    pub(super) interrupts: core::sync::atomic::AtomicU64,
+    pub(super) interrupts: AtomicU64,
     pub(super) tables: UnsafeCell<super::descriptors::CpuTables>,
     /// Where the processor pushes the frame of an exception or interrupt from user mode.
     pub(super) entry_stack: UnsafeCell<[u128; 32]>,
@@ -45,7 +46,7 @@ impl CpuArea {
             kernel_stack: 0,
             user_registers: 0,
             scratch: 0,
-            interrupts: core::sync::atomic::AtomicU64::new(0),
+            interrupts: AtomicU64::new(0),
             tables: UnsafeCell::new(super::descriptors::CpuTables::new()),
             entry_stack: UnsafeCell::new([0; 32]),
         }
@@ -388,104 +389,72 @@ pub(super) fn cpuid(leaf: u32, sub_leaf: u32) -> CpuidResult {
     __cpuid_count(leaf, sub_leaf)
 }
 
-/// What the processor can do, as far as the kernel decides by it. Constant after boot.
-pub(super) struct Features {
-    /// RDFSBASE and friends.
-    pub(super) fsgsbase: AtomicBool,
-    /// STAC/CLAC.
-    pub(super) smap: AtomicBool,
-    /// Tagged TLB.
-    pub(super) pcid: AtomicBool,
-    /// INVPCID.
-    pub(super) invpcid: AtomicBool,
-    /// 1 GiB pages.
-    pub(super) huge_pages: AtomicBool,
-    /// Extended state save.
-    pub(super) xsave: AtomicBool,
-    /// XSAVEOPT.
-    pub(super) xsaveopt: AtomicBool,
-    /// APIC registers as MSRs.
-    pub(super) x2apic: AtomicBool,
-    /// Timer by time-stamp counter.
-    pub(super) tsc_deadline: AtomicBool,
-    /// RDRAND.
-    pub(super) rdrand: AtomicBool,
-    /// RDSEED.
-    pub(super) rdseed: AtomicBool,
-}
-
-pub(super) static FEATURES: Features = Features {
-    fsgsbase: AtomicBool::new(false),
-    smap: AtomicBool::new(false),
-    pcid: AtomicBool::new(false),
-    invpcid: AtomicBool::new(false),
-    huge_pages: AtomicBool::new(false),
-    xsave: AtomicBool::new(false),
-    xsaveopt: AtomicBool::new(false),
-    x2apic: AtomicBool::new(false),
-    tsc_deadline: AtomicBool::new(false),
-    rdrand: AtomicBool::new(false),
-    rdseed: AtomicBool::new(false),
-};
+/// What the processor can do, as [`Features`] bits. Constant after boot.
+static FEATURES: AtomicU32 = AtomicU32::new(0);
+/// CR4 as the boot CPU has it; every other must have the same.
+static CONTROL: AtomicU64 = AtomicU64::new(0);
 
 /// Whether the feature is there.
-pub(super) fn has(feature: &AtomicBool) -> bool {
-    feature.load(Ordering::Relaxed)
+#[inline]
+pub(super) fn has(feature: Features) -> bool {
+    FEATURES.load(Ordering::Relaxed) & feature.bits() == feature.bits()
+}
+
+/// What CPUID says, as `features` takes it.
+pub(super) fn leaf(number: u32, sub_leaf: u32) -> Leaf {
+    let registers = __cpuid_count(number, sub_leaf);
+    [registers.eax, registers.ebx, registers.ecx, registers.edx]
+}
+
+/// The protections that are on, for the log.
+pub(super) fn report_protections() {
+    let has_or = |feature, name| if has(feature) { name } else { "" };
+    log::info!(
+        "cpu: NX{}{}{}{}{}{}{}",
+        has_or(Features::SMEP, " SMEP"),
+        has_or(Features::SMAP, " SMAP"),
+        has_or(Features::UMIP, " UMIP"),
+        has_or(Features::PCID, " PCID"),
+        has_or(Features::FSGSBASE, " FSGSBASE"),
+        has_or(Features::XSAVE, " XSAVE"),
+        has_or(Features::X2APIC, " x2APIC"),
+    );
 }
 
 const CR0_WRITE_PROTECT: u64 = 1 << 16;
-const CR4_PGE: u64 = 1 << 7;
-const CR4_OSFXSR: u64 = 1 << 9;
-const CR4_OSXMMEXCPT: u64 = 1 << 10;
-const CR4_UMIP: u64 = 1 << 11;
-const CR4_FSGSBASE: u64 = 1 << 16;
-const CR4_PCID: u64 = 1 << 17;
-const CR4_OSXSAVE: u64 = 1 << 18;
-const CR4_SMEP: u64 = 1 << 20;
-const CR4_SMAP: u64 = 1 << 21;
 
-/// Switches on what the processor has: NX, syscall, SMEP, SMAP, UMIP, FSGSBASE, global pages, XSAVE.
+/// Switches on what the processor has: NX, syscall, SMEP, SMAP, UMIP, FSGSBASE, global pages, XSAVE. Panics if another CPU
+/// has not what the boot CPU has.
 ///
 /// # Safety
 /// On each CPU once, in the kernel, with interrupts off.
 pub(super) unsafe fn enable_features() {
-    let (one, seven, extended) = (cpuid(1, 0), cpuid(7, 0), cpuid(0x8000_0001, 0));
-    let mut cr4 = CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT;
-    let mut note = |place: &AtomicBool, there: bool, bits: u64| {
-        place.store(there, Ordering::Relaxed);
-        if there {
-            cr4 |= bits;
-        }
-    };
-    let ignored = AtomicBool::new(false);
-    note(&FEATURES.fsgsbase, seven.ebx & 1 != 0, CR4_FSGSBASE);
-    note(&ignored, seven.ebx & 1 << 7 != 0, CR4_SMEP);
-    note(&FEATURES.smap, seven.ebx & 1 << 20 != 0, CR4_SMAP);
-    note(&ignored, seven.ecx & 1 << 2 != 0, CR4_UMIP);
-    note(&FEATURES.xsave, one.ecx & 1 << 26 != 0, CR4_OSXSAVE);
-    note(&FEATURES.pcid, one.ecx & 1 << 17 != 0, CR4_PCID);
-    note(&FEATURES.invpcid, seven.ebx & 1 << 10 != 0, 0);
-    note(&FEATURES.huge_pages, extended.edx & 1 << 26 != 0, 0);
-    note(&FEATURES.x2apic, one.ecx & 1 << 21 != 0, 0);
-    note(&FEATURES.tsc_deadline, one.ecx & 1 << 24 != 0, 0);
-    note(&FEATURES.rdrand, one.ecx & 1 << 30 != 0, 0);
-    note(&FEATURES.rdseed, seven.ebx & 1 << 18 != 0, 0);
-    note(&FEATURES.xsaveopt, cpuid(13, 1).eax & 1 != 0, 0);
+    let features = features::detect(leaf);
+    if cpu_id() == 0 {
+        FEATURES.store(features.bits(), Ordering::Relaxed);
+    }
     // SAFETY: each bit is set only when CPUID has the feature; long mode implies NX and SYSCALL here.
     unsafe {
-        let old: u64;
-        asm!("mov {}, cr4", out(reg) old, options(nostack, preserves_flags));
-        asm!("mov cr4, {}", in(reg) old | cr4, options(nostack, preserves_flags));
+        let mut control: u64;
+        asm!("mov {}, cr4", out(reg) control, options(nostack, preserves_flags));
+        control |= features::control_bits(features);
+        asm!("mov cr4, {}", in(reg) control, options(nostack, preserves_flags));
+        asm!("mov {}, cr4", out(reg) control, options(nostack, preserves_flags));
         let cr0: u64;
         asm!("mov {}, cr0", out(reg) cr0, options(nostack, preserves_flags));
         asm!("mov cr0, {}", in(reg) (cr0 | CR0_WRITE_PROTECT | 0x22) & !0xc, options(nostack, preserves_flags));
         write_msr(MSR_EFER, read_msr(MSR_EFER) | 1 | 1 << 11);
+        if cpu_id() == 0 {
+            CONTROL.store(control, Ordering::Relaxed);
+        }
+        let wanted = CONTROL.load(Ordering::Relaxed);
+        assert!(control & wanted == wanted, "CPU {} has CR4 {control:#x}, not {wanted:#x}", cpu_id());
     }
 }
 
 /// The hardware capability words for programs: CPUID.1 EDX, and bit 1 of the second if FSGSBASE may be used.
 pub(crate) fn elf_hwcap() -> (u64, u64) {
-    (u64::from(cpuid(1, 0).edx), if has(&FEATURES.fsgsbase) { 2 } else { 0 })
+    (u64::from(cpuid(1, 0).edx), if has(Features::FSGSBASE) { 2 } else { 0 })
 }
 
 /// Random bits from RDSEED or RDRAND, if the processor has one and it delivers.
@@ -502,12 +471,12 @@ pub(crate) fn entropy_u64() -> Option<u64> {
         }
         (good != 0).then_some(value)
     };
-    if has(&FEATURES.rdseed)
+    if has(Features::RDSEED)
         && let Some(value) = (0..8).find_map(|_| attempt(true))
     {
         return Some(value);
     }
-    if has(&FEATURES.rdrand) { (0..8).find_map(|_| attempt(false)) } else { None }
+    if has(Features::RDRAND) { (0..8).find_map(|_| attempt(false)) } else { None }
 }
 
 /// A random number before anything is set up (also before relocation: no tables of pointers in here).

@@ -3,7 +3,8 @@
 //! Kernel code does not touch these registers, so they stay in the processor until another program's are needed. The
 //! image is in XSAVE's standard format, which is also what signal frames have. Reference: Intel SDM volume 1, chapter 13.
 
-use super::cpu::{FEATURES, cpuid, has};
+use super::cpu::{cpuid, has};
+use super::features::Features;
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::arch::asm;
 use core::ptr::NonNull;
@@ -21,7 +22,7 @@ static ENABLED: AtomicU64 = AtomicU64::new(3);
 
 /// Finds out what there is, on the boot CPU, and switches it on.
 pub(super) fn init() {
-    if has(&FEATURES.xsave) {
+    if has(Features::XSAVE) {
         let leaf = cpuid(13, 0);
         let offered = u64::from(leaf.edx) << 32 | u64::from(leaf.eax);
         let mut enabled = offered & SUPPORTED;
@@ -31,7 +32,7 @@ pub(super) fn init() {
         ENABLED.store(enabled, Ordering::Relaxed);
     }
     init_cpu();
-    if has(&FEATURES.xsave) {
+    if has(Features::XSAVE) {
         let size = cpuid(13, 0).ebx as usize;
         SIZE.store(size.max(LEGACY_BYTES + HEADER_BYTES), Ordering::Relaxed);
     }
@@ -39,7 +40,7 @@ pub(super) fn init() {
 
 /// Switches the state components on on this CPU and loads a clean state.
 pub(super) fn init_cpu() {
-    if has(&FEATURES.xsave) {
+    if has(Features::XSAVE) {
         let enabled = ENABLED.load(Ordering::Relaxed);
         // SAFETY: CR4.OSXSAVE is on and CPUID offers these components.
         unsafe {
@@ -142,7 +143,7 @@ pub(crate) unsafe fn fpu_save(area: &mut FpuArea) {
     // SAFETY: the area is big enough and aligned. XSAVEOPT may skip unchanged parts: a thread's area is written by
     // nothing but this and loaded by XRSTOR before, as it requires.
     unsafe {
-        if has(&FEATURES.xsave) {
+        if has(Features::XSAVE) {
             asm!("xsave64 [{}]", in(reg) image, in("eax") -1i32, in("edx") -1i32, options(nostack));
         } else {
             asm!("fxsave64 [{}]", in(reg) image, options(nostack));
@@ -159,7 +160,7 @@ pub(crate) unsafe fn fpu_restore(area: &FpuArea) {
     let image = area.image.as_ptr();
     // SAFETY: the invariant of `FpuArea`.
     unsafe {
-        if has(&FEATURES.xsave) {
+        if has(Features::XSAVE) {
             asm!("xrstor64 [{}]", in(reg) image, in("eax") -1i32, in("edx") -1i32, options(nostack));
         } else {
             asm!("fxrstor64 [{}]", in(reg) image, options(nostack));

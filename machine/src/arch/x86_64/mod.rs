@@ -11,6 +11,7 @@ mod context;
 mod cpu;
 mod descriptors;
 mod entry;
+mod features;
 mod fpu;
 mod hooks;
 mod lock;

@@ -7,8 +7,9 @@
 //! Locks: [`LOCK`] guards changes of the two growing areas; it is a leaf.
 
 use super::boot::{BootMemory, IMAGE_DIRECTORY, IMAGE_POINTERS, NO_REGION, PHYSICAL_BASE};
-use super::cpu::{self, FEATURES, has};
+use super::cpu::{self, has};
 use super::entry::BootTable;
+use super::features::Features;
 use super::hooks::MemoryRegion;
 use super::lock::RawLock;
 use core::arch::asm;
@@ -220,7 +221,7 @@ unsafe fn map_direct(root: u64, base: usize, region: MemoryRegion, pages: &mut E
         // SAFETY: the tables are reached one to one and belong to the direct map alone.
         unsafe {
             let pointers = next_table(root, address >> 39, pages);
-            if has(&FEATURES.huge_pages) && fits(GIB) {
+            if has(Features::HUGE_PAGES) && fits(GIB) {
                 (pointers as *mut u64)
                     .add((address >> 30 & 511) as usize)
                     .write(physical | READ_WRITE | PTE_LARGE);
@@ -347,7 +348,7 @@ pub(crate) unsafe fn load_root(physical: u64, pcid: u16, keep_tagged: bool) {
 
 /// The highest address space number, or 0 if the processor has none.
 pub(crate) fn max_pcid() -> u16 {
-    if has(&FEATURES.pcid) { 4095 } else { 0 }
+    if has(Features::PCID) { 4095 } else { 0 }
 }
 
 /// Forgets one page of the current address space (global or not).
@@ -406,4 +407,32 @@ pub(super) fn is_readable(address: usize) -> bool {
         table = entry & PTE_ADDRESS_MASK;
     }
     false
+}
+
+/// Looks for pages of the kernel half that are both writable and executable, and says so in the log.
+pub(super) fn check_protections() {
+    let found =
+        (ENTRIES / 2..ENTRIES).map(|index| writable_code(kernel_root(), 39, index, true)).sum::<usize>();
+    if found == 0 {
+        log::info!("x86/mm: Checked W+X mappings: passed, no W+X pages found.");
+    } else {
+        log::error!("x86/mm: Checked W+X mappings: FAILED, {found} W+X pages found.");
+    }
+}
+
+const ENTRIES: usize = 512;
+
+/// Entries at and below one that let the kernel both write and run. `writable`: the tables above allow writing.
+fn writable_code(table: u64, shift: u32, index: usize, writable: bool) -> usize {
+    // SAFETY: tables of the kernel half are RAM and never freed.
+    let entry = unsafe { *table_entry(table, index) };
+    let writable = writable && entry & PTE_WRITE != 0;
+    if entry & PTE_PRESENT == 0 || entry & PTE_NO_EXEC != 0 || !writable {
+        return 0;
+    }
+    if shift == 12 || shift < 39 && entry & PTE_LARGE != 0 {
+        return 1;
+    }
+    let below = entry & PTE_ADDRESS_MASK;
+    (0..ENTRIES).map(|index| writable_code(below, shift - 9, index, writable)).sum()
 }

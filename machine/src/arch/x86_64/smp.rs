@@ -64,6 +64,8 @@ pub(crate) fn start_secondary_cpus(entry: fn(u32)) -> usize {
         panic!("{} of {} CPUs did not start", prepared + 1 - arrived(), prepared + 1);
     }
     cpu::set_online(arrived() as u32);
+    cpu::report_protections();
+    paging::check_protections();
     RELEASED.store(1, Ordering::Release);
     arrived()
 }

@@ -4,7 +4,8 @@
 //! starting a string instruction; long ones use `rep movsb` and `rep stosb` where the processor is fast at them (FSRM). These
 //! names take the place of the weak ones in `compiler_builtins`. Reference: System V ABI for AMD64, 3.2.
 
-use super::cpu::cpuid;
+use super::cpu::has;
+use super::features::Features;
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,8 +15,7 @@ static FAST_STRINGS: AtomicBool = AtomicBool::new(false);
 
 /// Looks at the processor. Once, at boot.
 pub(super) fn init() {
-    // Fast short REP MOVSB.
-    FAST_STRINGS.store(cpuid(7, 0).edx & 1 << 4 != 0, Ordering::Relaxed);
+    FAST_STRINGS.store(has(Features::FAST_STRINGS), Ordering::Relaxed);
 }
 
 unsafe extern "C" {

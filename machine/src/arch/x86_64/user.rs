@@ -6,8 +6,9 @@
 //!
 //! Reference: AMD APM volume 2, 6.1; Intel SDM volume 2, SYSRET (its #GP with a non-canonical RIP is why RIP is checked).
 
-use super::cpu::{self, FEATURES, KERNEL_STACK, SCRATCH, USER_REGISTERS, has, write_msr};
+use super::cpu::{self, KERNEL_STACK, SCRATCH, USER_REGISTERS, has, write_msr};
 use super::descriptors::{KERNEL_CODE, USER_CODE, USER_DATA};
+use super::features::Features;
 use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -212,7 +213,7 @@ pub(super) unsafe fn init_cpu() {
 
 /// Called once the features are known.
 pub(super) fn note_features() {
-    USER_BASES_CHANGE.store(u8::from(has(&FEATURES.fsgsbase)), Ordering::Relaxed);
+    USER_BASES_CHANGE.store(u8::from(has(Features::FSGSBASE)), Ordering::Relaxed);
 }
 
 fn is_canonical(address: u64) -> bool {
