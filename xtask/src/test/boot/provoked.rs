@@ -28,7 +28,7 @@ const FATAL: [(&str, &str); 3] = [
 
 /// What a shell says of a process that SIGSEGV has killed.
 const KILLED: &str = "Segmentation fault\n139\n";
-const CALLER: &str = "::provoke+0x";
+const CALLER: &str = "<devfs::provoke::Provoke as vfs::file::FileOperations>::write+0x";
 const TAINTED: &str = "cat /proc/sys/kernel/tainted";
 
 /// Runs them all.
