@@ -22,6 +22,7 @@ pub(crate) fn alloc_raw() -> Option<u64> {
 ///
 /// # Safety
 /// The page came from [`alloc_raw`] and nobody uses it any more.
+#[cfg(target_os = "none")]
 pub(crate) unsafe fn free_raw(address: u64) {
     STACK_PAGES.fetch_sub(1, Ordering::Relaxed);
     // SAFETY: the caller's contract.

@@ -72,6 +72,7 @@ pub(crate) fn oops(text: &str) {
 }
 
 /// A byte from the serial line.
+#[cfg(target_os = "none")]
 pub(crate) fn serial_input(byte: u8) {
     let _in_rcu = rcu::enter_interrupt();
     if let Some(hooks) = HOOKS.get() {

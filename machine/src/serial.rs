@@ -56,6 +56,7 @@ impl SerialPort {
 }
 
 /// The backend has input.
+#[cfg(target_os = "none")]
 pub(crate) fn received(port: SerialPort, bytes: &[u8]) {
     if let Some(handler) = HANDLERS[port as usize].get() {
         handler.received(bytes);
@@ -65,6 +66,7 @@ pub(crate) fn received(port: SerialPort, bytes: &[u8]) {
 }
 
 /// The backend has room again.
+#[cfg(target_os = "none")]
 pub(crate) fn has_room(port: SerialPort) {
     if let Some(handler) = HANDLERS[port as usize].get() {
         handler.has_room();

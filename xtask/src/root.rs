@@ -88,7 +88,7 @@ pub fn busybox_program() -> Result<PathBuf> {
 /// The BusyBox root, made again only when an ingredient has changed.
 fn busybox() -> Result<Vec<u8>> {
     let program = busybox_program()?;
-    let cached = target_sub("busybox")?.join("root.cpio.gz");
+    let cached = target_sub("busybox")?.join("root.cpio");
     let ours = [workspace().join("xtask/root/init"), workspace().join("xtask/src/root.rs"), program.clone()];
     if is_newer(&cached, &ours) {
         return Ok(std::fs::read(cached)?);
@@ -129,7 +129,8 @@ fn busybox() -> Result<Vec<u8>> {
         archive.file(name, 0o644, text.as_bytes());
     }
     archive.file("etc/session", 0o755, SESSION.as_bytes());
-    let bytes = gzip(&archive.finish())?;
+    // Not compressed: it is never far away, and unpacking would be most of the boot under emulation.
+    let bytes = archive.finish();
     write_atomically(&cached, &bytes)?;
     Ok(bytes)
 }

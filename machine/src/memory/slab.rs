@@ -7,6 +7,14 @@
 //!
 //! Key functions: [`allocate`], [`deallocate`], [`reallocate`]. Locks: one per class, outside the frame allocator's.
 
+#![cfg_attr(
+    not(any(target_os = "none", test)),
+    expect(
+        dead_code,
+        reason = "the heap of a program on the host is the host's; only its figures are asked for"
+    )
+)]
+
 use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::cell::{Cell, UnsafeCell};

@@ -310,7 +310,7 @@ impl Simulator {
     fn step(&self) {
         let random = self.random();
         self.advance(20 + random % 256);
-        if (random >> 8) % self.jump_odds == 0 {
+        if (random >> 8).is_multiple_of(self.jump_odds) {
             self.advance((random >> 32) % JUMP_NS);
         }
         self.steps.set(self.steps.get() + 1);
