@@ -1,14 +1,15 @@
 //! `cargo xtask test`: host tests, then guest tests. Ends with `N passed, N failed, N skipped`.
 //!
 //! A guest test is an ordinary Linux program and counts only if the same binary has passed on Linux in the same
-//! virtual machine: `--record-linux` makes the records (`tests/guest/linux-passed.txt` and
-//! `tests/busybox/expected.txt`) that the other runs are compared with.
+//! virtual machine: `--record-linux` makes the records (`tests/guest/linux-passed.txt`,
+//! `tests/busybox/expected.txt`, `tests/transcripts/linux.txt`) that the other runs are compared with.
 
 mod boot;
 mod busybox;
 mod cases;
 mod gaps;
 mod host;
+mod transcripts;
 
 use crate::kernel::Profile;
 use crate::qemu::Vm;
@@ -29,6 +30,9 @@ pub struct TestArguments {
     /// Only the command lines of tests/busybox.
     #[arg(long)]
     busybox: bool,
+    /// Only the transcripts of system calls.
+    #[arg(long)]
+    transcripts: bool,
     /// Only the boots with different machines.
     #[arg(long)]
     boot: bool,
@@ -75,7 +79,8 @@ impl std::fmt::Display for Counts {
 
 /// `cargo xtask test`.
 pub fn command(arguments: &TestArguments) -> Result<u8> {
-    let everything = !(arguments.host || arguments.guest || arguments.busybox || arguments.boot);
+    let everything =
+        !(arguments.host || arguments.guest || arguments.busybox || arguments.boot || arguments.transcripts);
     let wants_host =
         arguments.host || everything && !arguments.record_linux && arguments.kernel == Kernel::Linnet;
     let mut all = Counts::default();
@@ -83,29 +88,41 @@ pub fn command(arguments: &TestArguments) -> Result<u8> {
         all += host::run()?;
     }
     let (guest, busybox) = (arguments.guest || everything, arguments.busybox || everything);
+    let transcripts = arguments.transcripts || everything;
     let boot = arguments.boot || everything && !arguments.record_linux && arguments.kernel == Kernel::Linnet;
-    if guest || busybox || boot {
-        all += on_guest(arguments, guest, busybox, boot)?;
+    if guest || busybox || boot || transcripts {
+        all += on_guest(arguments, &Families { boot, busybox, transcripts, guest })?;
     }
     println!("{all}");
     Ok(u8::from(all.failed > 0))
 }
 
-fn on_guest(arguments: &TestArguments, guest: bool, busybox: bool, boot: bool) -> Result<Counts> {
+/// Which families run in the guest.
+struct Families {
+    boot: bool,
+    busybox: bool,
+    transcripts: bool,
+    guest: bool,
+}
+
+fn on_guest(arguments: &TestArguments, families: &Families) -> Result<Counts> {
     let kernel = if arguments.record_linux { &Kernel::Linux } else { &arguments.kernel };
     let mut vm: Vm = machine(kernel, arguments.profile, &Root::Busybox)?;
     vm.verbose = arguments.verbose;
     let mut all = Counts::default();
-    if boot && *kernel == Kernel::Linnet {
+    if families.boot && *kernel == Kernel::Linnet {
         // The filter names guest cases unless nothing but boots was asked for.
         all += boot::run(&vm, if arguments.boot { &arguments.filter } else { &[] })?;
     }
     // A bug of the kernel must not hide behind a program that was killed.
     vm.command_line.push_str(" oops=panic");
-    if busybox && arguments.filter.is_empty() {
+    if families.busybox && arguments.filter.is_empty() {
         all += busybox::run(&vm, arguments.record_linux)?;
     }
-    if guest {
+    if families.transcripts {
+        all += transcripts::run(&vm, &arguments.filter, arguments.record_linux)?;
+    }
+    if families.guest {
         all += cases::run(&vm, &arguments.filter, arguments.record_linux)?;
     }
     Ok(all)

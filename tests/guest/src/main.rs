@@ -3,7 +3,8 @@
 //! `guest-tests [--list] [--here] [FILTER]…` runs the cases whose name contains a filter (or equals `=NAME`),
 //! each in a child process with a time limit, and prints `ok NAME`, `FAIL NAME: why` or `skip NAME: why`.
 //! `--here` runs them in this very process, for a debugger or a kernel that cannot fork yet. A case counts only
-//! if the same binary has passed it on Linux: `linux-passed.txt` beside the sources.
+//! if the same binary has passed it on Linux: `linux-passed.txt` beside the sources. `--transcripts` is another family,
+//! see `transcript`.
 
 mod case;
 mod elf;
@@ -17,6 +18,7 @@ mod signals;
 mod sys;
 mod threads;
 mod time;
+mod transcript;
 
 use case::{Case, Verdict};
 
@@ -24,6 +26,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(helper) = arguments.first().and_then(|name| name.strip_prefix("--helper-")) {
         std::process::exit(process::helper(helper, &arguments[1..]));
+    }
+    if arguments.first().is_some_and(|word| word == "--transcripts") {
+        return transcript::print(&arguments[1..]);
     }
     let filters: Vec<&String> = arguments.iter().filter(|word| !word.starts_with("--")).collect();
     let cases = all().into_iter().filter(|case| {
