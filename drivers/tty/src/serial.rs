@@ -123,23 +123,22 @@ impl SerialHandler for SecondInput {
         }
     }
 
-    fn has_room(&self) {}
+    fn has_room(&self) {
+        SECOND_ROOM.wake_all();
+    }
 }
 
-/// Sends on the second port and waits until all of it has left the buffer, so that nothing is lost when the machine is
-/// switched off right after.
+/// Who waits for the second port's buffer to be half empty.
+static SECOND_ROOM: WaitQueue = WaitQueue::new();
+
+/// Sends on the second port, waiting for room in its buffer.
 fn transmit_second(bytes: &[u8]) {
     let port = machine::serial::SerialPort::Second;
-    let mut rest = bytes;
+    let mut rest = bytes.get(port.write(bytes)..).unwrap_or_default();
     while !rest.is_empty() {
-        let count = port.write(rest);
+        let sent = || Some(port.write(rest)).filter(|count| *count > 0);
+        let count = SECOND_ROOM.wait_until(WaitKind::Uninterruptible, None, sent).unwrap_or(0);
         rest = rest.get(count..).unwrap_or_default();
-        if count == 0 {
-            sched::yield_now();
-        }
-    }
-    while port.queued() > 0 {
-        sched::yield_now();
     }
 }
 

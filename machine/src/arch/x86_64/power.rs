@@ -6,6 +6,7 @@
 use super::acpi::{self, Register};
 use super::cpu::{self, in16, out8, out16};
 use super::paging::{Caching, map_device};
+use super::serial;
 
 const DEBUG_EXIT_PORT: u16 = 0xf4;
 /// What a panic writes to the debug-exit port: QEMU's exit status becomes 2 × 0x32 + 1 = 101.
@@ -27,6 +28,7 @@ fn write_register(register: Register, value: u8) {
 
 /// Switches the machine off. If nothing works, halts.
 pub(crate) fn power_off() -> ! {
+    serial::flush();
     let facts = acpi::facts();
     if let Some(register) = facts.sleep_control {
         write_register(register, facts.sleep_types[0] << 2 | 1 << 5);
@@ -56,6 +58,7 @@ fn enable_acpi() {
 
 /// Resets the machine.
 pub(crate) fn reboot() -> ! {
+    serial::flush();
     if let Some((register, value)) = acpi::facts().reset {
         write_register(register, value);
         wait();
@@ -81,6 +84,7 @@ fn wait() {
 
 /// Ends QEMU with status `2 × code + 1` if it has the `isa-debug-exit` device; else returns.
 pub(crate) fn debug_exit(code: u8) {
+    serial::flush();
     // SAFETY: the port belongs to that device or to nothing.
     unsafe { out8(DEBUG_EXIT_PORT, code) };
 }

@@ -108,14 +108,19 @@ impl Uart {
             self.send_polled(bytes);
             return bytes.len();
         }
+        let was_empty = self.length == 0;
         let taken = bytes.len().min(RING_BYTES - self.length);
         for &byte in &bytes[..taken] {
             let tail = (self.head + self.length) % RING_BYTES;
             self.ring[tail] = byte;
             self.length += 1;
         }
-        if self.length > 0 && self.read(LINE_STATUS) & STATUS_TRANSMIT_EMPTY != 0 {
-            self.fill_fifo();
+        // What is in the ring already has its interrupt coming.
+        if was_empty && self.length > 0 {
+            self.write(INTERRUPT_ENABLE, 3);
+            if self.read(LINE_STATUS) & STATUS_TRANSMIT_EMPTY != 0 {
+                self.fill_fifo();
+            }
         }
         taken
     }
@@ -195,7 +200,10 @@ impl core::fmt::Write for Uart {
 pub(super) fn enter_panic() {
     if !PANICKING.swap(true, Ordering::Relaxed) {
         // SAFETY: the other CPUs are stopped.
-        unsafe { COM1.break_open() }
+        unsafe {
+            COM1.break_open();
+            COM2.break_open();
+        }
     }
 }
 
@@ -212,31 +220,55 @@ pub(super) fn init_interrupts() {
 
 fn handle_interrupt(_line: u32) {
     for port in [SerialPort::First, SerialPort::Second] {
-        // At most a few rounds: a stuck line must not hang the machine.
-        for _ in 0..64 {
-            let mut received = [0; FIFO_BYTES];
-            let mut count = 0;
-            let drained = {
-                let mut uart = self::uart(port).lock();
-                if !uart.present || uart.read(INTERRUPT_ID) & 1 != 0 {
-                    break;
-                }
-                while count < FIFO_BYTES && uart.read(LINE_STATUS) & STATUS_RECEIVED != 0 {
-                    received[count] = uart.read(DATA);
-                    count += 1;
-                }
-                let was_full = uart.length > RING_BYTES / 2;
-                if uart.read(LINE_STATUS) & STATUS_TRANSMIT_EMPTY != 0 {
-                    uart.fill_fifo();
-                }
-                was_full && uart.length <= RING_BYTES / 2
-            };
-            if count > 0 {
-                serial::received(port, &received[..count]);
-            }
-            if drained {
-                serial::has_room(port);
-            }
+        if !(0..ROUNDS).any(|_| handle_one(port) == Pending::Nothing) {
+            // The line is edge-triggered: leaving it up would be the end of its interrupts. Down and up again is a new edge.
+            let mut uart = self::uart(port).lock();
+            uart.write(INTERRUPT_ENABLE, 0);
+            let enable = if uart.length > 0 { 3 } else { 1 };
+            uart.write(INTERRUPT_ENABLE, enable);
         }
     }
+}
+
+/// So many times one interrupt looks at a port: a stuck line must not hang the machine.
+const ROUNDS: u32 = 64;
+
+#[derive(PartialEq, Eq)]
+enum Pending {
+    Nothing,
+    Perhaps,
+}
+
+/// Sees to what one port asks for.
+fn handle_one(port: SerialPort) -> Pending {
+    let mut received = [0; FIFO_BYTES];
+    let mut count = 0;
+    let drained = {
+        let mut uart = uart(port).lock();
+        if !uart.present || uart.read(INTERRUPT_ID) & 1 != 0 {
+            return Pending::Nothing;
+        }
+        while count < FIFO_BYTES && uart.read(LINE_STATUS) & STATUS_RECEIVED != 0 {
+            received[count] = uart.read(DATA);
+            count += 1;
+        }
+        let was_full = uart.length > RING_BYTES / 2;
+        if uart.read(LINE_STATUS) & STATUS_TRANSMIT_EMPTY != 0 {
+            uart.fill_fifo();
+        }
+        was_full && uart.length <= RING_BYTES / 2
+    };
+    if count > 0 {
+        serial::received(port, &received[..count]);
+    }
+    if drained {
+        serial::has_room(port);
+    }
+    Pending::Perhaps
+}
+
+/// Sends what is queued on all ports, waiting for them: before the machine is switched off.
+pub(super) fn flush() {
+    COM1.lock().send_polled(&[]);
+    COM2.lock().send_polled(&[]);
 }
