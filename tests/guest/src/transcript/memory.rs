@@ -83,7 +83,9 @@ fn mprotect(t: &mut Transcript) -> Outcome {
 }
 
 fn mremap(t: &mut Transcript) -> Outcome {
-    let at = map(PAGE * 8, RW)? as usize;
+    // A hole behind it, so that nothing joins it there.
+    let at = map(PAGE * 200, RW)? as usize;
+    sys!(SYS_munmap, at + PAGE * 8, PAGE * 192);
     // SAFETY: inside the mapping.
     unsafe { *((at + PAGE * 3) as *mut u8) = 9 };
     let (may_move, fixed, keep) = (1, 2, 4);

@@ -43,7 +43,7 @@ fn sleeps(t: &mut Transcript) -> Outcome {
     t.call("nanosleep, bad", sys!(SYS_nanosleep, [0i64, 1_000_000_000].as_ptr(), NULL));
     t.call("nanosleep, negative", sys!(SYS_nanosleep, [-1i64, 0].as_ptr(), NULL));
     t.call("nanosleep 0", sys!(SYS_nanosleep, [0i64, 0].as_ptr(), NULL));
-    for clock in [0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 20] {
+    for clock in [0, 1, 3, 4, 5, 7, 8, 9, 11, 20] {
         let result = sys!(SYS_clock_nanosleep, clock, 0, [0i64, 1000].as_ptr(), NULL);
         t.call(&format!("sleep by {clock}"), result);
         let result = sys!(SYS_clock_nanosleep, clock, 1, [0i64, 1].as_ptr(), NULL);
@@ -85,7 +85,7 @@ fn posix(t: &mut Transcript) -> Outcome {
         "signal",
         sys!(SYS_rt_sigtimedwait, [u64::MAX].as_ptr(), info.as_mut_ptr(), long.as_ptr(), 8usize),
     );
-    t.note("code, overrun, value is the number", (info[2] as i32, info[4], info[6] as i32 == first));
+    t.note("code, overrun, value is the number", (info[2] as i32, info[5], info[6] as i32 == first));
     let mut now = [1i64; 4];
     t.call("gettime", sys!(SYS_timer_gettime, first, now.as_mut_ptr()));
     t.note("disarmed", now);
@@ -114,8 +114,8 @@ fn overrun(t: &mut Transcript) -> Outcome {
         "signal",
         sys!(SYS_rt_sigtimedwait, [u64::MAX].as_ptr(), info.as_mut_ptr(), zero.as_ptr(), 8usize),
     );
-    t.note("overruns told", info[4] >= 10);
-    t.note("getoverrun agrees", sys!(SYS_timer_getoverrun, id) == i64::from(info[4]));
+    t.note("overruns told", info[5] >= 10);
+    t.note("getoverrun agrees", sys!(SYS_timer_getoverrun, id) == i64::from(info[5]));
     let stop = [0i64; 4];
     t.call("stop", sys!(SYS_timer_settime, id, 0, stop.as_ptr(), NULL));
     sys!(SYS_rt_sigtimedwait, [u64::MAX].as_ptr(), NULL, zero.as_ptr(), 8usize);
