@@ -57,10 +57,12 @@ fn perform(action: PowerAction) {
 /// Drivers and file systems; in a kernel thread, since some of it sleeps.
 pub fn register_late() -> Result<()> {
     tmpfs::register()?;
+    let _ = syscall::MEMORY_FILE.set(tmpfs::memory_file);
+    sched::clock::on_set(ipc::timerfd::clock_was_set);
     let (release, version) = (syscall::system::RELEASE, syscall::system::VERSION);
     procfs::register(procfs::Identity { release, version })?;
     sysfs::register()?;
-    devfs::init()?;
+    devfs::init_with(Some(tmpfs::TmpFs::new(tmpfs::Flavour::Devtmpfs)))?;
     if crate::command_line::has_word(machine::boot::command_line(), "linnet.provoke") {
         devfs::provoke::register(provoke)?;
     }

@@ -23,8 +23,11 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use instance::{Instance, Options, Usage};
 use machine::PAGE_SIZE;
+use machine::sync::Once;
 use security::{Credentials, Kgid, Kuid};
-use vfs::{FileSystemType, Inode, MountRequest, NewContent, NewInode, SuperBlock, SuperBlockAttributes};
+use vfs::{
+    File, FileSystemType, Inode, Mount, MountRequest, NewContent, NewInode, SuperBlock, SuperBlockAttributes,
+};
 
 /// How it is called and whether it has limits by default.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +38,8 @@ pub enum Flavour {
     Ramfs,
     /// The first root: no limits.
     Rootfs,
+    /// `devtmpfs`: as tmpfs, for device nodes.
+    Devtmpfs,
 }
 
 /// The file system type.
@@ -53,7 +58,7 @@ impl TmpFs {
         let total = machine::memory::stats().total_pages as u64;
         let unlimited = Options { max_pages: None, max_inodes: None, mode: 0o755, uid: 0, gid: 0 };
         let options = match self.flavour {
-            Flavour::Tmpfs => Options::defaults(total).parse(data, total)?,
+            Flavour::Tmpfs | Flavour::Devtmpfs => Options::defaults(total).parse(data, total)?,
             Flavour::Ramfs => Options { max_pages: None, max_inodes: None, ..unlimited.parse(data, total)? },
             Flavour::Rootfs => unlimited,
         };
@@ -82,6 +87,7 @@ impl FileSystemType for TmpFs {
             Flavour::Tmpfs => "tmpfs",
             Flavour::Ramfs => "ramfs",
             Flavour::Rootfs => "rootfs",
+            Flavour::Devtmpfs => "devtmpfs",
         }
     }
 
@@ -102,9 +108,14 @@ pub fn register() -> Result<()> {
     Ok(())
 }
 
-/// A file without a name in a file system of its own, for memfd_create(2) and shared memory. Errors: `ENOSPC`, `ENOMEM`.
-pub fn unnamed_file(mode: u32, credentials: &Credentials) -> Result<Arc<Inode>> {
-    let root = TmpFs { flavour: Flavour::Rootfs }.make(MountFlags::empty(), b"", credentials)?;
-    let new = NewInode { content: NewContent::Regular, mode, uid: credentials.fsuid, gid: credentials.fsgid };
-    root.operations().create_unnamed(&root, &new)
+static MEMORY_FILES: Once<Arc<Mount>> = Once::new();
+
+/// A file without a name, for memfd_create(2). All of them are in one file system that has no limit of its own.
+/// Errors: `ENOSPC`, `ENOMEM`.
+pub fn memory_file(name: &[u8], credentials: &Arc<Credentials>) -> Result<Arc<File>> {
+    let root = || {
+        let system = Credentials::initial();
+        TmpFs { flavour: Flavour::Rootfs }.make(MountFlags::empty(), b"", &system)
+    };
+    vfs::anonymous::new_memory_file(&MEMORY_FILES, root, name, credentials)
 }

@@ -199,6 +199,9 @@ system_calls! {
     clock_getres = 229 => time::clock_getres;
     clock_nanosleep = 230 => time::clock_nanosleep;
     exit_group = 231 => process::exit_group;
+    epoll_create = 213 => event::epoll_create;
+    epoll_wait = 232 => event::epoll_wait;
+    epoll_ctl = 233 => event::epoll_ctl;
     tgkill = 234 => signal::tgkill;
     utimes = 235 => attributes::utimes;
     waitid = 247 => process::waitid;
@@ -221,6 +224,13 @@ system_calls! {
     get_robust_list = 274 => futex::get_robust_list;
     splice = 275 => file::splice;
     utimensat = 280 => attributes::utimensat;
+    epoll_pwait = 281 => event::epoll_pwait;
+    signalfd = 282 => event::signalfd;
+    timerfd_create = 283 => event::timerfd_create;
+    timerfd_settime = 286 => event::timerfd_settime;
+    timerfd_gettime = 287 => event::timerfd_gettime;
+    signalfd4 = 289 => event::signalfd4;
+    epoll_create1 = 291 => event::epoll_create1;
     eventfd = 284 => event::eventfd;
     fallocate = 285 => file::fallocate;
     eventfd2 = 290 => event::eventfd2;
@@ -252,6 +262,7 @@ system_calls! {
     openat2 = 437 => open::openat2;
     pidfd_getfd = 438 => process::pidfd_getfd;
     faccessat2 = 439 => attributes::faccessat2;
+    epoll_pwait2 = 441 => event::epoll_pwait2;
     futex_waitv = 449 => futex::futex_waitv;
     fchmodat2 = 452 => attributes::fchmodat2;
 }

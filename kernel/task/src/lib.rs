@@ -69,4 +69,5 @@ pub fn init() {
     mm::oom::register(&oom::Victims);
     futex::register();
     files::register_size_limit();
+    signal::descriptor::register();
 }

@@ -49,6 +49,8 @@ pub struct Process {
     pub(crate) stop_wait: WaitQueue,
     /// Who calls exec waits here until the other threads are gone.
     pub(crate) thread_wait: WaitQueue,
+    /// Woken for every signal that is queued: readers of a signalfd.
+    pub(crate) signal_wait: Arc<WaitQueue>,
     /// What the parent is sent at the end; 0 = nothing.
     pub(crate) exit_signal: AtomicU32,
     /// [`ExitStatus::pack`], 0 while it lives.
@@ -166,6 +168,7 @@ impl Process {
                 child_wait: WaitQueue::new(),
                 stop_wait: WaitQueue::new(),
                 thread_wait: WaitQueue::new(),
+                signal_wait: Arc::new(WaitQueue::new()),
                 exit_signal: AtomicU32::new(parts.exit_signal),
                 exit_status: AtomicU32::new(0),
                 limits: IrqSpinLock::new(parts.limits),

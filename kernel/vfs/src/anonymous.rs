@@ -17,7 +17,7 @@ use security::{Credentials, initial_namespace};
 
 use crate::dentry::Dentry;
 use crate::file::{File, FileOperations};
-use crate::inode::{Inode, InodeAttributes, InodeOperations, state};
+use crate::inode::{Inode, InodeAttributes, InodeOperations, NewContent, NewInode, state};
 use crate::mount::Mount;
 use crate::path::Path;
 use crate::superblock::{SuperBlock, SuperBlockAttributes, SuperBlockOperations};
@@ -105,12 +105,34 @@ pub fn new_socket_place(credentials: &Credentials) -> Result<Path> {
     Ok(new_numbered(internal, FileKind::Socket, 0o777, "socket", credentials))
 }
 
-/// A place outside every directory for an inode of some file system (memfd): shown as `/name (deleted)`.
-pub fn place_unnamed(mount: &Arc<Mount>, inode: Arc<Inode>, name: &[u8]) -> Result<Path> {
+/// A nameless regular file (memfd) in the file system whose root is `root`, opened for reading and writing; shown as
+/// `/memfd:NAME (deleted)`. `mount` keeps the file system's one internal mount. Errors: `ENOMEM`, `ENOSPC`.
+pub fn new_memory_file(
+    mount: &'static Once<Arc<Mount>>,
+    root: impl FnOnce() -> Result<Arc<Inode>>,
+    name: &[u8],
+    credentials: &Arc<Credentials>,
+) -> Result<Arc<File>> {
+    if mount.get().is_none() {
+        let root = root()?;
+        let made = Mount::new(root.superblock().root_dentry(&root), b"tmpfs", MountFlags::NOATIME)?;
+        // Two may make one at the same time; the first counts.
+        let _ = mount.set(made);
+    }
+    let mount = mount.get().ok_or(Errno::ENOMEM)?.clone();
+    let root = mount.root().inode().ok_or(Errno::ENOENT)?.clone();
+    let new = NewInode {
+        content: NewContent::Regular,
+        mode: 0o777,
+        uid: credentials.fsuid,
+        gid: credentials.fsgid,
+    };
+    let inode = root.operations().create_unnamed(&root, &new)?;
     let mut text = alloc::vec::Vec::new();
-    text.try_reserve(name.len() + 11).map_err(|_| Errno::ENOMEM)?;
-    text.push(b'/');
-    text.extend_from_slice(name);
-    text.extend_from_slice(b" (deleted)");
-    Ok(Path { mount: mount.clone(), dentry: Dentry::new_anonymous(inode, &text) })
+    text.try_reserve(name.len() + 17).map_err(|_| Errno::ENOMEM)?;
+    for part in [b"/memfd:".as_slice(), name, b" (deleted)"] {
+        text.extend_from_slice(part);
+    }
+    let path = Path { mount, dentry: Dentry::new_anonymous(inode, &text) };
+    File::open(path, OpenFlags::RDWR | OpenFlags::LARGEFILE, credentials)
 }

@@ -10,6 +10,7 @@ use crate::pid;
 use crate::process::{INIT, Process, ProcessTree, TREE};
 use crate::task::Task;
 use abi::errno::{Errno, Result};
+use abi::signalfd::SignalfdSiginfo;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use machine::sync::{WaitKind, WakeReason};
@@ -326,6 +327,48 @@ pub fn timed_wait(task: &Task, set: SignalSet, deadline_ns: Option<u64>) -> Resu
     task.waiting_for.store(0, Ordering::Release);
     update_flag(task, &task.process().shared.lock());
     outcome
+}
+
+/// Takes a pending signal of `set` for a signalfd. Its fields are where signalfd(2) has them.
+pub(crate) fn signal_info_for_reading(task: &Task, set: SignalSet) -> Option<SignalfdSiginfo> {
+    let info = {
+        let mut shared = task.process().shared.lock();
+        let info = take_signal(task, &mut shared, set.complement());
+        update_flag(task, &shared);
+        info
+    }?;
+    let mut out = SignalfdSiginfo {
+        ssi_signo: info.signal.number() as u32,
+        ssi_errno: info.errno,
+        ssi_code: info.code,
+        ..SignalfdSiginfo::default()
+    };
+    match info.cause {
+        Cause::None => {}
+        Cause::Sender { pid, uid } => (out.ssi_pid, out.ssi_uid) = (pid as u32, uid),
+        Cause::Queued { pid, uid, value } => {
+            (out.ssi_pid, out.ssi_uid) = (pid as u32, uid);
+            (out.ssi_int, out.ssi_ptr) = (value as i32, value);
+        }
+        Cause::Timer { id, overrun, value } => {
+            (out.ssi_tid, out.ssi_overrun) = (id as u32, overrun as u32);
+            (out.ssi_int, out.ssi_ptr) = (value as i32, value);
+        }
+        Cause::Fault { address } => out.ssi_addr = address,
+        Cause::Child { pid, uid, status, user_ticks, system_ticks } => {
+            (out.ssi_pid, out.ssi_uid, out.ssi_status) = (pid as u32, uid, status);
+            (out.ssi_utime, out.ssi_stime) = (user_ticks as u64, system_ticks as u64);
+        }
+        Cause::Poll { band, fd } => (out.ssi_band, out.ssi_fd) = (band as u32, fd),
+        Cause::Raw(rest) => {
+            // The layout of a queued signal: process, user and value follow the first four words.
+            let word =
+                |at: usize| rest.get(at..at + 4).map_or(0, |w| u32::from_le_bytes([w[0], w[1], w[2], w[3]]));
+            (out.ssi_pid, out.ssi_uid, out.ssi_int) = (word(4), word(8), word(12) as i32);
+            out.ssi_ptr = u64::from(word(12)) | u64::from(word(16)) << 32;
+        }
+    }
+    Some(out)
 }
 
 fn wait_for_signal(task: &Task, others: SignalSet, deadline_ns: Option<u64>) -> Result<SignalInfo> {

@@ -15,6 +15,7 @@
 pub mod action;
 pub mod calls;
 pub mod deliver;
+pub(crate) mod descriptor;
 pub mod frame;
 pub mod info;
 pub mod queue;

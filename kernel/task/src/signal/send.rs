@@ -121,6 +121,7 @@ pub(crate) fn send_locked(
         Pushed::WithoutInformation => {}
     }
     wake_receiver(process, shared, thread, signal);
+    process.signal_wait.wake_all();
     Ok(())
 }
 

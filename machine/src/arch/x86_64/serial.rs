@@ -222,7 +222,7 @@ fn handle_interrupt(_line: u32) {
     for port in [SerialPort::First, SerialPort::Second] {
         if !(0..ROUNDS).any(|_| handle_one(port) == Pending::Nothing) {
             // The line is edge-triggered: leaving it up would be the end of its interrupts. Down and up again is a new edge.
-            let mut uart = self::uart(port).lock();
+            let uart = self::uart(port).lock();
             uart.write(INTERRUPT_ENABLE, 0);
             let enable = if uart.length > 0 { 3 } else { 1 };
             uart.write(INTERRUPT_ENABLE, enable);

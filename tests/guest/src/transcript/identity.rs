@@ -30,11 +30,11 @@ fn child(t: &mut Transcript, body: impl FnOnce(&mut Transcript)) -> Outcome {
     in_child(|| {
         let mut inner = Transcript::default();
         body(&mut inner);
-        let _ = write(writing, inner.0.as_bytes());
+        let _ = write(writing, inner.text().as_bytes());
         0
     })?;
     crate::sys::close(writing);
-    t.0.push_str(&String::from_utf8_lossy(&read(reading, 60_000)?));
+    t.append(&String::from_utf8_lossy(&read(reading, 60_000)?));
     crate::sys::close(reading);
     Ok(())
 }

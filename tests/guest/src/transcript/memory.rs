@@ -102,7 +102,7 @@ fn mremap(t: &mut Transcript) -> Outcome {
     // SAFETY: inside the mapping, wherever it is.
     t.note("content moved", unsafe { *((moved + PAGE * 3) as *const u8) });
     t.call("private duplicate", sys!(SYS_mremap, moved, 0usize, PAGE, may_move));
-    let kept = sys!(SYS_mremap, moved, PAGE * 100, PAGE * 100, may_move | keep);
+    let kept = sys!(SYS_mremap, moved, PAGE * 100, PAGE * 100, may_move | keep, NULL);
     t.works("keep the old", if kept == -1 { -1 } else { 0 });
     // SAFETY: both mappings are there.
     t.note("old and new", unsafe {

@@ -22,18 +22,30 @@ use std::os::fd::FromRawFd;
 
 /// The lines of one section.
 #[derive(Default)]
-pub struct Transcript(String);
+pub struct Transcript {
+    text: String,
+    /// Where each line goes at once, so that those before a crash are not lost.
+    pipe: Option<i32>,
+}
 
 impl Transcript {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        let start = self.text.len();
+        let _ = writeln!(self.text, "{line}");
+        if let Some(pipe) = self.pipe {
+            let _ = crate::sys::write(pipe, &self.text.as_bytes()[start..]);
+        }
+    }
+
     /// Notes what a call returned, with the error if it was -1; gives the value back.
     pub fn call(&mut self, what: &str, value: impl Into<i64>) -> i64 {
         let value = value.into();
         let error = std::io::Error::last_os_error();
-        let _ = if value == -1 {
-            writeln!(self.0, "{what} = {error}")
+        if value == -1 {
+            self.line(format_args!("{what} = {error}"));
         } else {
-            writeln!(self.0, "{what} = {value}")
-        };
+            self.line(format_args!("{what} = {value}"));
+        }
         value
     }
 
@@ -41,14 +53,27 @@ impl Transcript {
     pub fn works(&mut self, what: &str, value: impl Into<i64>) -> i64 {
         let value = value.into();
         let error = std::io::Error::last_os_error();
-        let _ =
-            if value == -1 { writeln!(self.0, "{what} = {error}") } else { writeln!(self.0, "{what} works") };
+        if value == -1 {
+            self.line(format_args!("{what} = {error}"));
+        } else {
+            self.line(format_args!("{what} works"));
+        }
         value
+    }
+
+    /// Appends the lines of another, made in a child.
+    pub fn append(&mut self, lines: &str) {
+        lines.lines().for_each(|line| self.line(format_args!("{line}")));
+    }
+
+    /// Its lines.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Notes something that was found.
     pub fn note(&mut self, what: &str, value: impl Debug) {
-        let _ = writeln!(self.0, "{what}: {value:?}");
+        self.line(format_args!("{what}: {value:?}"));
     }
 }
 
@@ -125,6 +150,7 @@ fn run(section: fn(&mut Transcript) -> Outcome, pipe: i32) -> ! {
         libc::close_range(3, 199, 0);
         high
     };
+    transcript.pipe = Some(pipe);
     std::panic::set_hook(Box::new(|_| {}));
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| section(&mut transcript))) {
         Ok(Ok(())) => {}
@@ -132,15 +158,6 @@ fn run(section: fn(&mut Transcript) -> Outcome, pipe: i32) -> ! {
             transcript.note("the section failed", why)
         }
         Err(_) => transcript.note("the section", "panicked"),
-    }
-    let mut rest = transcript.0.as_bytes();
-    while !rest.is_empty() {
-        // SAFETY: the pointer and length are of one slice.
-        let count = unsafe { libc::write(pipe, rest.as_ptr().cast(), rest.len()) };
-        rest = rest.get(count.max(0) as usize..).unwrap_or_default();
-        if count <= 0 {
-            break;
-        }
     }
     // SAFETY: ends this process.
     unsafe { libc::_exit(0) }
