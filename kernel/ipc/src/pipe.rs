@@ -212,6 +212,9 @@ impl Pipe {
             drop(ring);
             if woken {
                 self.wake_reader();
+            } else if step.is_ok_and(|bytes| bytes > 0) {
+                // Nobody sleeps in read(2), but each write is an edge for epoll, and programs count on it.
+                self.readable.wake_with(0, PollEvents::READABLE.bits());
             }
             match step {
                 Ok(bytes) => written += bytes,

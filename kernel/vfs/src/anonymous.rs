@@ -134,5 +134,8 @@ pub fn new_memory_file(
         text.extend_from_slice(part);
     }
     let path = Path { mount, dentry: Dentry::new_anonymous(inode, &text) };
+    // The description counts as a writer from here on.
+    path.mount.begin_write()?;
+    path.inode()?.allow_write()?;
     File::open(path, OpenFlags::RDWR | OpenFlags::LARGEFILE, credentials)
 }

@@ -206,15 +206,20 @@ enum Counted {
     Not,
     Reader,
     Writer,
+    /// Opened to run it: nobody may write meanwhile.
+    Program,
 }
 
 impl File {
     /// Opens the inode at `path` for the description to be. Permissions have been checked, and for a writer the mount's
-    /// and inode's write counts were taken; this takes them over.
+    /// and inode's write counts were taken; this takes them over. `ETXTBSY`: to be run, and open for writing.
     pub(crate) fn open(path: Path, flags: OpenFlags, credentials: &Arc<Credentials>) -> Result<Arc<File>> {
         let inode = path.inode()?.clone();
         let counted = if flags.writes() && inode.kind() == FileKind::Regular {
             Counted::Writer
+        } else if flags.contains(OpenFlags::EXEC) && inode.kind() == FileKind::Regular {
+            inode.deny_write()?;
+            Counted::Program
         } else {
             Counted::Reader
         };
@@ -480,6 +485,9 @@ impl Drop for File {
         if self.counted == Counted::Writer {
             inode.end_write();
             self.path.mount.end_write();
+        }
+        if self.counted == Counted::Program {
+            inode.end_deny_write();
         }
         if self.counted != Counted::Not {
             inode.count_close();

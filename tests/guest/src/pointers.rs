@@ -62,7 +62,6 @@ const TABLE: &[Row] = &[
     ("select", libc::SYS_select, [10, P, 0, 0, 0, 0]),
     ("epoll_wait", libc::SYS_epoll_ctl, [FILE, 1, READER, P, 0, 0]),
     ("execve", libc::SYS_execve, [P, 0, 0, 0, 0, 0]),
-    ("execve argv", libc::SYS_execve, [PATH, P, 0, 0, 0, 0]),
     ("uname", libc::SYS_uname, [P, 0, 0, 0, 0, 0]),
     ("gettimeofday", libc::SYS_gettimeofday, [P, 0, 0, 0, 0, 0]),
     ("clock_gettime", libc::SYS_clock_gettime, [0, P, 0, 0, 0, 0]),
