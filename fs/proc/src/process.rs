@@ -255,7 +255,7 @@ impl Directory for ProcessDirectory {
             b"root" => self.link(|directory| directory.state(|state| state.root.clone())),
             b"exe" => self.link(|directory| {
                 let program = directory.process()?.executable().ok_or(Errno::ENOENT)?;
-                Ok(program.path().clone())
+                Ok(program.file().path().clone())
             }),
             b"fd" => Node::directory(Arc::new(FdDirectory::new(self.clone(), FdKind::Links))).mode(0o500),
             b"fdinfo" => Node::directory(Arc::new(FdDirectory::new(self.clone(), FdKind::Info))).mode(0o555),

@@ -417,16 +417,18 @@ pub fn open_fifo(pipe: &Arc<Pipe>, flags: OpenFlags) -> Result<Arc<PipeEnd>> {
     }
     let reader_opens = pipe.reader_opens.load(Ordering::Acquire);
     let writer_opens = pipe.writer_opens.load(Ordering::Acquire);
+    // Looked at before this end is counted: a partner that waits for it may come and go at once when it is.
+    let (has_readers, has_writers) = (pipe.has_readers(), pipe.has_writers());
     let end = PipeEnd::new(pipe, flags);
     let waited = match (flags.reads(), flags.writes()) {
-        (true, false) if !pipe.has_writers() && nonblocking => {
+        (true, false) if !has_writers && nonblocking => {
             end.quiet_until.store(writer_opens, Ordering::Relaxed);
             Ok(())
         }
-        (true, false) if !pipe.has_writers() => {
+        (true, false) if !has_writers => {
             wait_for_change(&pipe.readable, &pipe.writer_opens, writer_opens)
         }
-        (false, true) if !pipe.has_readers() => {
+        (false, true) if !has_readers => {
             wait_for_change(&pipe.writable, &pipe.reader_opens, reader_opens)
         }
         _ => Ok(()),

@@ -10,6 +10,7 @@ use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
 use alloc::sync::Arc;
 use security::{ExecFile, Kgid, Kuid};
+use vfs::file::Program;
 use vfs::namei::{LookupFlags, Start, resolve};
 use vfs::{File, LookupContext};
 
@@ -27,7 +28,7 @@ pub(crate) fn open_program(
     directory: Option<i32>,
     path: &[u8],
     flags: u32,
-) -> Result<Arc<File>> {
+) -> Result<Arc<Program>> {
     let fs = task.file_system()?;
     let credentials = task.credentials();
     let context = LookupContext { fs: &fs, credentials: &credentials };
@@ -54,7 +55,7 @@ pub(crate) fn open_program(
     if !file.is_executable_here() || place.status()?.mode & ANY_EXECUTE == 0 {
         return Err(Errno::EACCES);
     }
-    Ok(file)
+    Program::new(file)
 }
 
 /// Who a program becomes by its set-user-ID and set-group-ID bits and its capabilities.

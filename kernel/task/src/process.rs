@@ -23,7 +23,7 @@ use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use machine::sync::{IrqSpinLock, SpinLock, WaitQueue};
 use mm::AddressSpace;
 use security::Kuid;
-use vfs::File;
+use vfs::file::Program;
 
 /// How processes are related.
 pub type ProcessTree = Tree<Arc<Process>, Arc<dyn ControllingTerminal>>;
@@ -41,7 +41,7 @@ pub struct Process {
     started_ns: u64,
     namespace: Arc<PidNamespace>,
     space: SpinLock<Option<Arc<AddressSpace>>>,
-    executable: SpinLock<Option<Arc<File>>>,
+    executable: SpinLock<Option<Arc<Program>>>,
     pub(crate) shared: IrqSpinLock<Shared>,
     /// Parents wait here for their children.
     pub(crate) child_wait: WaitQueue,
@@ -135,7 +135,7 @@ pub(crate) struct ProcessParts {
     pub pid: Arc<Pid>,
     pub namespace: Arc<PidNamespace>,
     pub space: Option<Arc<AddressSpace>>,
-    pub executable: Option<Arc<File>>,
+    pub executable: Option<Arc<Program>>,
     pub handlers: Arc<SignalHandlers>,
     pub account: Arc<UserAccount>,
     pub exit_signal: u32,
@@ -231,11 +231,11 @@ impl Process {
     }
 
     /// The file it runs (`/proc/PID/exe`).
-    pub fn executable(&self) -> Option<Arc<File>> {
+    pub fn executable(&self) -> Option<Arc<Program>> {
         self.executable.lock().clone()
     }
 
-    pub(crate) fn replace_executable(&self, file: Option<Arc<File>>) -> Option<Arc<File>> {
+    pub(crate) fn replace_executable(&self, file: Option<Arc<Program>>) -> Option<Arc<Program>> {
         core::mem::replace(&mut *self.executable.lock(), file)
     }
 

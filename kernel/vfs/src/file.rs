@@ -206,20 +206,15 @@ enum Counted {
     Not,
     Reader,
     Writer,
-    /// Opened to run it: nobody may write meanwhile.
-    Program,
 }
 
 impl File {
     /// Opens the inode at `path` for the description to be. Permissions have been checked, and for a writer the mount's
-    /// and inode's write counts were taken; this takes them over. `ETXTBSY`: to be run, and open for writing.
+    /// and inode's write counts were taken; this takes them over.
     pub(crate) fn open(path: Path, flags: OpenFlags, credentials: &Arc<Credentials>) -> Result<Arc<File>> {
         let inode = path.inode()?.clone();
         let counted = if flags.writes() && inode.kind() == FileKind::Regular {
             Counted::Writer
-        } else if flags.contains(OpenFlags::EXEC) && inode.kind() == FileKind::Regular {
-            inode.deny_write()?;
-            Counted::Program
         } else {
             Counted::Reader
         };
@@ -486,12 +481,37 @@ impl Drop for File {
             inode.end_write();
             self.path.mount.end_write();
         }
-        if self.counted == Counted::Program {
-            inode.end_deny_write();
-        }
         if self.counted != Counted::Not {
             inode.count_close();
         }
+    }
+}
+
+/// A description of a program that runs or is about to: while it lives, the file cannot be written.
+///
+/// It is not the description itself that forbids, because mappings of the program keep that alive after the program's end.
+pub struct Program {
+    file: Arc<File>,
+    inode: Arc<Inode>,
+}
+
+impl Program {
+    /// Forbids writing. `ETXTBSY`: someone has the file open for writing.
+    pub fn new(file: Arc<File>) -> Result<Arc<Program>> {
+        let inode = file.inode()?.clone();
+        inode.deny_write()?;
+        Ok(Arc::new(Program { file, inode }))
+    }
+
+    /// The description.
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.inode.end_deny_write();
     }
 }
 

@@ -128,7 +128,7 @@ fn map_interpreter(space: &AddressSpace, interpreter: &Interpreter, limits: &Lim
         }
     };
     let mapped = Mapped { bias, plan };
-    map_segments(space, &interpreter.file, &mapped, limits)?;
+    map_segments(space, interpreter.program.file(), &mapped, limits)?;
     Ok(mapped)
 }
 

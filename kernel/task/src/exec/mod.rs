@@ -21,6 +21,7 @@ use mm::io::SliceWriter;
 use script::Parsed;
 use security::{Credentials, ExecFile, ExecOutcome};
 use vfs::File;
+use vfs::file::Program;
 
 /// How many interpreters may follow each other before ELOOP.
 const MAX_SCRIPTS: usize = 5;
@@ -46,7 +47,7 @@ pub struct ExecRequest<'a> {
 /// A program ready to run.
 pub(crate) struct Prepared {
     pub memory: load::Loaded,
-    pub program: Arc<File>,
+    pub program: Arc<Program>,
     pub outcome: ExecOutcome,
     pub name: Vec<u8>,
 }
@@ -74,18 +75,17 @@ pub(crate) fn prepare(task: &Arc<Task>, request: ExecRequest<'_>) -> Result<Prep
     }
     let shown = shown_path(directory, path)?;
     let mut program = open_program(task, directory, path, flags)?;
-    let first = program.clone();
     let image = follow_scripts(task, &mut program, &shown, directory, &mut arguments)?;
     if arguments.cost() + environment.cost() > total_limit(stack_limit) {
         return Err(Errno::E2BIG);
     }
     let interpreter = open_interpreter(task, &image)?;
     let credentials = task.credentials();
-    let outcome = transition(&credentials, &program)?;
+    let outcome = transition(&credentials, program.file())?;
     let memory = load::load(&load::LoadRequest {
         task,
         image: &image,
-        program: &program,
+        program: program.file(),
         interpreter: interpreter.as_ref(),
         shown: &shown,
         arguments: &arguments,
@@ -93,7 +93,7 @@ pub(crate) fn prepare(task: &Arc<Task>, request: ExecRequest<'_>) -> Result<Prep
         outcome: &outcome,
     })?;
     // The name is that of the file asked for, also for a script.
-    let name = base_name(&shown, &first);
+    let name = base_name(&shown);
     Ok(Prepared { memory, program, outcome, name })
 }
 
@@ -113,19 +113,19 @@ fn shown_path(directory: Option<i32>, path: &[u8]) -> Result<Vec<u8>> {
     Ok(shown)
 }
 
-fn base_name(shown: &[u8], _file: &File) -> Vec<u8> {
+fn base_name(shown: &[u8]) -> Vec<u8> {
     let name = shown.rsplit(|&byte| byte == b'/').next().unwrap_or(shown);
     name.get(..15).unwrap_or(name).to_vec()
 }
 
-fn open_program(task: &Task, directory: Option<i32>, path: &[u8], flags: u32) -> Result<Arc<File>> {
+fn open_program(task: &Task, directory: Option<i32>, path: &[u8], flags: u32) -> Result<Arc<Program>> {
     crate::files::open_program(task, directory, path, flags)
 }
 
 /// Reads the head of `program`; as long as it is a script, goes on with its interpreter and puts that before the arguments.
 fn follow_scripts(
     task: &Task,
-    program: &mut Arc<File>,
+    program: &mut Arc<Program>,
     shown: &[u8],
     directory: Option<i32>,
     arguments: &mut Strings,
@@ -133,10 +133,10 @@ fn follow_scripts(
     let mut script_path = shown.to_vec();
     for _ in 0..=MAX_SCRIPTS {
         let mut head = [0; script::HEAD_SIZE];
-        let length = read_at(program, 0, &mut head)?;
+        let length = read_at(program.file(), 0, &mut head)?;
         let script = match script::parse(head.get(..length).unwrap_or(&head)) {
             Parsed::NotAScript => {
-                return Image::parse(Role::Program, |offset, into| read_at(program, offset, into));
+                return Image::parse(Role::Program, |offset, into| read_at(program.file(), offset, into));
             }
             Parsed::Malformed => return Err(Errno::ENOEXEC),
             Parsed::Script(script) => script,
@@ -159,15 +159,15 @@ fn follow_scripts(
 
 /// A program's interpreter.
 pub(crate) struct Interpreter {
-    pub file: Arc<File>,
+    pub program: Arc<Program>,
     pub image: Image,
 }
 
 fn open_interpreter(task: &Task, image: &Image) -> Result<Option<Interpreter>> {
     let Some(path) = &image.interpreter else { return Ok(None) };
-    let file = open_program(task, None, path, 0)?;
-    let image = Image::parse(Role::Interpreter, |offset, into| read_at(&file, offset, into))?;
-    Ok(Some(Interpreter { file, image }))
+    let program = open_program(task, None, path, 0)?;
+    let image = Image::parse(Role::Interpreter, |offset, into| read_at(program.file(), offset, into))?;
+    Ok(Some(Interpreter { program, image }))
 }
 
 /// Reads from an open program; its own read permission does not matter.
