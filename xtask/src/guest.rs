@@ -7,7 +7,7 @@ use crate::util::{cargo, run, target_dir, workspace};
 use anyhow::{Context, Result};
 
 /// The folders of these packages.
-pub const PACKAGES: [&str; 1] = ["tests/guest"];
+pub const PACKAGES: [&str; 2] = ["tests/guest", "bench"];
 
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 

@@ -425,12 +425,8 @@ pub fn open_fifo(pipe: &Arc<Pipe>, flags: OpenFlags) -> Result<Arc<PipeEnd>> {
             end.quiet_until.store(writer_opens, Ordering::Relaxed);
             Ok(())
         }
-        (true, false) if !has_writers => {
-            wait_for_change(&pipe.readable, &pipe.writer_opens, writer_opens)
-        }
-        (false, true) if !has_readers => {
-            wait_for_change(&pipe.writable, &pipe.reader_opens, reader_opens)
-        }
+        (true, false) if !has_writers => wait_for_change(&pipe.readable, &pipe.writer_opens, writer_opens),
+        (false, true) if !has_readers => wait_for_change(&pipe.writable, &pipe.reader_opens, reader_opens),
         _ => Ok(()),
     };
     match waited {

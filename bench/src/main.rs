@@ -1,0 +1,129 @@
+//! What the kernel's own work costs a program: small loops of system calls, timed by the program itself.
+//!
+//! `bench one [FILTER]…` prints `NAME<TAB>NANOSECONDS` for each operation; `bench scale [FILTER]…` prints `NAME<TAB>RATIO`, how
+//! much more two independent processes do together than one alone; `bench memory` prints the KiB that programs cannot have
+//! of 512 MiB; `bench boot` prints the kernel's own time, in milliseconds, at which it ran init. Each loop is grown until it takes long enough to be measured, then the median of five runs counts.
+
+mod work;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use work::{WORKS, Work};
+
+/// A loop is long enough to be measured.
+const LONG_ENOUGH: Duration = Duration::from_millis(60);
+const RUNS: usize = 5;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, filters)) = arguments.split_first() else { return };
+    let wanted =
+        |work: &&Work| filters.is_empty() || filters.iter().any(|part| work.name.contains(part.as_str()));
+    match command.as_str() {
+        "true" => {}
+        "boot" => {
+            if let Some(milliseconds) = boot_milliseconds() {
+                println!("boot\t{milliseconds:.1}");
+            }
+        }
+        "memory" => println!("memory\t{}", 512 * 1024 - available_kib()),
+        "one" => {
+            for work in WORKS.iter().filter(wanted) {
+                println!("{}\t{:.1}", work.name, measure(work));
+            }
+        }
+        "scale" => {
+            for work in WORKS.iter().filter(|work| work.scales).filter(wanted) {
+                println!("{}\t{:.3}", work.name, scale(work));
+            }
+        }
+        other => {
+            eprintln!("bench: {other}: no such command");
+            std::process::exit(2);
+        }
+    }
+}
+
+/// Nanoseconds for one operation.
+fn measure(work: &Work) -> f64 {
+    (work.prepare)();
+    let mut count = 1u64;
+    loop {
+        let start = Instant::now();
+        (work.run)(count);
+        if start.elapsed() >= LONG_ENOUGH {
+            break;
+        }
+        count *= 2;
+    }
+    let mut times: Vec<f64> = (0..RUNS)
+        .map(|_| {
+            let start = Instant::now();
+            (work.run)(count);
+            start.elapsed().as_nanos() as f64 / count as f64
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[RUNS / 2]
+}
+
+/// How much two processes do in the time in which one does 1.
+fn scale(work: &Work) -> f64 {
+    let mut ratios: Vec<f64> = (0..3).map(|_| throughput(work, 2) / throughput(work, 1)).collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios[1]
+}
+
+/// Operations in a second, of so many processes together.
+fn throughput(work: &Work, processes: usize) -> f64 {
+    const TIME: Duration = Duration::from_millis(300);
+    let shared = work::map_shared();
+    // SAFETY: zeroed shared memory of a page is a valid counter, and it is never unmapped.
+    let total = unsafe { &*shared.cast::<AtomicU64>() };
+    let children: Vec<i32> = (0..processes)
+        .map(|_| {
+            work::in_fork(|| {
+                (work.prepare)();
+                (work.run)(16);
+                let start = Instant::now();
+                let mut done = 0;
+                while start.elapsed() < TIME {
+                    (work.run)(16);
+                    done += 16;
+                }
+                let per_second = done as f64 / start.elapsed().as_secs_f64();
+                total.fetch_add(per_second as u64, Ordering::Relaxed);
+            })
+        })
+        .collect();
+    children.into_iter().for_each(work::wait);
+    total.load(Ordering::Relaxed) as f64
+}
+
+/// `MemAvailable`.
+fn available_kib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// When the kernel's log says that it ran init.
+fn boot_milliseconds() -> Option<f64> {
+    let path = c"/dev/kmsg";
+    // SAFETY: a valid string.
+    let log = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_NONBLOCK) };
+    let mut record = [0u8; 8192];
+    loop {
+        // SAFETY: the buffer's own length.
+        let count = unsafe { libc::read(log, record.as_mut_ptr().cast(), record.len()) };
+        let text = record.get(..usize::try_from(count).ok()?)?;
+        let text = String::from_utf8_lossy(text).to_lowercase();
+        if text.contains("run /init as init process") {
+            // "priority,number,microseconds,flags;text"
+            return text.split(',').nth(2)?.parse::<f64>().ok().map(|microseconds| microseconds / 1000.0);
+        }
+        if count == 0 {
+            return None;
+        }
+    }
+}
