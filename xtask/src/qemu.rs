@@ -210,6 +210,18 @@ impl Vm {
         Ok(session.outcome)
     }
 
+    /// Boots to a shell whose terminal is in the caller's hands.
+    pub fn start_with_console(&self) -> Result<Console> {
+        let scratch = Files::new(&self.initrd)?;
+        let mut qemu = self.qemu(&scratch)?;
+        let listener = scratch.listen("line0")?;
+        qemu.arg("-chardev").arg(format!("socket,id=line0,path={}", scratch.path("line0").display()));
+        qemu.args(["-serial", "chardev:line0"]).stdin(Stdio::null());
+        let mut child = qemu.spawn().context("starting QEMU")?;
+        let Some(line) = accept(&listener, &mut child)? else { bail!("QEMU did not start") };
+        Ok(Console { child, line, verbose: self.verbose, _scratch: scratch })
+    }
+
     /// QEMU with everything but the serial lines.
     fn qemu(&self, files: &Files) -> Result<Command> {
         deps::need(&deps::QEMU)?;
@@ -233,6 +245,47 @@ impl Vm {
             say(format_args!("waiting for: gdb {} -ex 'target remote :1234'", symbols.display()));
         }
         Ok(qemu)
+    }
+}
+
+/// A running machine and its first serial line; the machine is stopped when this is dropped.
+pub struct Console {
+    child: Child,
+    line: UnixStream,
+    verbose: bool,
+    _scratch: Files,
+}
+
+impl Console {
+    /// Sends bytes as if they were typed.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.line.write_all(bytes).context("typing into the guest")
+    }
+
+    /// Waits at most `limit` for bytes and appends them to `to`. Returns whether the machine still runs.
+    pub fn receive(&mut self, to: &mut Vec<u8>, limit: Duration) -> Result<bool> {
+        let mut buffer = [0; 4096];
+        self.line.set_read_timeout(Some(limit.max(Duration::from_millis(1))))?;
+        match self.line.read(&mut buffer) {
+            Ok(0) => Ok(false),
+            Ok(count) => {
+                if self.verbose {
+                    std::io::stderr().write_all(&buffer[..count])?;
+                }
+                to.extend_from_slice(&buffer[..count]);
+                Ok(true)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! A guest test is an ordinary Linux program and counts only if the same binary has passed on Linux in the same
 //! virtual machine: `--record-linux` makes the records (`tests/guest/linux-passed.txt`,
-//! `tests/busybox/expected.txt`, `tests/transcripts/linux.txt`) that the other runs are compared with.
+//! `tests/busybox/expected.txt`, `tests/transcripts/linux.txt`, `tests/terminal/*.expected`) that the other runs
+//! are compared with.
 
 mod boot;
 mod busybox;
 mod cases;
 mod gaps;
 mod host;
+mod terminal;
 mod transcripts;
 
 use crate::kernel::Profile;
@@ -33,6 +35,9 @@ pub struct TestArguments {
     /// Only the transcripts of system calls.
     #[arg(long)]
     transcripts: bool,
+    /// Only the scenes of tests/terminal: someone types at the console.
+    #[arg(long)]
+    terminal: bool,
     /// Only the boots with different machines.
     #[arg(long)]
     boot: bool,
@@ -48,7 +53,7 @@ pub struct TestArguments {
     /// Show the guest's console.
     #[arg(long, short)]
     verbose: bool,
-    /// Only guest cases (with `--boot`: boots) whose name contains one of these (`=NAME` for exactly one case).
+    /// Only guest cases (with `--boot`: boots, `--terminal`: scenes) whose name contains one of these (`=NAME` for exactly one case).
     filter: Vec<String>,
 }
 
@@ -79,8 +84,12 @@ impl std::fmt::Display for Counts {
 
 /// `cargo xtask test`.
 pub fn command(arguments: &TestArguments) -> Result<u8> {
-    let everything =
-        !(arguments.host || arguments.guest || arguments.busybox || arguments.boot || arguments.transcripts);
+    let everything = !(arguments.host
+        || arguments.guest
+        || arguments.busybox
+        || arguments.boot
+        || arguments.transcripts
+        || arguments.terminal);
     let wants_host =
         arguments.host || everything && !arguments.record_linux && arguments.kernel == Kernel::Linnet;
     let mut all = Counts::default();
@@ -90,8 +99,9 @@ pub fn command(arguments: &TestArguments) -> Result<u8> {
     let (guest, busybox) = (arguments.guest || everything, arguments.busybox || everything);
     let transcripts = arguments.transcripts || everything;
     let boot = arguments.boot || everything && !arguments.record_linux && arguments.kernel == Kernel::Linnet;
-    if guest || busybox || boot || transcripts {
-        all += on_guest(arguments, &Families { boot, busybox, transcripts, guest })?;
+    let terminal = arguments.terminal || everything;
+    if guest || busybox || boot || transcripts || terminal {
+        all += on_guest(arguments, &Families { boot, busybox, transcripts, terminal, guest })?;
     }
     println!("{all}");
     Ok(u8::from(all.failed > 0))
@@ -102,6 +112,7 @@ struct Families {
     boot: bool,
     busybox: bool,
     transcripts: bool,
+    terminal: bool,
     guest: bool,
 }
 
@@ -121,6 +132,10 @@ fn on_guest(arguments: &TestArguments, families: &Families) -> Result<Counts> {
     }
     if families.transcripts {
         all += transcripts::run(&vm, &arguments.filter, arguments.record_linux)?;
+    }
+    if families.terminal && (arguments.terminal || arguments.filter.is_empty()) {
+        let filter = if arguments.terminal { arguments.filter.as_slice() } else { &[] };
+        all += terminal::run(&vm, filter, arguments.record_linux)?;
     }
     if families.guest {
         all += cases::run(&vm, &arguments.filter, arguments.record_linux)?;
