@@ -182,21 +182,25 @@ pub(crate) fn protects_init(process: &Process, action: Action, signal: Signal) -
     process.is_init() && matches!(action.disposition(signal), Disposition::Default(_))
 }
 
-/// Whether `task` would take `signal` now.
-fn wants(task: &Task, signal: Signal) -> bool {
+/// Whether `task` would take `signal` now. A stopped thread takes nothing but SIGKILL: the rest waits for SIGCONT.
+fn wants(task: &Task, shared: &Shared, signal: Signal) -> bool {
     if task.is_ending() {
         return false;
     }
+    if signal == Signal::SIGKILL {
+        return true;
+    }
+    let stopped = shared.stop.is_active() && task.own.lock().stop_counted;
     let waited = SignalSet::from_bits(task.waiting_for.load(Ordering::Relaxed));
-    signal == Signal::SIGKILL || !task.blocked().contains(signal) || waited.contains(signal)
+    !stopped && (!task.blocked().contains(signal) || waited.contains(signal))
 }
 
 /// Finds a thread that takes the signal and wakes it; a signal that surely kills ends the whole process at once.
 fn wake_receiver(process: &Process, shared: &mut Shared, thread: Option<&Task>, signal: Signal) {
     let action = shared.handlers.get(signal);
     let chosen = match thread {
-        Some(task) => wants(task, signal).then_some(task),
-        None => shared.threads.iter().map(|task| &**task).find(|task| wants(task, signal)),
+        Some(task) => wants(task, shared, signal).then_some(task),
+        None => shared.threads.iter().map(|task| &**task).find(|task| wants(task, shared, signal)),
     };
     let Some(chosen) = chosen else { return };
     let blocked = chosen.blocked().contains(signal) && signal != Signal::SIGKILL;
