@@ -1,10 +1,12 @@
 //! The first root: an unlimited tmpfs with the initramfs unpacked into it, the namespace around it, and the console opened.
 
-use abi::errno::Result;
+use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
 use alloc::sync::Arc;
 use security::Credentials;
 use vfs::descriptor::CloseOnExec;
+use vfs::directory;
+use vfs::types::DeviceId;
 use vfs::{DescriptorTable, FsContext, FsState, LookupContext, MountNamespace, namei, open};
 
 /// What the first program starts with.
@@ -36,11 +38,32 @@ pub fn make() -> Result<Root> {
     }
     let state =
         FsState { root: place.clone(), working_directory: place, umask: 0o022, namespace: namespace.clone() };
-    Ok(Root { context: FsContext::new(state), namespace })
+    let root = Root { context: FsContext::new(state), namespace };
+    root.add_defaults();
+    Ok(root)
 }
 
 impl Root {
-    /// Opens `/dev/console` as descriptors 0, 1 and 2, as Linux does; without such a node there are none.
+    /// What Linux's built-in archive holds (`usr/default_cpio_list`), so that an initramfs without a console node has a
+    /// console all the same: `/dev`, `/dev/console`, `/root`. What the initramfs brought stays as it is.
+    fn add_defaults(&self) {
+        let credentials = Credentials::initial();
+        let context = LookupContext { fs: &self.context, credentials: &credentials };
+        let start = namei::Start::WorkingDirectory;
+        let (mode, device) = (abi::stat::S_IFCHR | 0o600, DeviceId::new(5, 1));
+        let made = [
+            ("/dev", directory::create_directory(&context, start, b"/dev", 0o755).err()),
+            ("/dev/console", directory::make_node(&context, start, b"/dev/console", mode, device).err()),
+            ("/root", directory::create_directory(&context, start, b"/root", 0o700).err()),
+        ];
+        for (name, error) in made {
+            if let Some(error) = error.filter(|error| *error != Errno::EEXIST) {
+                log::warn!("{name}: {error:?}");
+            }
+        }
+    }
+
+    /// Opens `/dev/console` as descriptors 0, 1 and 2, as Linux does.
     pub fn open_console(&self) -> Result<Arc<DescriptorTable>> {
         let files = DescriptorTable::new();
         let credentials = Credentials::initial();

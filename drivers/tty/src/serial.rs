@@ -8,6 +8,7 @@
 use crate::ring::Ring;
 use crate::tty::{Sink, Tty};
 use abi::Result;
+use abi::termios::{B9600, CBAUD, CLOCAL, Termios2};
 use alloc::sync::Arc;
 use machine::serial::SerialHandler;
 use machine::sync::atomic::{AtomicU64, Ordering};
@@ -142,11 +143,19 @@ fn transmit_second(bytes: &[u8]) {
     }
 }
 
+/// What a serial line starts with, as on Linux: 9600 baud, and no modem to listen for.
+fn line_modes() -> Termios2 {
+    let standard = Termios2::standard();
+    let c_cflag = standard.c_cflag & !CBAUD | B9600 | CLOCAL;
+    Termios2 { c_cflag, c_ispeed: 9600, c_ospeed: 9600, ..standard }
+}
+
 /// Makes the terminal of port `index` and starts its worker.
 fn start(index: usize, name: &str, transmit: fn(&[u8])) -> Result<()> {
     let port = Arc::new(SerialPort::new(transmit)?);
     let id = DeviceId::new(MAJOR, FIRST_MINOR + index as u32);
     let tty = Arc::new(Tty::new(id, Sink::Serial(port.clone()))?);
+    tty.set_termios(line_modes());
     let (worker_port, worker_tty) = (port.clone(), tty.clone());
     if let Some(place) = LINES.get(index) {
         let _ = place.set(Line { port, tty });
