@@ -6,7 +6,7 @@ use crate::frames::MemoryRegion;
 use crate::{PAGE_SIZE, arch};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// The kernel command line, without the trailing NUL (empty if there was none; up to the first byte that is not UTF-8).
+/// The kernel command line, without the trailing NUL (empty if there was none or it was not UTF-8).
 pub fn command_line() -> &'static str {
     arch::command_line()
 }

@@ -245,6 +245,37 @@ fn change_propagation(arguments: &MountArguments<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Locks the topology with `target`'s mount in a state that allows unmounting it. Errors: `EINVAL`, `EBUSY`.
+fn lock_unused(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result<TopologyGuard> {
+    /// The namespace holds one reference, the parent's table one, the caller's path one.
+    const IDLE_REFERENCES: usize = 3;
+    /// Grace periods to wait for references of what was unmounted just before (its attachment goes by RCU).
+    const GRACE_PERIODS: u32 = 3;
+    let mount = &target.mount;
+    for waited in 0..=GRACE_PERIODS {
+        let topology = lock_topology();
+        namespace_of(target)?;
+        let state = context.fs.state().ok_or(Errno::EINVAL)?;
+        if mount.attachment_path().is_none() {
+            return Err(Errno::EINVAL);
+        }
+        let detach = flags & MNT_DETACH != 0;
+        if detach || Arc::strong_count(mount) <= IDLE_REFERENCES && mount.children().is_empty() {
+            return Ok(topology);
+        }
+        let in_use = !mount.children().is_empty()
+            || Arc::ptr_eq(mount, &state.root.mount)
+            || Arc::ptr_eq(mount, &state.working_directory.mount);
+        if in_use || waited == GRACE_PERIODS {
+            break;
+        }
+        drop(topology);
+        machine::sync::rcu::synchronize();
+        machine::sync::rcu::run_callbacks();
+    }
+    Err(Errno::EBUSY)
+}
+
 /// umount2(2) of the mount whose root is `target`.
 pub fn unmount(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result<()> {
     require_mount_root(target)?;
@@ -252,24 +283,9 @@ pub fn unmount(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result
         // Nothing marks mounts as expired here; the first call of two always answers so.
         return Err(if flags & (MNT_DETACH | MNT_FORCE) != 0 { Errno::EINVAL } else { Errno::EAGAIN });
     }
-    let topology = lock_topology();
+    let topology = lock_unused(context, target, flags)?;
     let mount = &target.mount;
     let namespace = namespace_of(target)?;
-    let state = context.fs.state().ok_or(Errno::EINVAL)?;
-    if mount.attachment_path().is_none() {
-        return Err(Errno::EINVAL);
-    }
-    if flags & MNT_DETACH == 0 {
-        // The namespace holds one reference, the parent's table one, the caller's path one.
-        const IDLE_REFERENCES: usize = 3;
-        let in_use = !mount.children().is_empty()
-            || Arc::ptr_eq(mount, &state.root.mount)
-            || Arc::ptr_eq(mount, &state.working_directory.mount)
-            || Arc::strong_count(mount) > IDLE_REFERENCES;
-        if in_use {
-            return Err(Errno::EBUSY);
-        }
-    }
     let mut mounts = alloc::vec![mount.clone()];
     let mut next = 0;
     while let Some(mount) = mounts.get(next).cloned() {

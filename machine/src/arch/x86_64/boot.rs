@@ -318,8 +318,7 @@ impl BootMemory {
     }
 
     fn command_line(&self) -> &'static str {
-        // What follows a byte that is no text is lost, not the whole line.
-        self.line.utf8_chunks().next().map_or("", |chunk| chunk.valid()).trim()
+        core::str::from_utf8(self.line).unwrap_or("").trim()
     }
 
     /// Calls `each` with every free range: usable and not taken, by rising address within a usable range.
