@@ -112,7 +112,12 @@ impl Vm {
     /// Boots to a shell on this terminal; ends when the guest powers off or the user types Ctrl-A x.
     pub fn run_on_terminal(&self) -> Result<u8> {
         let files = Files::new(&self.initrd)?;
-        let mut qemu = self.qemu(&files)?;
+        let mut vm = self.clone();
+        if let Some((rows, columns)) = window_size() {
+            // A serial line cannot tell; the kernel hands parameters it does not know to init's environment.
+            vm.command_line.push_str(&format!(" ROWS={rows} COLS={columns}"));
+        }
+        let mut qemu = vm.qemu(&files)?;
         if std::io::stdin().is_terminal() {
             say("the terminal is the guest's now; Ctrl-A x ends it");
         }
@@ -453,6 +458,15 @@ fn forward_stdin(events: Sender<Event>) {
             }
         }
     });
+}
+
+/// Rows and columns of our terminal, if there is one and it knows.
+fn window_size() -> Option<(u16, u16)> {
+    let output =
+        Command::new("stty").arg("size").stdin(Stdio::inherit()).stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (rows, columns) = text.trim().split_once(' ')?;
+    Some((rows.parse().ok().filter(|rows| *rows > 0)?, columns.parse().ok().filter(|columns| *columns > 0)?))
 }
 
 /// Our terminal in raw mode while it lives, so that keys reach the guest.

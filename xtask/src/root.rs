@@ -152,7 +152,8 @@ const SETTINGS: [(&str, &str); 9] = [
     ("etc/inittab", "ttyS0::once:/etc/session\n::ctrlaltdel:/sbin/reboot -f\n::shutdown:/bin/umount -a -r\n"),
 ];
 
-const SESSION: &str = "#!/bin/sh\nstty -F /dev/ttyS0 sane 2>/dev/null\nsh -l\npoweroff -f\n";
+const SESSION: &str =
+    "#!/bin/sh\nstty -F /dev/ttyS0 sane ${ROWS:+rows $ROWS cols $COLS} 2>/dev/null\nsh -l\npoweroff -f\n";
 
 fn init() -> Result<Vec<u8>> {
     let path = workspace().join("xtask/root/init");
