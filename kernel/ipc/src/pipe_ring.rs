@@ -206,3 +206,85 @@ fn empty_slots(pages: usize) -> Result<Vec<Option<Slot>>> {
     slots.resize_with(pages, || None);
     Ok(slots)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mm::io::{SliceReader, SliceWriter};
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write(usize),
+        Read(usize),
+        Resize(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => prop_oneof![1..300usize, 3000..9000usize].prop_map(Step::Write),
+            4 => prop_oneof![1..300usize, 3000..9000usize].prop_map(Step::Read),
+            1 => (1..9usize).prop_map(Step::Resize),
+        ]
+    }
+
+    /// As `pipe` writes: the odd bytes to the last page if they fit, then page by page. Gives the bytes taken.
+    fn write(ring: &mut Ring, bytes: &[u8]) -> usize {
+        let mut from = SliceReader::new(bytes);
+        let mut taken = ring.merge(&mut from).unwrap();
+        loop {
+            match ring.push(&mut from, Framing::Stream).unwrap() {
+                0 => return taken,
+                count => taken += count,
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        /// The model is a queue of bytes: what comes out is what went in, in order, and nothing is lost or made up.
+        #[test]
+        fn bytes_come_out_as_they_went_in(steps in proptest::collection::vec(step(), 1..60)) {
+            machine::host::run(1, 1, || {
+                let mut ring = Ring::new(4).unwrap();
+                let mut slots = 4;
+                let mut next = 0u8;
+                let mut model: VecDeque<u8> = VecDeque::new();
+                for step in &steps {
+                    match *step {
+                        Step::Write(length) => {
+                            let bytes: Vec<u8> = (0..length).map(|at| next.wrapping_add((at % 251) as u8)).collect();
+                            let was_empty = ring.is_empty();
+                            let free = slots - ring.used();
+                            let taken = write(&mut ring, &bytes);
+                            // What fits into the free pages is taken whole; an empty pipe takes PIPE_BUF at once.
+                            assert!(taken >= length.min(free * PAGE_SIZE), "{taken} of {length} into {free}");
+                            assert!(!was_empty || taken >= length.min(PAGE_SIZE));
+                            model.extend(bytes.iter().take(taken));
+                            next = next.wrapping_add(17);
+                        }
+                        Step::Read(length) => {
+                            let mut bytes = alloc::vec![0; length];
+                            let mut to = SliceWriter::new(&mut bytes);
+                            let mut count = 0;
+                            while count < length && !ring.is_empty() {
+                                count += ring.pop(&mut to).unwrap().0;
+                            }
+                            assert_eq!(count, length.min(model.len()));
+                            let expected: Vec<u8> = model.drain(..count).collect();
+                            assert_eq!(bytes.get(..count), Some(&expected[..]));
+                        }
+                        Step::Resize(pages) => match ring.resize(pages) {
+                            Ok(()) => slots = pages,
+                            Err(errno) => assert!(errno == Errno::EBUSY && pages < ring.used()),
+                        },
+                    }
+                    assert_eq!(ring.bytes(), model.len());
+                    assert!(ring.used() <= slots && ring.is_empty() == model.is_empty());
+                }
+            });
+        }
+    }
+}
