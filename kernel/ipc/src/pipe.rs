@@ -44,6 +44,9 @@ pub fn max_size() -> usize {
 /// # Errors
 /// `EINVAL`: below a page or too great.
 pub fn set_max_size(size: usize) -> Result<()> {
+    if size < PAGE_SIZE {
+        return Err(Errno::EINVAL);
+    }
     let pages = pages_for(size)?;
     MAX_SIZE.store(pages * PAGE_SIZE, Ordering::Relaxed);
     Ok(())
@@ -51,10 +54,10 @@ pub fn set_max_size(size: usize) -> Result<()> {
 
 /// Bytes to a number of slots: a power of two of pages.
 fn pages_for(size: usize) -> Result<usize> {
-    if size == 0 || size > ABSOLUTE_MAX_SIZE {
+    if size > ABSOLUTE_MAX_SIZE {
         return Err(Errno::EINVAL);
     }
-    Ok(size.div_ceil(PAGE_SIZE).next_power_of_two())
+    Ok(size.div_ceil(PAGE_SIZE).max(1).next_power_of_two())
 }
 
 /// What all open ends share.

@@ -112,7 +112,11 @@ fn fcntl_locks(context: &Context<'_>, file: &File, command: u32, argument: u64) 
         F_OFD_SETLK | F_OFD_SETLKW => {
             let wait =
                 if command == F_OFD_SETLKW { vfs::locks::Blocking::Yes } else { vfs::locks::Blocking::No };
-            vfs::locks::set_posix(file, vfs::locks::Owner::description(file), pointer.read()?, wait)
+            let lock = pointer.read()?;
+            if lock.l_pid != 0 {
+                return Err(Errno::EINVAL);
+            }
+            vfs::locks::set_posix(file, vfs::locks::Owner::description(file), lock, wait)
         }
         _ => return Err(Errno::EINVAL),
     }

@@ -127,7 +127,7 @@ pub fn futex_waitv(
     timeout: UserPtr<Timespec>,
     clock: i32,
 ) -> Result<usize> {
-    if flags != 0 || count == 0 || count > FUTEX_WAITV_MAX {
+    if flags != 0 || count == 0 || count > FUTEX_WAITV_MAX || words.is_null() {
         return Err(Errno::EINVAL);
     }
     let deadline = match clock as u32 {

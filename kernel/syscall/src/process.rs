@@ -5,7 +5,9 @@
 use crate::decode::{Context, Fd};
 use crate::extensible;
 use crate::limits::usage_to_user;
-use abi::clone::{CLONE_ARGS_SIZE_VER0, CLONE_VFORK, CLONE_VM, CloneArgs};
+use abi::clone::{
+    CLONE_ARGS_SIZE_VER0, CLONE_DETACHED, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, CloneArgs,
+};
 use abi::errno::{Errno, Result};
 use abi::resource::Rusage;
 use abi::wait::{P_ALL, P_PGID, P_PID, P_PIDFD, WaitOptions};
@@ -90,6 +92,10 @@ pub fn clone(
 ) -> Result<usize> {
     const EXIT_SIGNAL: u64 = 0xff;
     let flags = flags & 0xffff_ffff;
+    let both = u64::from(CLONE_PIDFD | CLONE_PARENT_SETTID);
+    if flags & both == both {
+        return Err(Errno::EINVAL);
+    }
     let arguments = CloneArguments {
         flags: flags & !EXIT_SIGNAL,
         exit_signal: flags & EXIT_SIGNAL,
@@ -114,6 +120,10 @@ pub fn clone3(context: &mut Context<'_>, arguments: usize, size: usize) -> Resul
     for index in 0..given.set_tid_size as usize {
         let pid: i32 = UserPtr::new(given.set_tid as usize).element(index).read()?;
         set_tid.push(pid);
+    }
+    // Of the flags of clone(2), the ignored one and the signal in the low byte are not for this call.
+    if given.flags & (u64::from(CLONE_DETACHED) | 0xff) != 0 {
+        return Err(Errno::EINVAL);
     }
     if (given.stack == 0) != (given.stack_size == 0) {
         return Err(Errno::EINVAL);

@@ -171,7 +171,8 @@ pub fn sched_setattr(
     } else {
         (i32::try_from(asked.sched_priority).map_err(|_| Errno::EINVAL)?, asked.sched_nice)
     };
-    if policy < 0 || !(-20..=19).contains(&nice) {
+    let nice = nice.clamp(-20, 19);
+    if policy < 0 {
         return Err(Errno::EINVAL);
     }
     let mut new = attributes_of(&old, policy, priority)?;

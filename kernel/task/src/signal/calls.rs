@@ -143,18 +143,16 @@ fn send_to_thread(
 
 /// What a program may say about itself in rt_sigqueueinfo: the kernel's own codes only to itself.
 fn queued_info(
-    task: &Task,
     to_self: bool,
     signal: Option<Signal>,
     bytes: &[u8; SIGINFO_SIZE],
 ) -> Result<Option<SignalInfo>> {
-    let Some(signal) = signal else { return Ok(None) };
-    let info = SignalInfo::from_bytes(signal, bytes);
-    let _ = task;
+    // Also who sends nothing must not pretend to be the kernel.
+    let info = SignalInfo::from_bytes(signal.unwrap_or(Signal::SIGCONT), bytes);
     if (info.code >= 0 || info.code == code::SI_TKILL) && !to_self {
         return Err(Errno::EPERM);
     }
-    Ok(Some(info))
+    Ok(signal.map(|_| info))
 }
 
 /// rt_sigqueueinfo(2).
@@ -163,7 +161,7 @@ fn queued_info(
 /// EINVAL, ESRCH, EPERM, EAGAIN.
 pub fn sigqueue(task: &Task, pid: i32, signal: i32, bytes: &[u8; SIGINFO_SIZE]) -> Result<()> {
     let signal = signal_argument(signal)?;
-    let info = queued_info(task, pid == task.process_id(), signal, bytes)?;
+    let info = queued_info(pid == task.process_id(), signal, bytes)?;
     let target = task.process().namespace().find_process(pid).ok_or(Errno::ESRCH)?;
     send_checked(task, &target, signal, info.as_ref())
 }
@@ -183,7 +181,7 @@ pub fn tgsigqueue(
         return Err(Errno::EINVAL);
     }
     let signal = signal_argument(signal)?;
-    let info = queued_info(task, process == task.process_id(), signal, bytes)?;
+    let info = queued_info(process == task.process_id(), signal, bytes)?;
     send_to_thread(task, Some(process), thread, signal, info)
 }
 
@@ -219,7 +217,7 @@ fn send_to_pid(
             if i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) != signal.number() {
                 return Err(Errno::EINVAL);
             }
-            queued_info(task, to_self, Some(signal), bytes)?
+            queued_info(to_self, Some(signal), bytes)?
         }
         (None, Some(signal)) => Some(own_info(task, signal, code::SI_USER)),
         (_, None) => None,
