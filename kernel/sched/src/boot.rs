@@ -33,6 +33,8 @@ pub fn init() {
 
 /// Makes the scheduler work on another CPU; called there.
 pub fn start_cpu(id: CpuId) {
+    // A thread may be queued here already: nothing may switch to it before there is an idle thread to come back to.
+    let _irq = irq::disable();
     let idle = Thread::adopt_idle(id);
     let data = cpu::data(id);
     data.times.begin_idle(time::now_ns());
