@@ -1,7 +1,8 @@
-//! The simulator's front door, on hosted targets only: runs a test kernel deterministically from a seed.
+//! The simulator's front door, on hosted targets only: runs a test kernel whose interleavings a seed chooses.
 //!
-//! The same seed gives the same order of everything, as long as nothing outside the run uses what the run uses. A failed
-//! test names its seed; `LINNET_SEED=n cargo test NAME` repeats that run alone.
+//! A failed test names its seed; `LINNET_SEED=n cargo test NAME` runs that seed alone. Two things are not as they should be
+//! yet: what earlier runs in the process left behind can shift the order, so that a seed does not repeat reliably; and only
+//! the first run of a process gets more than one CPU ([`crate::cpu::start_secondary_cpus`] keeps its first entry).
 
 use crate::arch;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -20,7 +21,7 @@ pub fn run(seed: u64, cpus: usize, main: impl FnOnce() + Send) {
     let result = catch_unwind(AssertUnwindSafe(|| arch::run(seed, cpus, main)));
     drop(turn);
     if let Err(payload) = result {
-        std::eprintln!("failed with seed {seed}: LINNET_SEED={seed} repeats it");
+        std::eprintln!("failed with seed {seed}: LINNET_SEED={seed} tries it again");
         resume_unwind(payload);
     }
 }

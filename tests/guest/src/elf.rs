@@ -96,7 +96,7 @@ fn mutants() -> Outcome {
         let mut file = original.clone();
         for _ in 0..=random.next() % 3 {
             // Every byte of the headers has its turn as the first of a field of 1, 2, 4 or 8 bytes.
-            let at = if random.next() % 2 == 0 { round % 232 } else { random.next() as usize % 232 };
+            let at = if random.next().is_multiple_of(2) { round % 232 } else { random.next() as usize % 232 };
             let value = match random.next() % 3 {
                 0 => random.next(),
                 1 => interesting[random.next() as usize % interesting.len()],
@@ -105,7 +105,7 @@ fn mutants() -> Outcome {
             let bytes = 1 << (random.next() % 4);
             file[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
         }
-        if random.next() % 20 == 0 {
+        if random.next().is_multiple_of(20) {
             file.truncate(random.next() as usize % file.len());
         }
         let status = run(&path, &file)?;

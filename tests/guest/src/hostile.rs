@@ -31,14 +31,12 @@ fn fork_bomb_limited() -> Outcome {
             libc::setresuid(1234, 1234, 1234);
         }
         let mut started = 0;
-        loop {
-            match sys::fork(|| {
-                sys::sleep_ms(100_000);
-                0
-            }) {
-                Ok(_) => started += 1,
-                Err(_) => break,
-            }
+        let sleeper = || {
+            sys::sleep_ms(100_000);
+            0
+        };
+        while sys::fork(sleeper).is_ok() {
+            started += 1;
             if started > 500 {
                 return 1;
             }

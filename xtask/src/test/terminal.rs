@@ -5,14 +5,16 @@
 //! jobs. Each line of a scene is a step ([`Step`]); what is sent next is sent only after what was waited for has
 //! come, so that a transcript does not depend on speed.
 //!
-//!     # a comment
-//!     type TEXT       the bytes; escapes: ^C ^[ ^^ \r \n \\
-//!     enter TEXT      the same and the Enter key
-//!     wait TEXT       until TEXT (same escapes) has come, counted from the last thing waited for
-//!     prompt          until the shell's prompt has come
-//!     pause MS        for a program to be at work; for what the transcript must not depend on
-//!     hide, show      what comes between does not go into the transcript
-//!     mask digits     from here on numbers are written as N and blanks are squeezed; `mask off` ends it
+//! ```text
+//! # a comment
+//! type TEXT       the bytes; escapes: ^C ^[ ^^ \r \n \\
+//! enter TEXT      the same and the Enter key
+//! wait TEXT       until TEXT (same escapes) has come, counted from the last thing waited for
+//! prompt          until the shell's prompt has come
+//! pause MS        for a program to be at work; for what the transcript must not depend on
+//! hide, show      what comes between does not go into the transcript
+//! mask digits     from here on numbers are written as N and blanks are squeezed; `mask off` ends it
+//! ```
 
 use super::Counts;
 use crate::qemu::{Console, Vm};

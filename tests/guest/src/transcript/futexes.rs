@@ -149,11 +149,10 @@ fn priority_inheritance(t: &mut Transcript) -> Outcome {
     t.call("trylock again", sys!(SYS_futex, at, libc::FUTEX_TRYLOCK_PI | PRIVATE, 0, NULL));
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
-            let trial = sys!(SYS_futex, at as usize, libc::FUTEX_TRYLOCK_PI | PRIVATE, 0, NULL);
+            let trial = sys!(SYS_futex, at, libc::FUTEX_TRYLOCK_PI | PRIVATE, 0, NULL);
             (trial, std::io::Error::last_os_error().to_string())
         });
         t.note("another's trylock", other.join().ok());
-        let at = at as usize;
         let waiter = scope.spawn(move || {
             let locked = sys!(SYS_futex, at, libc::FUTEX_LOCK_PI | PRIVATE, 0, NULL);
             let unlocked = sys!(SYS_futex, at, libc::FUTEX_UNLOCK_PI | PRIVATE, 0, NULL);
