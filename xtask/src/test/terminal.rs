@@ -135,6 +135,7 @@ fn play(vm: &Vm, steps: &[Step]) -> Result<(String, Option<String>)> {
             Step::Show(shown) => player.shown = *shown,
             Step::Wait(text) => {
                 if !player.wait(text)? {
+                    player.shown = Shown::Exactly;
                     player.note(player.received.len());
                     return Ok((player.transcript, Some(visible(text))));
                 }
