@@ -249,10 +249,11 @@ fn change_propagation(arguments: &MountArguments<'_>) -> Result<()> {
 fn lock_unused(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result<TopologyGuard> {
     /// The namespace holds one reference, the parent's table one, the caller's path one.
     const IDLE_REFERENCES: usize = 3;
-    /// Grace periods to wait for references of what was unmounted just before (its attachment goes by RCU).
-    const GRACE_PERIODS: u32 = 3;
+    /// How often to wait for what RCU still holds: a file that was just closed, the attachment of a mount that was just
+    /// moved; each may let go of another.
+    const BARRIERS: u32 = 3;
     let mount = &target.mount;
-    for waited in 0..=GRACE_PERIODS {
+    for waited in 0..=BARRIERS {
         let topology = lock_topology();
         namespace_of(target)?;
         let state = context.fs.state().ok_or(Errno::EINVAL)?;
@@ -266,12 +267,11 @@ fn lock_unused(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result
         let in_use = !mount.children().is_empty()
             || Arc::ptr_eq(mount, &state.root.mount)
             || Arc::ptr_eq(mount, &state.working_directory.mount);
-        if in_use || waited == GRACE_PERIODS {
+        if in_use || waited == BARRIERS {
             break;
         }
         drop(topology);
-        machine::sync::rcu::synchronize();
-        machine::sync::rcu::run_callbacks();
+        machine::sync::rcu::barrier();
     }
     Err(Errno::EBUSY)
 }

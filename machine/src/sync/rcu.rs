@@ -118,6 +118,10 @@ pub(crate) struct CpuRcu {
     /// The grace period that this CPU last answered. Own CPU.
     seen: AtomicU64,
     pending: AtomicUsize,
+    /// Callbacks ever queued here. Written by its own CPU.
+    queued: AtomicU64,
+    /// Callbacks queued here that have run.
+    finished: AtomicU64,
     lists: UnsafeCell<Lists>,
 }
 
@@ -131,6 +135,8 @@ impl CpuRcu {
             idle: AtomicBool::new(false),
             seen: AtomicU64::new(0),
             pending: AtomicUsize::new(0),
+            queued: AtomicU64::new(0),
+            finished: AtomicU64::new(0),
             lists: UnsafeCell::new(Lists {
                 next: List::new(),
                 wait: List::new(),
@@ -295,8 +301,9 @@ pub(crate) unsafe fn defer_raw(head: *mut Head, run: unsafe fn(*mut Head)) {
         if lists.wait.first.is_null() {
             lists.advance();
         }
-        let pending = &local::local().rcu.pending;
-        pending.store(pending.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let rcu = &local::local().rcu;
+        rcu.pending.store(rcu.pending.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        rcu.queued.store(rcu.queued.load(Ordering::Relaxed) + 1, Ordering::Release);
         lists.next.count
     });
     if count % MANY == MANY - 1 {
@@ -457,12 +464,12 @@ pub fn run_callbacks() -> bool {
     preempt::raw_disable();
     answer();
     preempt::raw_enable();
-    let (ready, more) = with_lists(|lists| {
+    let (ready, more, rcu) = with_lists(|lists| {
         lists.advance();
         let ready = lists.done.take();
-        let pending = &local::local().rcu.pending;
-        pending.store(pending.load(Ordering::Relaxed) - ready.count, Ordering::Relaxed);
-        (ready, !lists.wait.first.is_null() || !lists.next.first.is_null())
+        let rcu = &local::local().rcu;
+        rcu.pending.store(rcu.pending.load(Ordering::Relaxed) - ready.count, Ordering::Relaxed);
+        (ready, !lists.wait.first.is_null() || !lists.next.first.is_null(), rcu)
     });
     if more {
         ask_late_cpus(LATE_NS);
@@ -476,7 +483,34 @@ pub fn run_callbacks() -> bool {
             head = next;
         }
     }
+    rcu.finished.fetch_add(ready.count as u64, Ordering::Release);
     more
+}
+
+/// Waits until every callback that was queued before, on any CPU, has run. Sleeps, for some milliseconds at most
+/// unless a callback takes longer; the caller must hold nothing that a callback could want.
+///
+/// Where the housekeeping threads run ([`run_callbacks`] is called by one thread per CPU, so that callbacks of a CPU
+/// finish in order), this only waits for them.
+pub fn barrier() {
+    synchronize();
+    for cpu in 0..arch::possible_cpus() {
+        let rcu = &local::of(cpu as u32).rcu;
+        let queued = rcu.queued.load(Ordering::Acquire);
+        while rcu.finished.load(Ordering::Acquire) < queued {
+            #[cfg(not(target_os = "none"))]
+            if cpu == arch::cpu_id() as usize {
+                // A test without a scheduler has no housekeeping threads.
+                run_callbacks();
+                continue;
+            } else if !(arch::is_simulated() && arch::shares_grace_periods(cpu)) {
+                // The callbacks of another thread of the process are its own business.
+                break;
+            }
+            ask_late_cpus(LATE_NS);
+            super::wait::nap(100_000);
+        }
+    }
 }
 
 /// Whether this CPU has callbacks waiting (for a grace period or to be run).
@@ -564,6 +598,16 @@ mod tests {
     impl Drop for Counted {
         fn drop(&mut self) {
             self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_barrier_waits_for_callbacks() {
+        let drops = Arc::new(AtomicUsize::new(0));
+        for round in 1..=3 {
+            defer_drop(Counted(drops.clone()));
+            barrier();
+            assert_eq!(drops.load(Ordering::SeqCst), round);
         }
     }
 
