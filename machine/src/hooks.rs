@@ -16,11 +16,20 @@ pub struct PageFaultInfo {
     pub present: bool,
 }
 
+/// What an interrupt found this CPU at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupted {
+    /// A program.
+    User,
+    /// The kernel.
+    Kernel,
+}
+
 /// The functions that the crates above give to the machine.
 #[derive(Debug)]
 pub struct Hooks {
     /// This CPU's one-shot timer fired. Interrupt context.
-    pub timer: fn(),
+    pub timer: fn(Interrupted),
     /// A preemption is due: interrupts on or off, preempt count 0. Called at the end of an interrupt and when the last
     /// preempt guard goes; should clear need-resched and switch threads.
     pub preempt: fn(),
@@ -41,10 +50,10 @@ pub fn register(hooks: &'static Hooks) -> bool {
 }
 
 /// The timer interrupt.
-pub(crate) fn timer() {
+pub(crate) fn timer(interrupted: Interrupted) {
     let _in_rcu = rcu::enter_interrupt();
     if let Some(hooks) = HOOKS.get() {
-        (hooks.timer)();
+        (hooks.timer)(interrupted);
     }
 }
 

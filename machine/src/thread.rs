@@ -9,7 +9,7 @@
 //! # Invariants
 //! - A thread that has begun to run and has not ended by [`exit_to`] is never freed, whoever drops its handles: other
 //!   CPUs may hold references to its stack. It keeps a handle of itself, which [`finish_switch`] drops after its end.
-//! - `context` and `fpu` belong to who has set `on_cpu`.
+//! - `context`, `fpu` and `bases` belong to who has set `on_cpu`.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -22,7 +22,8 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::arch::{self, Context, FpuArea, Stack};
 use crate::memory::{OutOfMemory, try_arc};
 use crate::preempt::{self, IRQ_GUARD_MASK};
-use crate::{local, sync::rcu};
+use crate::user::{Fault, UserBases};
+use crate::{irq, local, sync::rcu};
 
 type Entry = Box<dyn FnOnce() + Send>;
 
@@ -30,6 +31,8 @@ type Entry = Box<dyn FnOnce() + Send>;
 pub struct KernelThread {
     context: UnsafeCell<Context>,
     fpu: UnsafeCell<Option<FpuArea>>,
+    /// While the thread runs and has an `fpu`, the processor has the true ones.
+    bases: UnsafeCell<UserBases>,
     /// Some CPU runs it, or is about to, or has not yet left its stack.
     on_cpu: AtomicBool,
     /// It has run, or is a boot flow.
@@ -70,6 +73,7 @@ impl KernelThread {
         KernelThread {
             context: UnsafeCell::new(Context::empty()),
             fpu: UnsafeCell::new(None),
+            bases: UnsafeCell::new(UserBases::default()),
             on_cpu: AtomicBool::new(runs),
             started: AtomicBool::new(runs),
             ended: AtomicBool::new(false),
@@ -128,9 +132,9 @@ impl KernelThread {
         self.on_cpu.load(Ordering::Acquire)
     }
 
-    /// Runs `f` on the floating-point state in memory: for the current thread what the registers hold, which are loaded
-    /// again afterwards; another thread is kept from running meanwhile.
-    fn with_fpu<R>(&self, f: impl FnOnce(&mut Option<FpuArea>) -> R) -> R {
+    /// Runs `f` on the floating-point state and the segment bases in memory: for the current thread what the registers
+    /// hold, which are loaded again afterwards; another thread is kept from running meanwhile.
+    fn with_user_state<R>(&self, f: impl FnOnce(&mut Option<FpuArea>, &mut UserBases) -> R) -> R {
         let guard = preempt::disable();
         let mine = core::ptr::eq(self, current_pointer());
         if !mine {
@@ -140,13 +144,19 @@ impl KernelThread {
         }
         // SAFETY: `on_cpu` is ours (as the running thread, or just taken), and preemption is off.
         let result = unsafe {
-            let fpu = &mut *self.fpu.get();
+            let (fpu, bases) = (&mut *self.fpu.get(), &mut *self.bases.get());
             if let Some(area) = fpu.as_mut().filter(|_| mine) {
                 arch::fpu_save(area);
+                irq::raw_disable();
+                arch::user_bases_save(bases);
+                irq::raw_enable();
             }
-            let result = f(fpu);
+            let result = f(fpu, bases);
             if let Some(area) = fpu.as_ref().filter(|_| mine) {
                 arch::fpu_restore(area);
+                irq::raw_disable();
+                arch::user_bases_load(bases);
+                irq::raw_enable();
             }
             result
         };
@@ -160,27 +170,47 @@ impl KernelThread {
     /// Puts the floating-point state of user mode back to what a new program sees. Only for the current thread or one
     /// that does not run (else it waits until the thread does not).
     pub fn reset_fpu(&self) {
-        self.with_fpu(|fpu| {
+        self.with_user_state(|fpu, _| {
             if let Some(area) = fpu {
                 area.reset();
             }
         });
     }
 
-    /// Copies the user floating-point state (fork): from the current thread to a new one.
-    pub fn copy_fpu_from(&self, other: &KernelThread) -> Result<(), OutOfMemory> {
+    /// [`KernelThread::reset_fpu`], and segment bases of 0 (exec).
+    pub fn reset_user_state(&self) {
+        self.reset_fpu();
+        self.with_user_state(|_, bases| *bases = UserBases::default());
+    }
+
+    /// Copies the user floating-point state and the segment bases (fork): from the current thread to a new one.
+    pub fn copy_user_state_from(&self, other: &KernelThread) -> Result<(), OutOfMemory> {
         let mut area = FpuArea::new().ok_or(OutOfMemory)?;
-        let any = other.with_fpu(|fpu| match fpu {
-            Some(source) => {
+        let (any, copy) = other.with_user_state(|fpu, bases| {
+            if let Some(source) = fpu {
                 area.bytes_mut().copy_from_slice(source.bytes());
-                true
             }
-            None => false,
+            (fpu.is_some(), *bases)
         });
-        if any {
-            let old = self.with_fpu(|fpu| fpu.replace(area));
-            drop(old);
+        let old = self.with_user_state(|fpu, bases| {
+            *bases = copy;
+            if any { fpu.replace(area) } else { None }
+        });
+        drop(old);
+        Ok(())
+    }
+
+    /// The program's segment bases. Only of the current thread or one that does not run (else it waits until it does not).
+    pub fn bases(&self) -> UserBases {
+        self.with_user_state(|_, bases| *bases)
+    }
+
+    /// Changes the program's segment bases; as [`KernelThread::bases`]. `Fault`: one is not an address of user space.
+    pub fn set_bases(&self, new: UserBases) -> Result<(), Fault> {
+        if [new.fs, new.gs].into_iter().any(|base| base >= crate::USER_END as u64) {
+            return Err(Fault);
         }
+        self.with_user_state(|_, bases| *bases = new);
         Ok(())
     }
 
@@ -189,7 +219,7 @@ impl KernelThread {
         into.clear();
         into.try_reserve(fpu_state_size()).map_err(|_| OutOfMemory)?;
         let fresh = FpuArea::new().ok_or(OutOfMemory)?;
-        self.with_fpu(|fpu| into.extend_from_slice(fpu.as_ref().unwrap_or(&fresh).bytes()));
+        self.with_user_state(|fpu, _| into.extend_from_slice(fpu.as_ref().unwrap_or(&fresh).bytes()));
         Ok(())
     }
 
@@ -208,7 +238,7 @@ impl KernelThread {
             area.bytes_mut()[LEGACY_BYTES] = 3;
         }
         area.sanitize();
-        let old = self.with_fpu(|fpu| fpu.replace(area));
+        let old = self.with_user_state(|fpu, _| fpu.replace(area));
         drop(old);
         Ok(())
     }
@@ -228,7 +258,7 @@ pub(crate) fn prepare_fpu() -> Result<(), OutOfMemory> {
     }
     let area = FpuArea::new().ok_or(OutOfMemory)?;
     // SAFETY: as above.
-    unsafe { &*thread }.with_fpu(|fpu| *fpu = Some(area));
+    unsafe { &*thread }.with_user_state(|fpu, _| *fpu = Some(area));
     Ok(())
 }
 
@@ -245,7 +275,7 @@ pub fn fpu_state_size() -> usize {
 ///
 /// To be called with exactly one kind of guard held: an [`crate::irq::IrqGuard`] (panics with a preempt guard, spin
 /// lock or RCU section, and in interrupts). Waits until no CPU runs `next`. Counts as an RCU quiescent state. The FPU
-/// state goes with the thread. The active page table does not: call [`crate::memory::PageTable::activate`].
+/// state and the segment bases of user mode go with the thread. The active page table does not: call [`crate::memory::PageTable::activate`].
 pub fn switch_to(next: &Arc<KernelThread>) {
     let word = arch::preempt_count();
     assert!(
@@ -275,9 +305,11 @@ pub fn switch_to(next: &Arc<KernelThread>) {
     unsafe {
         if let Some(area) = (*(*previous).fpu.get()).as_mut() {
             arch::fpu_save(area);
+            arch::user_bases_save(&mut *(*previous).bases.get());
         }
         if let Some(area) = (*next.fpu.get()).as_ref() {
             arch::fpu_restore(area);
+            arch::user_bases_load(&*next.bases.get());
         }
         arch::set_current_thread(target.cast());
         arch::context_switch((*previous).context.get(), next.context.get());

@@ -56,8 +56,16 @@ pub struct UserRegisters {
     pub rsp: u64,
     /// Ignored; a constant at exits.
     pub ss: u64,
-    pub fs_base: u64,
-    pub gs_base: u64,
+}
+
+/// Where a program's FS and GS segments begin. Programs change them with instructions of their own, so they live in the
+/// processor while the thread runs: see [`crate::thread::KernelThread::bases`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserBases {
+    /// Thread-local storage.
+    pub fs: u64,
+    /// Free for the program's use.
+    pub gs: u64,
 }
 
 /// Why user mode was left.

@@ -1,16 +1,18 @@
 //! Where CPU time goes: per thread in user mode and in the kernel, per CPU, and the load averages.
 //!
-//! Exact, not sampled: there is no tick to sample with. Each thread has a stamp of when it was last charged;
-//! `enter_user`, `leave_user` and the context switch charge the time since then to what the thread was doing.
+//! How long a thread has run is exact: it is charged at each switch. How much of that was in user mode is sampled: while a
+//! CPU has something to run it looks every 4 ms what it is at, and a thread's time is split as its samples are. Reading the
+//! clock at each way in and out of the kernel, to be exact there too, would double the price of a short system call.
 //! Only the CPU that runs a thread writes its times, with plain stores; readers elsewhere may see a value that is
-//! some nanoseconds old, never a torn one.
+//! some nanoseconds old, never a torn one, and never one that is less than what was read before.
 //!
-//! Neighbours: [`crate::cpu`] switches, `task` calls [`enter_user`] and [`leave_user`]. Locks: the load averages
-//! have a leaf lock of their own.
+//! Neighbours: [`crate::cpu`] switches and ticks, `task` says which threads run programs. Locks: what was reported of a
+//! thread and the load averages have a leaf lock each.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use machine::cpu::CpuId;
+use machine::hooks::Interrupted;
 use machine::sync::IrqSpinLock;
 use machine::time;
 
@@ -25,80 +27,90 @@ pub(crate) fn add(counter: &AtomicU64, amount: u64) {
 
 /// The times of one thread.
 pub(crate) struct Times {
-    user_ns: AtomicU64,
-    system_ns: AtomicU64,
+    /// Time on a CPU until `stamp_ns`.
+    run_ns: AtomicU64,
     stamp_ns: AtomicU64,
-    in_user: AtomicBool,
     running: AtomicBool,
+    /// Ticks that found it in user mode.
+    user_ticks: AtomicU64,
+    /// Ticks that found it in the kernel.
+    system_ticks: AtomicU64,
+    runs_program: AtomicBool,
+    /// What was last said of it: neither part may fall.
+    reported: IrqSpinLock<ThreadTimes>,
 }
 
 impl Times {
     pub(crate) const fn new() -> Self {
         Self {
-            user_ns: AtomicU64::new(0),
-            system_ns: AtomicU64::new(0),
+            run_ns: AtomicU64::new(0),
             stamp_ns: AtomicU64::new(0),
-            in_user: AtomicBool::new(false),
             running: AtomicBool::new(false),
+            user_ticks: AtomicU64::new(0),
+            system_ticks: AtomicU64::new(0),
+            runs_program: AtomicBool::new(false),
+            reported: IrqSpinLock::new(ThreadTimes { user_ns: 0, system_ns: 0 }),
         }
     }
 
-    /// Nanoseconds since the last stamp; sets the stamp.
-    #[inline]
-    fn lap(&self, now_ns: u64) -> u64 {
+    /// Charges the time since the last stamp and gives it.
+    fn charge(&self, now_ns: u64) -> u64 {
         let lap_ns = now_ns.saturating_sub(self.stamp_ns.load(Ordering::Relaxed));
+        // In this order: who reads in between misses the lap rather than counting it twice.
         self.stamp_ns.store(now_ns, Ordering::Relaxed);
+        self.run_ns.store(self.run_ns.load(Ordering::Relaxed) + lap_ns, Ordering::Release);
         lap_ns
     }
 
     /// The thread is switched to.
     pub(crate) fn begin(&self, now_ns: u64) {
         self.stamp_ns.store(now_ns, Ordering::Relaxed);
-        self.running.store(true, Ordering::Relaxed);
+        self.running.store(true, Ordering::Release);
     }
 
-    /// The thread is switched away from (in the kernel, as always).
-    pub(crate) fn end(&self, now_ns: u64) {
-        add(&self.system_ns, self.lap(now_ns));
+    /// The thread is switched away from. Gives the nanoseconds since the last charge.
+    pub(crate) fn end(&self, now_ns: u64) -> u64 {
+        let lap_ns = self.charge(now_ns);
         self.running.store(false, Ordering::Relaxed);
-    }
-
-    /// Both totals so far, without what is not charged yet.
-    pub(crate) fn charged(&self) -> ThreadTimes {
-        ThreadTimes {
-            user_ns: self.user_ns.load(Ordering::Relaxed),
-            system_ns: self.system_ns.load(Ordering::Relaxed),
-        }
+        lap_ns
     }
 
     pub(crate) fn read(&self, now_ns: u64) -> ThreadTimes {
-        let mut times = self.charged();
-        if self.running.load(Ordering::Relaxed) {
-            let since_ns = now_ns.saturating_sub(self.stamp_ns.load(Ordering::Relaxed));
-            let running =
-                if self.in_user.load(Ordering::Relaxed) { &mut times.user_ns } else { &mut times.system_ns };
-            *running += since_ns;
+        let mut run_ns = self.run_ns.load(Ordering::Acquire);
+        if self.running.load(Ordering::Acquire) {
+            run_ns += now_ns.saturating_sub(self.stamp_ns.load(Ordering::Relaxed));
         }
-        times
+        let split = if self.runs_program.load(Ordering::Relaxed) {
+            let ticks = (&self.user_ticks, &self.system_ticks);
+            split(run_ns, ticks.0.load(Ordering::Relaxed), ticks.1.load(Ordering::Relaxed))
+        } else {
+            ThreadTimes { user_ns: 0, system_ns: run_ns }
+        };
+        let mut reported = self.reported.lock();
+        *reported = advance(*reported, split);
+        *reported
     }
 }
 
-/// The current thread is about to enter user mode.
-#[inline]
-pub fn enter_user() {
-    let thread = current();
-    let now_ns = time::now_ns();
-    add(&thread.times.system_ns, thread.times.lap(now_ns));
-    thread.times.in_user.store(true, Ordering::Relaxed);
+/// A time split as the ticks were. Without any in the kernel (or none at all) it was all in user mode, as Linux has it.
+fn split(run_ns: u64, user_ticks: u64, system_ticks: u64) -> ThreadTimes {
+    let ticks = u128::from(user_ticks) + u128::from(system_ticks);
+    // At most `run_ns`.
+    let system_ns = (u128::from(run_ns) * u128::from(system_ticks)).checked_div(ticks).unwrap_or(0) as u64;
+    ThreadTimes { user_ns: run_ns - system_ns, system_ns }
 }
 
-/// The current thread came back from user mode.
-#[inline]
-pub fn leave_user() {
-    let thread = current();
-    let now_ns = time::now_ns();
-    add(&thread.times.user_ns, thread.times.lap(now_ns));
-    thread.times.in_user.store(false, Ordering::Relaxed);
+/// The times to report after `before`: the newer total, split as nearly as `split` says as can be without either part
+/// falling.
+fn advance(before: ThreadTimes, split: ThreadTimes) -> ThreadTimes {
+    let run_ns = split.run_ns().max(before.run_ns());
+    let system_ns = split.system_ns.clamp(before.system_ns, run_ns - before.user_ns);
+    ThreadTimes { user_ns: run_ns - system_ns, system_ns }
+}
+
+/// The current thread will run a program: its time is split between user mode and the kernel from now on.
+pub fn note_program() {
+    current().times.runs_program.store(true, Ordering::Relaxed);
 }
 
 /// Where a CPU's time went since boot, as the `cpuN` lines of `/proc/stat`.
@@ -125,9 +137,8 @@ pub(crate) struct CpuClock {
     iowait_ns: AtomicU64,
     /// When the idle thread was switched to; 0 while another runs.
     idle_since_ns: AtomicU64,
-    /// What the running thread had used when it was switched to.
-    at_switch_user_ns: AtomicU64,
-    at_switch_system_ns: AtomicU64,
+    /// Time of threads that no tick has assigned yet.
+    unsampled_ns: AtomicU64,
     /// Threads that block on a device and ran here last.
     pub(crate) io_waiters: AtomicU64,
     pub(crate) switches: AtomicU64,
@@ -142,8 +153,7 @@ impl CpuClock {
             idle_ns: AtomicU64::new(0),
             iowait_ns: AtomicU64::new(0),
             idle_since_ns: AtomicU64::new(0),
-            at_switch_user_ns: AtomicU64::new(0),
-            at_switch_system_ns: AtomicU64::new(0),
+            unsampled_ns: AtomicU64::new(0),
             io_waiters: AtomicU64::new(0),
             switches: AtomicU64::new(0),
         }
@@ -152,7 +162,7 @@ impl CpuClock {
     /// As after boot.
     pub(crate) fn reset(&self) {
         let counters = [&self.user_ns, &self.nice_ns, &self.system_ns, &self.idle_ns, &self.iowait_ns];
-        let marks = [&self.idle_since_ns, &self.at_switch_user_ns, &self.at_switch_system_ns];
+        let marks = [&self.idle_since_ns, &self.unsampled_ns];
         for counter in counters.into_iter().chain(marks).chain([&self.io_waiters, &self.switches]) {
             counter.store(0, Ordering::Relaxed);
         }
@@ -173,19 +183,27 @@ impl CpuClock {
         }
     }
 
-    /// A thread with these totals begins.
-    pub(crate) fn begin_thread(&self, totals: ThreadTimes) {
-        self.at_switch_user_ns.store(totals.user_ns, Ordering::Relaxed);
-        self.at_switch_system_ns.store(totals.system_ns, Ordering::Relaxed);
+    /// Whether the idle thread runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle_since_ns.load(Ordering::Relaxed) != 0
     }
 
-    /// The thread ends with these totals.
-    pub(crate) fn end_thread(&self, totals: ThreadTimes, parameters: Parameters) {
-        let user_ns = totals.user_ns.saturating_sub(self.at_switch_user_ns.load(Ordering::Relaxed));
-        let system_ns = totals.system_ns.saturating_sub(self.at_switch_system_ns.load(Ordering::Relaxed));
+    /// A thread ran for so long.
+    pub(crate) fn add_busy(&self, ran_ns: u64) {
+        add(&self.unsampled_ns, ran_ns);
+    }
+
+    /// The running thread was found at something: all time of threads since the last tick is taken to have gone there.
+    pub(crate) fn tick(&self, thread: &Times, parameters: Parameters, interrupted: Interrupted, now_ns: u64) {
         let niced = parameters.class == Class::Idle || (!parameters.is_realtime() && parameters.nice > 0);
-        add(if niced { &self.nice_ns } else { &self.user_ns }, user_ns);
-        add(&self.system_ns, system_ns);
+        let (ticks, counter) = match interrupted {
+            Interrupted::User if niced => (&thread.user_ticks, &self.nice_ns),
+            Interrupted::User => (&thread.user_ticks, &self.user_ns),
+            Interrupted::Kernel => (&thread.system_ticks, &self.system_ns),
+        };
+        add(ticks, 1);
+        let lap_ns = thread.charge(now_ns);
+        add(counter, self.unsampled_ns.swap(0, Ordering::Relaxed) + lap_ns);
     }
 
     fn read(&self, now_ns: u64) -> CpuTimes {
@@ -206,24 +224,9 @@ impl CpuClock {
     }
 }
 
-/// Where the time of a CPU went. What the thread that runs there now has used since it was switched to is included.
+/// Where the time of a CPU went, up to its last tick (4 ms ago at most, while it is busy).
 pub fn cpu_times(cpu: CpuId) -> CpuTimes {
-    let now_ns = time::now_ns();
-    let data = cpu::data(cpu);
-    let mut times = data.times.read(now_ns);
-    if let Some((totals, parameters)) = cpu::running_times(cpu, now_ns) {
-        let scratch = CpuClock::new();
-        scratch.begin_thread(ThreadTimes {
-            user_ns: data.times.at_switch_user_ns.load(Ordering::Relaxed),
-            system_ns: data.times.at_switch_system_ns.load(Ordering::Relaxed),
-        });
-        scratch.end_thread(totals, parameters);
-        let more = scratch.read(now_ns);
-        times.user_ns += more.user_ns;
-        times.nice_ns += more.nice_ns;
-        times.system_ns += more.system_ns;
-    }
-    times
+    cpu::data(cpu).times.read(time::now_ns())
 }
 
 /// How many threads do what, for `/proc/stat` and `/proc/loadavg`.
@@ -298,6 +301,35 @@ mod tests {
             average = decayed(average, DECAY[0], 0);
         }
         assert_eq!(average, 0);
+    }
+
+    #[test]
+    fn no_time_falls_or_is_lost_when_ticks_come() {
+        let mut seed = 1_u64;
+        let mut next = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        let (mut run_ns, mut ticks, mut before) = (0, [0, 0], ThreadTimes::default());
+        for _ in 0..100_000 {
+            run_ns += next(5_000_000);
+            ticks[next(2) as usize] += next(2);
+            let now = advance(before, split(run_ns, ticks[0], ticks[1]));
+            assert_eq!(now.run_ns(), run_ns);
+            assert!(now.user_ns >= before.user_ns && now.system_ns >= before.system_ns);
+            before = now;
+        }
+        // In the long run the ticks decide.
+        let share = before.user_ns as f64 / run_ns as f64;
+        let ticked = ticks[0] as f64 / (ticks[0] + ticks[1]) as f64;
+        assert!((share - ticked).abs() < 0.01, "{share} {ticked}");
+    }
+
+    #[test]
+    fn without_ticks_a_program_was_in_user_mode() {
+        assert_eq!(split(700, 0, 0), ThreadTimes { user_ns: 700, system_ns: 0 });
+        assert_eq!(split(700, 0, 3), ThreadTimes { user_ns: 0, system_ns: 700 });
+        assert_eq!(split(u64::MAX, 1, u64::MAX).user_ns, 1);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 use machine::cpu::{self as machine_cpu, CpuId, PerCpu};
+use machine::hooks::Interrupted;
 use machine::sync::{IrqSpinLock, IrqSpinLockGuard, Once, rcu};
 use machine::thread::{self as machine_thread, KernelThread};
 use machine::{irq, preempt, time};
@@ -23,9 +24,8 @@ use machine::{irq, preempt, time};
 use crate::account::{CpuClock, add};
 use crate::fair::Arrival;
 use crate::place;
-use crate::policy::Parameters;
 use crate::runqueue::{Decision, Entity, Preemption, Release, RunQueue};
-use crate::thread::{Owner, Schedulable, State, Thread, ThreadTimes, WakeHint, current};
+use crate::thread::{Owner, Schedulable, State, Thread, WakeHint, current};
 use crate::timer_queue::TimerQueue;
 use crate::tree::Pile;
 
@@ -126,6 +126,7 @@ fn reset_data() {
         *cpu.rcu_thread.lock() = None;
         cpu.clock.armed_ns.store(NEVER, Ordering::Relaxed);
         cpu.clock.slice_end_ns.store(NEVER, Ordering::Relaxed);
+        cpu.clock.tick_ns.store(NEVER, Ordering::Relaxed);
         cpu.times.reset();
         cpu.load.store(0, Ordering::Relaxed);
         cpu.runnable.store(0, Ordering::Relaxed);
@@ -180,15 +181,33 @@ pub(crate) fn note_started() {
 pub(crate) struct SliceClock {
     armed_ns: AtomicU64,
     slice_end_ns: AtomicU64,
+    /// The next look at what the running thread is at, for the accounts; `NEVER` when there was none at the last one.
+    tick_ns: AtomicU64,
 }
 
 const NEVER: u64 = u64::MAX;
+/// How often a busy CPU looks whether it is in user mode or in the kernel. An idle CPU does not tick.
+const TICK_NS: u64 = 4_000_000;
 /// How many dead threads may wait on a busy CPU before the housekeeping thread is woken for them.
 const DEAD_LIMIT: u32 = 8;
 
 impl SliceClock {
     const fn new() -> Self {
-        Self { armed_ns: AtomicU64::new(NEVER), slice_end_ns: AtomicU64::new(NEVER) }
+        Self {
+            armed_ns: AtomicU64::new(NEVER),
+            slice_end_ns: AtomicU64::new(NEVER),
+            tick_ns: AtomicU64::new(NEVER),
+        }
+    }
+
+    /// A thread runs: it is looked at now and then, at times that have nothing to do with when it began.
+    #[inline]
+    fn want_tick(&self, now_ns: u64) {
+        if self.tick_ns.load(Ordering::Relaxed) == NEVER {
+            let tick_ns = (now_ns / TICK_NS + 1) * TICK_NS;
+            self.tick_ns.store(tick_ns, Ordering::Relaxed);
+            self.want(tick_ns);
+        }
     }
 
     /// The timer must fire at this time at the latest.
@@ -267,25 +286,27 @@ fn choose(cpu: &Cpu, mut queue: QueueGuard<'_>, now_ns: u64, from: From, release
     cpu.resched_sent.store(false, Ordering::Relaxed);
     cpu.publish(&queue);
     let slice_end_ns = queue.slice_end_ns();
+    let is_busy = queue.current().is_some();
     drop(queue);
     preempt::clear_need_resched();
     cpu.clock.set_slice_end(slice_end_ns);
+    if is_busy {
+        cpu.clock.want_tick(now_ns);
+    }
     next.map(|(kernel, thread)| Next { kernel, thread, from, now_ns })
 }
 
 /// Bookkeeping between two threads, interrupts off; activates the next one's page table.
 fn prepare_switch(cpu: &Cpu, previous: &Thread, next: &Next) {
-    previous.times.end(next.now_ns);
+    let ran_ns = previous.times.end(next.now_ns);
     add(&cpu.times.switches, 1);
-    if next.from == From::Idle {
-        cpu.times.end_idle(next.now_ns);
-    } else {
-        cpu.times.end_thread(previous.times.charged(), previous.parameters_in_force());
+    match next.from {
+        From::Idle => cpu.times.end_idle(next.now_ns),
+        From::Thread => cpu.times.add_busy(ran_ns),
     }
     match &next.thread {
         Some(thread) => {
             thread.times.begin(next.now_ns);
-            cpu.times.begin_thread(thread.times.charged());
             thread.activate_page_table();
         }
         None => cpu.times.begin_idle(next.now_ns),
@@ -607,20 +628,25 @@ pub(crate) fn has_queued(cpu: &Cpu) -> bool {
     cpu.queue.lock().queued() > 0
 }
 
-/// The totals of the thread that runs on a CPU.
-pub(crate) fn running_times(cpu: CpuId, now_ns: u64) -> Option<(ThreadTimes, Parameters)> {
-    let queue = data(cpu).queue.lock();
-    let entity = queue.current()?;
-    Some((entity.payload.thread.times.read(now_ns), entity.parameters()))
-}
-
 /// For [`machine::hooks::Hooks::timer`]: this CPU's timer fired. Interrupt context.
-pub fn timer_interrupt() {
+pub fn timer_interrupt(interrupted: Interrupted) {
     let cpu = data(machine_cpu::current());
     cpu.clock.armed_ns.store(NEVER, Ordering::Relaxed);
     let next_timer_ns = crate::timer::run_expired(cpu);
+    let now_ns = time::now_ns();
+    let tick_ns = cpu.clock.tick_ns.load(Ordering::Relaxed);
+    if tick_ns <= now_ns {
+        cpu.clock.tick_ns.store(NEVER, Ordering::Relaxed);
+        if !cpu.times.is_idle() {
+            let thread = current();
+            cpu.times.tick(&thread.times, thread.parameters_in_force(), interrupted, now_ns);
+            cpu.clock.want_tick(now_ns);
+        }
+    } else if tick_ns != NEVER {
+        cpu.clock.want(tick_ns);
+    }
     let slice_end_ns = cpu.clock.slice_end_ns.load(Ordering::Relaxed);
-    if slice_end_ns <= time::now_ns() {
+    if slice_end_ns <= now_ns {
         cpu.clock.slice_end_ns.store(NEVER, Ordering::Relaxed);
         preempt::set_need_resched();
     } else if slice_end_ns != NEVER {

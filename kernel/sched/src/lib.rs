@@ -36,7 +36,7 @@ pub mod work;
 #[cfg(test)]
 mod tests;
 
-pub use account::{Counts, CpuTimes, counts, cpu_times, enter_user, leave_user, load_averages};
+pub use account::{Counts, CpuTimes, counts, cpu_times, load_averages, note_program};
 pub use boot::{init, run_idle, start_cpu, start_kernel_threads};
 pub use cpu::{exit_current, preempt, schedule_if_needed, timer_interrupt, yield_now};
 pub use machine::sync::{WaitKind, WakeReason};

@@ -3,6 +3,7 @@
 use crate::decode::Context;
 use abi::errno::{Errno, Result};
 use abi::prctl::*;
+use machine::user::UserBases;
 use mm::user::UserPtr;
 use security::{AmbientChange, Capability, SecureBits};
 
@@ -97,18 +98,13 @@ fn set_name(context: &Context<'_>, name: UserPtr<u8>) -> Result<usize> {
 
 /// arch_prctl(2): the segment bases. Errors: `EINVAL`, `EPERM` for an address programs cannot have, `EFAULT`.
 pub fn arch_prctl(context: &mut Context<'_>, operation: u32, address: u64) -> Result<usize> {
+    let kernel = context.task.thread().kernel().ok_or(Errno::ESRCH)?;
+    let set_bases = |bases| kernel.set_bases(bases).map(|()| 0).map_err(|_| Errno::EPERM);
     match operation {
-        ARCH_SET_FS | ARCH_SET_GS if address as usize >= machine::USER_END => Err(Errno::EPERM),
-        ARCH_SET_FS => {
-            context.registers.fs_base = address;
-            Ok(0)
-        }
-        ARCH_SET_GS => {
-            context.registers.gs_base = address;
-            Ok(0)
-        }
-        ARCH_GET_FS => UserPtr::new(address as usize).write(&context.registers.fs_base).map(|()| 0),
-        ARCH_GET_GS => UserPtr::new(address as usize).write(&context.registers.gs_base).map(|()| 0),
+        ARCH_SET_FS => set_bases(UserBases { fs: address, ..kernel.bases() }),
+        ARCH_SET_GS => set_bases(UserBases { gs: address, ..kernel.bases() }),
+        ARCH_GET_FS => UserPtr::new(address as usize).write(&kernel.bases().fs).map(|()| 0),
+        ARCH_GET_GS => UserPtr::new(address as usize).write(&kernel.bases().gs).map(|()| 0),
         _ => Err(Errno::EINVAL),
     }
 }

@@ -15,7 +15,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use machine::user::UserRegisters;
+use machine::user::{UserBases, UserRegisters};
 use security::Capability;
 
 /// Most levels that clone3's `set_tid` may name (`MAX_PID_NS_LEVEL`).
@@ -286,9 +286,6 @@ fn make_thread(
     if arguments.stack != 0 {
         copy.rsp = arguments.stack;
     }
-    if arguments.has(CloneFlags::SETTLS) {
-        copy.fs_base = arguments.tls;
-    }
     let set_tid = arguments.has(CloneFlags::CHILD_SETTID).then_some(arguments.child_tid);
     let parent = task.thread();
     let name = parent.name();
@@ -304,7 +301,11 @@ fn make_thread(
     let thread = sched::Thread::create("", parent.child_options(), Some(extension), entry)?;
     thread.set_name(name.get(..length).unwrap_or(&[]));
     if let (Some(new), Some(current)) = (thread.kernel(), parent.kernel()) {
-        new.copy_fpu_from(&current).map_err(|_| Errno::ENOMEM)?;
+        new.copy_user_state_from(&current).map_err(|_| Errno::ENOMEM)?;
+        if arguments.has(CloneFlags::SETTLS) {
+            let bases = UserBases { fs: arguments.tls, ..new.bases() };
+            new.set_bases(bases).map_err(|_| Errno::EPERM)?;
+        }
     }
     thread.set_page_table(child.process().space().map(|space| space.page_table().clone()));
     child.set_thread(&thread);

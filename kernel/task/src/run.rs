@@ -32,6 +32,7 @@ pub(crate) fn run(task: Arc<Task>, mut registers: UserRegisters) {
     let dispatcher = *DISPATCHER.get_or_init(|| no_dispatcher);
     let thread = sched::current();
     let mut cpu = machine::cpu::current();
+    sched::note_program();
     loop {
         sched::schedule_if_needed();
         if machine::cpu::current() != cpu {
@@ -51,10 +52,7 @@ pub(crate) fn run(task: Arc<Task>, mut registers: UserRegisters) {
                 }
             }
         }
-        sched::enter_user();
-        let exit = run_user(&mut registers, &thread.signal_pending, cpu);
-        sched::leave_user();
-        match exit {
+        match run_user(&mut registers, &thread.signal_pending, cpu) {
             UserExit::Syscall => {
                 let result = dispatcher(&task, &mut registers);
                 registers.rax = result as u64;

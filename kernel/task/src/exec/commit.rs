@@ -44,7 +44,7 @@ pub(crate) fn commit(task: &Arc<Task>, registers: &mut UserRegisters, prepared: 
     crate::files::close_on_exec(task);
     thread.set_name(&name);
     if let Some(kernel) = thread.kernel() {
-        kernel.reset_fpu();
+        kernel.reset_user_state();
     }
     process.membarrier_state().store(0, Ordering::Relaxed);
     process.exit_signal.store(Signal::SIGCHLD.number() as u32, Ordering::Relaxed);

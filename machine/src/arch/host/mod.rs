@@ -113,6 +113,12 @@ pub(crate) unsafe fn fpu_save(_area: &mut FpuArea) {}
 /// # Safety
 /// None is needed: there is no state.
 pub(crate) unsafe fn fpu_restore(_area: &FpuArea) {}
+/// # Safety
+/// None is needed: no program runs, so the saved bases are the true ones.
+pub(crate) unsafe fn user_bases_save(_bases: &mut crate::user::UserBases) {}
+/// # Safety
+/// None is needed, as above.
+pub(crate) unsafe fn user_bases_load(_bases: &crate::user::UserBases) {}
 
 /// Nanoseconds since the process first asked; in a simulation its virtual clock.
 pub(crate) fn now_ns() -> u64 {

@@ -11,7 +11,8 @@
 use super::Ipi;
 use super::context::{Context, Entry, Stack, swap};
 use super::processor::{SIMULATED_CPUS, become_cpu, here, irq_enabled, preempt_count, processor};
-use crate::{hooks, irq, local};
+use crate::hooks::{self, Interrupted};
+use crate::{irq, local};
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::any::Any;
@@ -351,7 +352,7 @@ impl Simulator {
             cpu.interrupts.store(false, Ordering::Relaxed);
             cpu.preempt.fetch_add(INTERRUPT, Ordering::SeqCst);
             match due {
-                Due::Timer => hooks::timer(),
+                Due::Timer => hooks::timer(Interrupted::Kernel),
                 Due::Reschedule => super::set_need_resched(),
                 Due::Call => irq::on_ipi_call(),
                 Due::Tlb => crate::tlb::on_ipi_tlb(),

@@ -193,7 +193,6 @@ unsafe extern "C" fn boot_main(info: u64, delta: u64) -> ! {
         cpu::init_boot_cpu();
         descriptors::init_boot_cpu();
         cpu::enable_features();
-        super::user::note_features();
         super::string::init();
         if !cpu::has(Features::SMAP) {
             traps::remove_smap_instructions();

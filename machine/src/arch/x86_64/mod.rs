@@ -50,7 +50,8 @@ pub(crate) use smp::start_secondary_cpus;
 pub(crate) use stack::Stack;
 pub(crate) use string::{copy_raw, fill_raw};
 pub(crate) use user::{
-    copy_from_user, copy_to_user, enter_user, user_cmpxchg_u32, user_load_u32, user_strncpy, zero_user,
+    copy_from_user, copy_to_user, enter_user, user_bases_load, user_bases_save, user_cmpxchg_u32,
+    user_load_u32, user_strncpy, zero_user,
 };
 
 /// Interrupts that a CPU has handled.

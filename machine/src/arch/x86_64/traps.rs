@@ -13,7 +13,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
-use crate::hooks::PageFaultInfo;
+use crate::hooks::{Interrupted, PageFaultInfo};
 use crate::user::{FaultAccess, UserRegisters};
 
 /// The registers of interrupted kernel code, as the stub pushes them.
@@ -154,15 +154,7 @@ trap_from_user:
     mov qword ptr [rdi + {orig_rax}], -1
     CLAC
     cld
-    cmp byte ptr [rip + USER_BASES_CHANGE], 0
-    je 1f
-    rdfsbase rax
-    mov [rdi + {fs_base}], rax
-    swapgs
-    rdgsbase rax
-    swapgs
-    mov [rdi + {gs_base}], rax
-1:  mov rsp, gs:[{kernel_stack}]
+    mov rsp, gs:[{kernel_stack}]
     cmp esi, 32
     jae 2f
     mov rax, rdx
@@ -222,8 +214,6 @@ trap_own_stack:
     rflags = const offset_of!(UserRegisters, rflags),
     rsp = const offset_of!(UserRegisters, rsp),
     orig_rax = const offset_of!(UserRegisters, orig_rax),
-    fs_base = const offset_of!(UserRegisters, fs_base),
-    gs_base = const offset_of!(UserRegisters, gs_base),
 );
 
 unsafe extern "C" {
@@ -285,13 +275,13 @@ const INTERRUPT_DEPTH: u32 = 0x1_0000;
 /// RFLAGS: interrupts are on.
 pub(super) const RFLAGS_INTERRUPTS: u64 = 0x200;
 
-fn dispatch_interrupt(vector: u8) {
+fn dispatch_interrupt(vector: u8, interrupted: Interrupted) {
     cpu::preempt_add(INTERRUPT_DEPTH);
     cpu::area().interrupts.fetch_add(1, Ordering::Relaxed);
     match vector {
         apic::VECTOR_TIMER => {
             apic::end_of_interrupt();
-            super::hooks::timer();
+            super::hooks::timer(interrupted);
         }
         apic::VECTOR_RESCHEDULE => {
             apic::end_of_interrupt();
@@ -315,14 +305,14 @@ fn dispatch_interrupt(vector: u8) {
 /// An interrupt came while a program ran; the registers are saved already.
 #[unsafe(no_mangle)]
 extern "C" fn handle_user_interrupt(vector: u32) {
-    dispatch_interrupt(vector as u8);
+    dispatch_interrupt(vector as u8, Interrupted::User);
 }
 
 /// A trap in kernel mode.
 #[unsafe(no_mangle)]
 extern "C" fn handle_kernel_trap(frame: &mut TrapFrame) {
     if frame.vector >= 32 {
-        dispatch_interrupt(frame.vector as u8);
+        dispatch_interrupt(frame.vector as u8, Interrupted::Kernel);
         if cpu::need_resched() && cpu::preempt_count() == 0 && frame.rflags & RFLAGS_INTERRUPTS != 0 {
             super::hooks::preempt();
             cpu::irq_disable();

@@ -2,27 +2,23 @@
 //!
 //! [`enter_user`] is a call that returns when the program leaves user mode: it saves the kernel's callee-saved registers,
 //! loads the program's, and `sysret`s (or `iret`s, when the registers do not fit). The entries store the program's
-//! registers and return. The path is written to be short: no MSR is written unless a base has changed.
+//! registers and return. The path is written to be short: the segment bases stay in the processor until another program's
+//! thread runs ([`user_bases_save`], [`user_bases_load`]).
 //!
 //! Reference: AMD APM volume 2, 6.1; Intel SDM volume 2, SYSRET (its #GP with a non-canonical RIP is why RIP is checked).
 
 use super::cpu::{self, KERNEL_STACK, SCRATCH, USER_REGISTERS, has, write_msr};
 use super::descriptors::{KERNEL_CODE, USER_CODE, USER_DATA};
 use super::features::Features;
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU8, Ordering};
 
-use crate::user::{Fault, UserExit, UserRegisters};
+use crate::user::{Fault, UserBases, UserExit, UserRegisters};
 
 /// Bit of the raw exit: an exception (vector in bits 0..8, error code in bits 32..64).
 pub(super) const EXIT_EXCEPTION: u64 = 0x100;
 /// Raw exit: an interrupt, handled.
 pub(super) const EXIT_INTERRUPT: u64 = 0x200;
-
-/// Not 0 if programs can change their FS and GS bases by themselves (FSGSBASE is on).
-#[unsafe(no_mangle)]
-static USER_BASES_CHANGE: AtomicU8 = AtomicU8::new(0);
 
 const FLAGS_FIXED: u64 = 0x202; // interrupts on, and the bit that is always 1
 const FLAGS_ALLOWED: u64 = 0x24_0dd5 | 0x1_0000; // CF PF AF ZF SF TF DF OF RF AC ID
@@ -43,18 +39,8 @@ enter_user_raw:
     push r15
     mov gs:[{kernel_stack}], rsp
     mov gs:[{user_registers}], rdi
-    cmp byte ptr [rip + USER_BASES_CHANGE], 0
-    je 7f
-    rdfsbase rax
-    mov rcx, [rdi + {fs_base}]
-    cmp rax, rcx
-    jne 5f
-81: swapgs
-    rdgsbase rax
-    mov rcx, [rdi + {gs_base}]
-    cmp rax, rcx
-    jne 6f
-2:  mov rcx, [rdi + {rip}]
+    swapgs
+    mov rcx, [rdi + {rip}]
     mov r11, [rdi + {rflags}]
     cmp rcx, [rdi + {rcx}]
     jne 3f
@@ -98,13 +84,6 @@ enter_user_raw:
     mov rsi, [rdi + {rsi}]
     mov rdi, [rdi + {rdi}]
     iretq
-5:  wrfsbase rcx
-    jmp 81b
-6:  wrgsbase rcx
-    jmp 2b
-7:  // Without FSGSBASE the caller has loaded the bases.
-    swapgs
-    jmp 2b
 
     .balign 16
     .global syscall_entry
@@ -132,15 +111,7 @@ syscall_entry:
     mov [rsp + {r15}], r15
     mov rax, gs:[{scratch}]
     mov [rsp + {rsp}], rax
-    cmp byte ptr [rip + USER_BASES_CHANGE], 0
-    je 1f
-    rdfsbase rax
-    mov [rsp + {fs_base}], rax
-    swapgs
-    rdgsbase rax
-    swapgs
-    mov [rsp + {gs_base}], rax
-1:  xor eax, eax
+    xor eax, eax
     mov rsp, gs:[{kernel_stack}]
     .global user_exit_return
 user_exit_return:
@@ -185,8 +156,6 @@ syscall_entry_compatibility:
     rflags = const offset_of!(UserRegisters, rflags),
     rsp = const offset_of!(UserRegisters, rsp),
     orig_rax = const offset_of!(UserRegisters, orig_rax),
-    fs_base = const offset_of!(UserRegisters, fs_base),
-    gs_base = const offset_of!(UserRegisters, gs_base),
 );
 
 unsafe extern "C" {
@@ -211,13 +180,39 @@ pub(super) unsafe fn init_cpu() {
     }
 }
 
-/// Called once the features are known.
-pub(super) fn note_features() {
-    USER_BASES_CHANGE.store(u8::from(has(Features::FSGSBASE)), Ordering::Relaxed);
+/// Saves the segment bases of the program whose thread ran on this CPU, which it may have changed by itself.
+///
+/// # Safety
+/// Interrupts are off, and the processor holds the bases that `bases` is for.
+#[inline]
+pub(crate) unsafe fn user_bases_save(bases: &mut UserBases) {
+    if has(Features::FSGSBASE) {
+        // SAFETY: FSGSBASE is on; interrupts are off while GS is the user's.
+        unsafe {
+            asm!("rdfsbase {}", out(reg) bases.fs, options(nomem, nostack, preserves_flags));
+            asm!("swapgs", "rdgsbase {}", "swapgs", out(reg) bases.gs, options(nomem, nostack, preserves_flags));
+        }
+    }
+    // Without it the program had no way to change them.
 }
 
-fn is_canonical(address: u64) -> bool {
-    (address as i64) << 16 >> 16 == address as i64
+/// Loads them for the thread that will run.
+///
+/// # Safety
+/// Interrupts are off; the bases came from [`user_bases_save`] or are addresses of user space (canonical, that is).
+#[inline]
+pub(crate) unsafe fn user_bases_load(bases: &UserBases) {
+    // SAFETY: canonical; interrupts are off while GS is the user's, which lies in the "kernel GS base" register while in
+    // the kernel.
+    unsafe {
+        if has(Features::FSGSBASE) {
+            asm!("wrfsbase {}", in(reg) bases.fs, options(nomem, nostack, preserves_flags));
+            asm!("swapgs", "wrgsbase {}", "swapgs", in(reg) bases.gs, options(nomem, nostack, preserves_flags));
+        } else {
+            write_msr(cpu::MSR_FS_BASE, bases.fs);
+            write_msr(cpu::MSR_KERNEL_GS_BASE, bases.gs);
+        }
+    }
 }
 
 /// Runs the program until it leaves user mode. Interrupts off on entry, on at return.
@@ -226,18 +221,8 @@ fn is_canonical(address: u64) -> bool {
 #[inline]
 pub(crate) fn enter_user(registers: &mut UserRegisters) -> UserExit {
     registers.rflags = registers.rflags & FLAGS_ALLOWED | FLAGS_FIXED;
-    if registers.rip >= crate::USER_END as u64
-        || !is_canonical(registers.fs_base)
-        || !is_canonical(registers.gs_base)
-    {
-        return refuse_entry(registers);
-    }
-    if USER_BASES_CHANGE.load(Ordering::Relaxed) == 0 {
-        // SAFETY: canonical, and the user's GS base lies in the "kernel GS base" register while in the kernel.
-        unsafe {
-            write_msr(cpu::MSR_FS_BASE, registers.fs_base);
-            write_msr(cpu::MSR_KERNEL_GS_BASE, registers.gs_base);
-        }
+    if registers.rip >= crate::USER_END as u64 {
+        return refuse_entry();
     }
     // SAFETY: interrupts are off; the registers are sanitised; everything user mode can do is fenced by the page table.
     // The call clobbers what a C function may.
@@ -250,13 +235,7 @@ pub(crate) fn enter_user(registers: &mut UserRegisters) -> UserExit {
 }
 
 #[cold]
-fn refuse_entry(registers: &mut UserRegisters) -> UserExit {
-    if !is_canonical(registers.fs_base) {
-        registers.fs_base = 0;
-    }
-    if !is_canonical(registers.gs_base) {
-        registers.gs_base = 0;
-    }
+fn refuse_entry() -> UserExit {
     cpu::irq_enable();
     UserExit::Exception { vector: 13, error_code: 0, address: 0 }
 }

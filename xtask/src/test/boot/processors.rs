@@ -18,8 +18,7 @@ const MODELS: [&str; 8] = [
 ];
 
 /// Programs, floating point, a signal and a fork on two CPUs.
-const SCRIPT: &str =
-    "nproc; awk 'BEGIN { print 1 / 3, 2 / 7 }'; sleep 100 & kill -TERM $!; wait $! 2>/dev/null; echo $?; exit 42";
+const SCRIPT: &str = "nproc; awk 'BEGIN { print 1 / 3, 2 / 7 }'; sleep 100 & kill -TERM $!; wait $! 2>/dev/null; echo $?; exit 42";
 const OUTPUT: &str = "2\n0.333333 0.285714\n143\n";
 
 /// What Linux says of itself, too.
