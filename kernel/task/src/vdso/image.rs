@@ -301,10 +301,31 @@ mod tests {
     }
 
     #[test]
+    fn a_second_is_found_without_division() {
+        // What `split` in the code does, with its constants.
+        let seconds = |ns: u64| (u128::from(ns >> 9) * 0x0044_b82f_a09b_5a53 >> 64) as u64 >> 11;
+        let microseconds = |ns: u64| ns * 0x1062_4dd3 >> 38;
+        assert!(TEXT.windows(8).any(|bytes| bytes == 0x0044_b82f_a09b_5a53_u64.to_le_bytes()));
+        let edges = [1, 2, 3, 1_700_000_000, u64::MAX / 1_000_000_000];
+        for ns in
+            edges.into_iter().flat_map(|s| [s * 1_000_000_000 - 1, s * 1_000_000_000, s * 1_000_000_000 + 1])
+        {
+            assert_eq!(seconds(ns), ns / 1_000_000_000);
+        }
+        let mut ns = 0_u64;
+        for _ in 0..1_000_000 {
+            ns = ns.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            assert_eq!(seconds(ns), ns / 1_000_000_000);
+            assert_eq!(microseconds(ns % 1_000_000_000), ns % 1_000_000_000 / 1000);
+        }
+        assert_eq!(seconds(u64::MAX), u64::MAX / 1_000_000_000);
+    }
+
+    #[test]
     fn the_data_page_is_before_the_image() {
         let image = build().unwrap();
-        let now = find(&image, "clock_gettime").unwrap() as usize + 0x110;
-        let distance = half_word(&image, now + 3) as i32;
-        assert_eq!((now + 7) as i32 + distance, -(PAGE as i32));
+        let text = find(&image, FUNCTIONS[0].0).unwrap() as usize - FUNCTIONS[0].1;
+        let distance = half_word(&image, text + DATA_DISTANCE_AT) as i32;
+        assert_eq!((text + DATA_DISTANCE_BASE) as i32 + distance, -(PAGE as i32));
     }
 }
