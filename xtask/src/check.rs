@@ -28,7 +28,7 @@ pub enum Verdict {
 
 type Check = (&'static str, fn() -> Result<Verdict>);
 
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     ("layers", layers::arrows),
     ("module heads", source::heads),
     ("unsafe code", source::unsafe_code),
@@ -37,6 +37,7 @@ const CHECKS: [Check; 12] = [
     ("dependencies listed", layers::dependencies_listed),
     ("licences and sources", layers::licences),
     ("cargo deny", deny),
+    ("system calls listed", system_calls_listed),
     ("format", format),
     ("clippy, host", clippy_host),
     ("clippy, bare machine", clippy_bare),
@@ -103,6 +104,11 @@ fn deny() -> Result<Verdict> {
         deny.args(["deny", "--offline", "check", "licenses", "bans", "sources"]).current_dir(workspace()),
     )?;
     Ok(Verdict::Fine("licences, bans, sources; not advisories".to_owned()))
+}
+
+fn system_calls_listed() -> Result<Verdict> {
+    crate::compat::verify()?;
+    Ok(Verdict::Fine(String::new()))
 }
 
 fn format() -> Result<Verdict> {

@@ -6,6 +6,7 @@
 mod apt;
 mod bench;
 mod check;
+mod compat;
 mod cpio;
 mod deps;
 mod docs;
@@ -45,6 +46,8 @@ enum Command {
     Check(check::CheckArguments),
     /// Build the handbook and the API reference as HTML.
     Docs,
+    /// Write docs/compat.md: which of Linux's system calls the kernel has.
+    Compat,
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::command(&arguments),
         Command::Check(arguments) => check::command(&arguments),
         Command::Docs => docs::command(),
+        Command::Compat => compat::command(),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -1,6 +1,7 @@
 //! The system-call table of x86_64: `name = number => handler`, and what is made of it.
 //!
-//! One table serves dispatch (an array indexed by number), tracing (names) and `docs/compat.md` (`implemented`).
+//! One table serves dispatch (an array indexed by number) and `docs/compat.md` ([`IMPLEMENTED`], which the example `compat`
+//! prints). A call of which only a part is there says so in a string behind its handler: `name = number => handler, "remark";`.
 //! A number that is not here answers `ENOSYS`, as Linux built without that call does.
 //!
 //! Locks: none; the table is constant.
@@ -14,8 +15,18 @@ type Entry = fn(&mut Context<'_>) -> Result<usize>;
 /// One more than the highest number in the table.
 const LENGTH: usize = 512;
 
+/// An implemented call, as `docs/compat.md` lists it.
+pub struct Call {
+    /// Linux's name.
+    pub name: &'static str,
+    /// Its number.
+    pub number: usize,
+    /// What is missing of it; empty if nothing is known to be.
+    pub remark: &'static str,
+}
+
 macro_rules! system_calls {
-    ($($name:ident = $number:literal => $handler:path;)*) => {
+    ($($name:ident = $number:literal => $handler:path $(, $remark:literal)?;)*) => {
         /// The array that dispatch indexes.
         static TABLE: [Option<Entry>; LENGTH] = {
             let mut table: [Option<Entry>; LENGTH] = [None; LENGTH];
@@ -26,8 +37,10 @@ macro_rules! system_calls {
             table
         };
 
-        /// Every implemented call, in the order of the table: name and number.
-        pub const IMPLEMENTED: &[(&str, usize)] = &[$((stringify!($name), $number)),*];
+        /// Every implemented call, in the order of the table.
+        pub const IMPLEMENTED: &[Call] = &[
+            $(Call { name: stringify!($name), number: $number, remark: concat!($($remark)?) }),*
+        ];
     };
 }
 
@@ -48,7 +61,7 @@ system_calls! {
     rt_sigaction = 13 => signal::rt_sigaction;
     rt_sigprocmask = 14 => signal::rt_sigprocmask;
     rt_sigreturn = 15 => signal::rt_sigreturn;
-    ioctl = 16 => descriptor::ioctl;
+    ioctl = 16 => descriptor::ioctl, "what the file, terminal or device offers; FIOASYNC is refused";
     pread64 = 17 => file::pread64;
     pwrite64 = 18 => file::pwrite64;
     readv = 19 => file::readv;
@@ -60,7 +73,7 @@ system_calls! {
     mremap = 25 => memory::mremap;
     msync = 26 => memory::msync;
     mincore = 27 => memory::mincore;
-    madvise = 28 => memory::madvise;
+    madvise = 28 => memory::madvise, "no huge pages, no merging (KSM), no hardware poison";
     dup = 32 => descriptor::dup;
     dup2 = 33 => descriptor::dup2;
     pause = 34 => signal::pause;
@@ -70,7 +83,7 @@ system_calls! {
     setitimer = 38 => timer::setitimer;
     getpid = 39 => process::getpid;
     sendfile = 40 => file::sendfile;
-    clone = 56 => process::clone;
+    clone = 56 => process::clone, "no new namespaces";
     fork = 57 => process::fork;
     vfork = 58 => process::vfork;
     execve = 59 => process::execve;
@@ -78,7 +91,7 @@ system_calls! {
     wait4 = 61 => process::wait4;
     kill = 62 => signal::kill;
     uname = 63 => system::uname;
-    fcntl = 72 => descriptor::fcntl;
+    fcntl = 72 => descriptor::fcntl, "no leases, directory notices, seals, write hints or SIGIO owners";
     flock = 73 => descriptor::flock;
     fsync = 74 => file::fsync;
     fdatasync = 75 => file::fdatasync;
@@ -105,7 +118,7 @@ system_calls! {
     gettimeofday = 96 => time::gettimeofday;
     getrlimit = 97 => limits::getrlimit;
     getrusage = 98 => limits::getrusage;
-    sysinfo = 99 => system::sysinfo;
+    sysinfo = 99 => system::sysinfo, "no buffers, swap or high memory in the answer";
     times = 100 => time::times;
     getuid = 102 => credentials::getuid;
     syslog = 103 => system::syslog;
@@ -156,15 +169,15 @@ system_calls! {
     mlockall = 151 => memory::mlockall;
     munlockall = 152 => memory::munlockall;
     pivot_root = 155 => mount::pivot_root;
-    prctl = 157 => prctl::prctl;
-    arch_prctl = 158 => prctl::arch_prctl;
+    prctl = 157 => prctl::prctl, "names, death signal, dumpable, subreaper, no_new_privs, timer slack, capabilities";
+    arch_prctl = 158 => prctl::arch_prctl, "the segment bases only";
     setrlimit = 160 => limits::setrlimit;
     chroot = 161 => directory::chroot;
     sync = 162 => file::sync;
     settimeofday = 164 => time::settimeofday;
     mount = 165 => mount::mount;
     umount2 = 166 => mount::umount2;
-    reboot = 169 => system::reboot;
+    reboot = 169 => system::reboot, "restart, halt and power-off; no kexec, no suspend";
     sethostname = 170 => system::sethostname;
     setdomainname = 171 => system::setdomainname;
     gettid = 186 => process::gettid;
@@ -182,20 +195,20 @@ system_calls! {
     fremovexattr = 199 => xattr::fremovexattr;
     tkill = 200 => signal::tkill;
     time = 201 => time::time;
-    futex = 202 => futex::futex;
+    futex = 202 => futex::futex, "FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI are missing";
     sched_setaffinity = 203 => scheduling::sched_setaffinity;
     sched_getaffinity = 204 => scheduling::sched_getaffinity;
     getdents64 = 217 => directory::getdents64;
     set_tid_address = 218 => process::set_tid_address;
     restart_syscall = 219 => signal::restart_syscall;
-    fadvise64 = 221 => file::fadvise64;
+    fadvise64 = 221 => file::fadvise64, "checked, then ignored: nothing is read ahead";
     timer_create = 222 => timer::timer_create;
     timer_settime = 223 => timer::timer_settime;
     timer_gettime = 224 => timer::timer_gettime;
     timer_getoverrun = 225 => timer::timer_getoverrun;
     timer_delete = 226 => timer::timer_delete;
-    clock_settime = 227 => time::clock_settime;
-    clock_gettime = 228 => time::clock_gettime;
+    clock_settime = 227 => time::clock_settime, "CLOCK_REALTIME only";
+    clock_gettime = 228 => time::clock_gettime, "no clocks of other processes, no device clocks";
     clock_getres = 229 => time::clock_getres;
     clock_nanosleep = 230 => time::clock_nanosleep;
     exit_group = 231 => process::exit_group;
@@ -222,7 +235,7 @@ system_calls! {
     ppoll = 271 => poll::ppoll;
     set_robust_list = 273 => futex::set_robust_list;
     get_robust_list = 274 => futex::get_robust_list;
-    splice = 275 => file::splice;
+    splice = 275 => file::splice, "copies; the SPLICE_F flags change nothing";
     utimensat = 280 => attributes::utimensat;
     epoll_pwait = 281 => event::epoll_pwait;
     signalfd = 282 => event::signalfd;
@@ -232,7 +245,7 @@ system_calls! {
     signalfd4 = 289 => event::signalfd4;
     epoll_create1 = 291 => event::epoll_create1;
     eventfd = 284 => event::eventfd;
-    fallocate = 285 => file::fallocate;
+    fallocate = 285 => file::fallocate, "no collapsed, inserted or unshared ranges";
     eventfd2 = 290 => event::eventfd2;
     dup3 = 292 => descriptor::dup3;
     pipe2 = 293 => event::pipe2;
@@ -246,18 +259,18 @@ system_calls! {
     sched_getattr = 315 => scheduling::sched_getattr;
     renameat2 = 316 => directory::renameat2;
     getrandom = 318 => system::getrandom;
-    memfd_create = 319 => open::memfd_create;
+    memfd_create = 319 => open::memfd_create, "no seals, no huge pages";
     execveat = 322 => process::execveat;
     membarrier = 324 => memory::membarrier;
     copy_file_range = 326 => file::copy_file_range;
-    preadv2 = 327 => file::preadv2;
+    preadv2 = 327 => file::preadv2, "of the flags RWF_HIPRI only";
     mlock2 = 325 => memory::mlock2;
-    pwritev2 = 328 => file::pwritev2;
+    pwritev2 = 328 => file::pwritev2, "of the flags RWF_HIPRI, RWF_DSYNC and RWF_SYNC only";
     statx = 332 => attributes::statx;
     rseq = 334 => process::rseq;
     pidfd_send_signal = 424 => signal::pidfd_send_signal;
     pidfd_open = 434 => process::pidfd_open;
-    clone3 = 435 => process::clone3;
+    clone3 = 435 => process::clone3, "no new namespaces, no CLONE_INTO_CGROUP";
     close_range = 436 => descriptor::close_range;
     openat2 = 437 => open::openat2;
     pidfd_getfd = 438 => process::pidfd_getfd;
@@ -284,8 +297,8 @@ mod tests {
 
     #[test]
     fn every_number_has_the_name_that_linux_gives_it() {
-        for (name, number) in IMPLEMENTED {
-            assert_eq!(abi::nr::x86_64::name(*number), Some(*name), "number {number}");
+        for call in IMPLEMENTED {
+            assert_eq!(abi::nr::x86_64::name(call.number), Some(call.name), "number {}", call.number);
         }
     }
 }
