@@ -303,8 +303,8 @@ mod tests {
     #[test]
     fn a_second_is_found_without_division() {
         // What `split` in the code does, with its constants.
-        let seconds = |ns: u64| (u128::from(ns >> 9) * 0x0044_b82f_a09b_5a53 >> 64) as u64 >> 11;
-        let microseconds = |ns: u64| ns * 0x1062_4dd3 >> 38;
+        let seconds = |ns: u64| ((u128::from(ns >> 9) * 0x0044_b82f_a09b_5a53) >> 64) as u64 >> 11;
+        let microseconds = |ns: u64| (ns * 0x1062_4dd3) >> 38;
         assert!(TEXT.windows(8).any(|bytes| bytes == 0x0044_b82f_a09b_5a53_u64.to_le_bytes()));
         let edges = [1, 2, 3, 1_700_000_000, u64::MAX / 1_000_000_000];
         for ns in
