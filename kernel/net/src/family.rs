@@ -1,0 +1,22 @@
+//! Which socket families there are: socket(2) finds the maker of a family's sockets here.
+//!
+//! Locks: none; the table is constant. A family adds its arm to [`create`].
+
+use abi::errno::{Errno, Result};
+use alloc::sync::Arc;
+use security::Credentials;
+
+use crate::namespace::NetNamespace;
+use crate::socket::{Socket, SocketKind};
+
+/// A new socket. `EAFNOSUPPORT`: no such family; `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`: not of that kind; `EPERM`, `ENOMEM`.
+pub fn create(
+    family: i32,
+    kind: SocketKind,
+    protocol: i32,
+    namespace: &Arc<NetNamespace>,
+    credentials: &Credentials,
+) -> Result<Arc<Socket>> {
+    let _ = (family, kind, protocol, namespace, credentials);
+    Err(Errno::EAFNOSUPPORT)
+}
