@@ -28,9 +28,7 @@ impl Apt {
         for sub in ["etc", "state/lists/partial", "cache/archives/partial"] {
             std::fs::create_dir_all(apt.dir.join(sub))?;
         }
-        let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-        let line = format!("deb [arch=amd64 signed-by={keyring}] {} {suite} main\n", mirror()?);
-        std::fs::write(apt.dir.join("etc/sources.list"), line)?;
+        std::fs::write(apt.dir.join("etc/sources.list"), source_line(suite)? + "\n")?;
         say(format_args!("fetching Debian's package lists of {suite}"));
         run_quiet(apt.command("apt-get").args(["-qq", "update"]))?;
         std::fs::write(apt.stamp(), "")?;
@@ -116,6 +114,12 @@ impl Apt {
         let modified = std::fs::metadata(self.stamp()).and_then(|data| data.modified());
         modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age < LISTS_FRESH))
     }
+}
+
+/// The line of `sources.list` for a suite of Debian.
+pub fn source_line(suite: &str) -> Result<String> {
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    Ok(format!("deb [arch=amd64 signed-by={keyring}] {} {suite} main", mirror()?))
 }
 
 /// The Debian mirror that this machine's own APT uses.

@@ -1,6 +1,7 @@
 //! Writes newc cpio archives, the format of an initramfs (Linux's `Documentation/.../buffer-format.rst`).
 //!
-//! Everything belongs to root and has a fixed time, so that the same input gives the same archive.
+//! What is made up belongs to root and has a fixed time, so that the same input gives the same archive; [`Archive::add`] keeps
+//! what it is given.
 
 use anyhow::{Context, Result};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -13,6 +14,41 @@ const CHARACTER: u32 = 0o020_000;
 
 /// The time every made-up entry carries: 2001-09-09 01:46:40 UTC.
 pub const FIXED_TIME: u32 = 1_000_000_000;
+
+/// What an entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A directory; parents must come first.
+    Directory,
+    /// A regular file.
+    Regular,
+    /// A symbolic link; its contents are the target.
+    Symlink,
+    /// A character device of these numbers.
+    CharacterDevice(u32, u32),
+}
+
+/// What the archive says of a file beside its name and contents.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// The lower twelve bits of its mode.
+    pub permissions: u32,
+    /// Its owner.
+    pub user: u32,
+    /// Its group.
+    pub group: u32,
+    /// When it was changed, seconds since 1970.
+    pub modified: u32,
+}
+
+impl Entry {
+    /// An entry of root's with the fixed time.
+    fn of_root(kind: Kind, permissions: u32) -> Entry {
+        Entry { kind, permissions, user: 0, group: 0, modified: FIXED_TIME }
+    }
+}
 
 /// An archive being written.
 pub struct Archive {
@@ -28,22 +64,22 @@ impl Archive {
 
     /// A directory; parents must come first.
     pub fn directory(&mut self, name: &str, permissions: u32) {
-        self.entry(name, DIRECTORY | permissions, &[], (0, 0));
+        self.add(name, Entry::of_root(Kind::Directory, permissions), &[]);
     }
 
     /// A regular file.
     pub fn file(&mut self, name: &str, permissions: u32, contents: &[u8]) {
-        self.entry(name, REGULAR | permissions, contents, (0, 0));
+        self.add(name, Entry::of_root(Kind::Regular, permissions), contents);
     }
 
     /// A symbolic link.
     pub fn symlink(&mut self, name: &str, target: &str) {
-        self.entry(name, SYMLINK | 0o777, target.as_bytes(), (0, 0));
+        self.add(name, Entry::of_root(Kind::Symlink, 0o777), target.as_bytes());
     }
 
     /// A character device.
     pub fn character_device(&mut self, name: &str, permissions: u32, major: u32, minor: u32) {
-        self.entry(name, CHARACTER | permissions, &[], (major, minor));
+        self.add(name, Entry::of_root(Kind::CharacterDevice(major, minor), permissions), &[]);
     }
 
     /// Everything below a host directory, in order of name.
@@ -74,23 +110,36 @@ impl Archive {
 
     /// Ends the archive, padded so that another one can follow.
     pub fn finish(mut self) -> Vec<u8> {
-        self.entry("TRAILER!!!", 0, &[], (0, 0));
+        self.write("TRAILER!!!", Entry::of_root(Kind::Regular, 0), 0, &[]);
         pad(&mut self.bytes, 512);
         self.bytes
     }
 
-    fn entry(&mut self, name: &str, mode: u32, contents: &[u8], device: (u32, u32)) {
+    /// An entry as it is described.
+    pub fn add(&mut self, name: &str, entry: Entry, contents: &[u8]) {
+        let kind = match entry.kind {
+            Kind::Directory => DIRECTORY,
+            Kind::Regular => REGULAR,
+            Kind::Symlink => SYMLINK,
+            Kind::CharacterDevice(..) => CHARACTER,
+        };
+        self.write(name, entry, kind | entry.permissions, contents);
+    }
+
+    fn write(&mut self, name: &str, entry: Entry, mode: u32, contents: &[u8]) {
         let inode = self.next_inode;
         self.next_inode += 1;
-        let links = if mode & DIRECTORY == DIRECTORY { 2 } else { 1 };
+        let links = if entry.kind == Kind::Directory { 2 } else { 1 };
+        let device =
+            if let Kind::CharacterDevice(major, minor) = entry.kind { (major, minor) } else { (0, 0) };
         let name_bytes = name.len() as u32 + 1;
         let fields: [u32; 13] = [
             inode,
             mode,
-            0,
-            0,
+            entry.user,
+            entry.group,
             links,
-            FIXED_TIME,
+            entry.modified,
             contents.len() as u32,
             0,
             0,

@@ -13,6 +13,10 @@ pub struct Tool {
 
 /// The emulator.
 pub const QEMU: Tool = Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" };
+/// Unpacks kernel modules.
+pub const XZ: Tool = Tool { program: "xz", package: "xz-utils" };
+/// Makes Debian roots.
+pub const MMDEBSTRAP: Tool = Tool { program: "mmdebstrap", package: "mmdebstrap" };
 /// The C compiler driver, which links Rust programs for the host and the guest.
 pub const CC: Tool = Tool { program: "cc", package: "gcc" };
 

@@ -3,6 +3,8 @@
 //! The newest cloud kernel of trixie-backports is fetched as a package, checked by APT against Debian's
 //! signatures, and kept below `target/linux/` by version.
 
+mod modules;
+
 use crate::apt::Apt;
 use crate::util::{target_sub, write_atomically};
 use anyhow::{Context, Result};
@@ -15,6 +17,14 @@ const META_PACKAGE: &str = "linux-image-cloud-amd64";
 pub struct Linux {
     /// The bzImage.
     pub image: PathBuf,
+    release: String,
+}
+
+impl Linux {
+    /// An archive with the modules that guests may ask for.
+    pub fn modules(&self) -> Result<Vec<u8>> {
+        modules::archive(SUITE, &self.release)
+    }
 }
 
 /// Finds or fetches the newest cloud kernel. A kernel once fetched stays in use until
@@ -25,7 +35,7 @@ pub fn find() -> Result<Linux> {
     if let Ok(release) = std::fs::read_to_string(&current) {
         let release = release.trim().to_owned();
         if let Some(image) = image_in(&dir.join(&release), &release) {
-            return Ok(Linux { image });
+            return Ok(Linux { image, release });
         }
     }
     let apt = Apt::open(SUITE)?;
@@ -43,7 +53,7 @@ pub fn find() -> Result<Linux> {
     let image =
         image_in(&dir.join(&release), &release).with_context(|| format!("{name} holds no vmlinuz"))?;
     write_atomically(&current, release.as_bytes())?;
-    Ok(Linux { image })
+    Ok(Linux { image, release })
 }
 
 /// Where a package puts its image: since 7.3 beside the modules, before that in `/boot`.

@@ -38,6 +38,8 @@ enum Command {
     Build(kernel::BuildArguments),
     /// Boot a kernel in QEMU: to a shell, or to run one command.
     Run(run::RunArguments),
+    /// Make a root for `run --root`.
+    Root(root::RootArguments),
     /// Run the tests: host tests, then guest tests.
     Test(test::TestArguments),
     /// Measure Linnet beside Linux.
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Build(arguments) => kernel::command(&arguments),
         Command::Run(arguments) => run::command(&arguments),
+        Command::Root(arguments) => root::command(&arguments),
         Command::Test(arguments) => test::command(&arguments),
         Command::Bench(arguments) => bench::command(&arguments),
         Command::Check(arguments) => check::command(&arguments),

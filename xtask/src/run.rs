@@ -20,15 +20,15 @@ pub struct RunArguments {
     /// What to boot: linnet, linux (Debian's), or a file.
     #[arg(long, default_value = "linnet")]
     pub kernel: Kernel,
-    /// The root: busybox, a folder, or a cpio archive.
+    /// The root: busybox, debian (or debian:SUITE:PACKAGE,…), a folder, or a cpio archive.
     #[arg(long, default_value = "busybox")]
     pub root: Root,
     /// Virtual CPUs.
     #[arg(long, default_value_t = 2)]
     pub smp: u32,
-    /// Memory in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 512)]
-    pub mem: u32,
+    /// Memory in MiB; by default 512, and 2048 for a Debian, which lies in it.
+    #[arg(long, value_name = "MIB")]
+    pub mem: Option<u32>,
     /// The network; only none works yet.
     #[arg(long, value_enum, default_value = "none")]
     pub net: Net,
@@ -107,7 +107,7 @@ pub fn command(arguments: &RunArguments) -> Result<u8> {
     let files = arguments.file.iter().map(|pair| read_file(pair)).collect::<Result<Vec<_>>>()?;
     let mut vm = machine(&arguments.kernel, arguments.profile, &arguments.root)?;
     vm.cpus = arguments.smp;
-    vm.memory_mib = arguments.mem;
+    vm.memory_mib = arguments.mem.unwrap_or(vm.memory_mib);
     vm.machine = arguments.machine;
     vm.timeout = arguments.timeout.map(Duration::from_secs);
     vm.wait_for_debugger = arguments.debug;
@@ -149,23 +149,28 @@ pub fn report(outcome: &Outcome, console_was_shown: bool) -> u8 {
 
 /// A machine for this kernel and root, with the defaults for everything else.
 pub fn machine(kernel: &Kernel, profile: Profile, root: &Root) -> Result<Vm> {
+    let mut initrd = root.bytes()?;
     let (file, symbols, parameters) = match kernel {
         Kernel::Linnet => {
             let built = kernel::build(profile)?;
             (built.stripped, Some(built.full), "console=ttyS0")
         }
-        Kernel::Linux => (linux::find()?.image, None, "console=ttyS0 panic=-1 quiet"),
+        Kernel::Linux => {
+            let linux = linux::find()?;
+            initrd.extend(linux.modules()?);
+            (linux.image, None, "console=ttyS0 panic=-1 quiet")
+        }
         Kernel::File(path) => (path.clone(), None, "console=ttyS0 panic=-1"),
     };
     Ok(Vm {
         kernel: file,
         symbols,
-        initrd: root.bytes()?,
+        initrd,
         command_line: parameters.to_owned(),
         machine: Machine::Q35,
         cpu_model: "max".to_owned(),
         cpus: 2,
-        memory_mib: 512,
+        memory_mib: if matches!(root, Root::Debian(_)) { 2048 } else { 512 },
         timeout: None,
         wait_for_debugger: false,
         verbose: false,

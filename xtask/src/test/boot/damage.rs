@@ -4,7 +4,7 @@
 use super::{Boots, console_lacks};
 use crate::cpio::Archive;
 use crate::qemu::{End, Outcome, Vm};
-use crate::root::busybox_program;
+use crate::root::busybox;
 use anyhow::Result;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -88,7 +88,7 @@ fn root() -> Result<Vec<u8>> {
         archive.directory(folder, 0o755);
     }
     archive.character_device("dev/console", 0o600, 5, 1);
-    archive.file("bin/busybox", 0o755, &std::fs::read(busybox_program()?)?);
+    archive.file("bin/busybox", 0o755, &std::fs::read(busybox::program()?)?);
     archive.file("init", 0o755, INIT.as_bytes());
     Ok(archive.finish())
 }

@@ -1,0 +1,143 @@
+//! The modules that Linux needs for what Linnet has built in: network devices, diagnostics of sockets.
+//!
+//! Debian's kernel loads them by itself through `/sbin/modprobe`, by name or by alias, so the archive holds the modules,
+//! unpacked, with what they depend on, and the two tables that modprobe reads. It is appended to the root of `--kernel linux`.
+
+use crate::apt::Apt;
+use crate::cpio::Archive;
+use crate::deps;
+use crate::util::{files_below, target_sub, write_atomically};
+use anyhow::{Context, Result, bail};
+use object::{Object, ObjectSection};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What guest tests and Debian's programs ask Linux for. A module that a kernel has built in is not missed.
+const WANTED: [&str; 22] = [
+    "8021q",
+    "af_packet_diag",
+    "bridge",
+    "dummy",
+    "ifb",
+    "inet_diag",
+    "ip_tables",
+    "ipvlan",
+    "macvlan",
+    "macvtap",
+    "netlink_diag",
+    "nf_tables",
+    "raw_diag",
+    "sit",
+    "tap",
+    "tcp_diag",
+    "tun",
+    "udp_diag",
+    "unix_diag",
+    "veth",
+    "vrf",
+    "vxlan",
+];
+
+/// A module's own words: its dependencies and the names it answers to.
+struct Module {
+    bytes: Vec<u8>,
+    depends: Vec<String>,
+    aliases: Vec<String>,
+}
+
+/// An uncompressed cpio archive of the modules of `release`, made once.
+pub fn archive(apt_suite: &'static str, release: &str) -> Result<Vec<u8>> {
+    let cached = target_sub("linux")?.join(format!("{release}-modules.cpio"));
+    if let Ok(bytes) = std::fs::read(&cached) {
+        return Ok(bytes);
+    }
+    let apt = Apt::open(apt_suite)?;
+    let package = format!("linux-modules-{release}");
+    let version = apt.version(&package, |_| true)?;
+    let unpacked = target_sub("linux")?.join(format!("{release}-modules"));
+    apt.unpack(&package, &version, &unpacked)?;
+    let bytes = pack(&unpacked, release)?;
+    write_atomically(&cached, &bytes)?;
+    std::fs::remove_dir_all(&unpacked)?;
+    Ok(bytes)
+}
+
+fn pack(unpacked: &Path, release: &str) -> Result<Vec<u8>> {
+    let files: BTreeMap<String, PathBuf> = ["xz", "ko"]
+        .iter()
+        .flat_map(|extension| files_below(unpacked, extension))
+        .filter_map(|path| Some((module_name(&path)?, path)))
+        .collect();
+    let mut modules = BTreeMap::new();
+    let mut missing: Vec<String> = WANTED.map(str::to_owned).to_vec();
+    while let Some(name) = missing.pop() {
+        if modules.contains_key(&name) {
+            continue;
+        }
+        let Some(path) = files.get(&name) else { continue };
+        let module = read(path)?;
+        missing.extend(module.depends.iter().cloned());
+        modules.insert(name, module);
+    }
+    let mut archive = Archive::new();
+    let folder = format!("usr/lib/modules/{release}");
+    for part in ["usr/lib/modules", &folder] {
+        archive.directory(part, 0o755);
+    }
+    let (mut dependencies, mut aliases) = (String::new(), String::new());
+    for (name, module) in &modules {
+        archive.file(&format!("{folder}/{name}.ko"), 0o644, &module.bytes);
+        // Everything needed, the nearest first; the modules that are built in are not there.
+        let mut needed: Vec<&String> = Vec::new();
+        let mut open: Vec<&String> = module.depends.iter().collect();
+        while let Some(one) = open.pop() {
+            if let (Some(found), false) = (modules.get(one), needed.contains(&one)) {
+                needed.push(one);
+                open.extend(&found.depends);
+            }
+        }
+        let list: String = needed.iter().map(|one| format!(" {one}.ko")).collect();
+        let _ = writeln!(dependencies, "{name}.ko:{list}");
+        for alias in &module.aliases {
+            let _ = writeln!(aliases, "alias {alias} {name}");
+        }
+    }
+    archive.file(&format!("{folder}/modules.dep"), 0o644, dependencies.as_bytes());
+    archive.file(&format!("{folder}/modules.alias"), 0o644, aliases.as_bytes());
+    archive.file(&format!("{folder}/modules.symbols"), 0o644, b"");
+    Ok(archive.finish())
+}
+
+/// `veth` of `…/veth.ko.xz`; the kernel writes `_` where a file's name has `-`.
+fn module_name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let name = name.strip_suffix(".ko.xz").or_else(|| name.strip_suffix(".ko"))?;
+    Some(name.replace('-', "_"))
+}
+
+fn read(path: &Path) -> Result<Module> {
+    let bytes = if path.extension().is_some_and(|extension| extension == "xz") {
+        deps::need(&deps::XZ)?;
+        let output = Command::new(deps::XZ.program).arg("-dc").arg(path).output().context("starting xz")?;
+        if !output.status.success() {
+            bail!("{} could not be decompressed", path.display());
+        }
+        output.stdout
+    } else {
+        std::fs::read(path)?
+    };
+    let file = object::File::parse(&*bytes).with_context(|| format!("reading {}", path.display()))?;
+    let section =
+        file.section_by_name(".modinfo").with_context(|| format!("{}: no .modinfo", path.display()))?;
+    let text = String::from_utf8_lossy(section.data()?).into_owned();
+    let values = |key: &str| -> Vec<String> {
+        text.split('\0').filter_map(|entry| entry.strip_prefix(key)).map(str::to_owned).collect()
+    };
+    let lists = values("depends=");
+    let depends = lists.iter().flat_map(|list| list.split(',')).filter(|one| !one.is_empty());
+    let depends = depends.map(|one| one.replace('-', "_")).collect();
+    let aliases = values("alias=");
+    Ok(Module { bytes, depends, aliases })
+}
