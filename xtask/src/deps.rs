@@ -15,6 +15,8 @@ pub struct Tool {
 pub const QEMU: Tool = Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" };
 /// Unpacks kernel modules.
 pub const XZ: Tool = Tool { program: "xz", package: "xz-utils" };
+/// Makes the tables that modprobe reads.
+pub const DEPMOD: Tool = Tool { program: "depmod", package: "kmod" };
 /// Makes Debian roots.
 pub const MMDEBSTRAP: Tool = Tool { program: "mmdebstrap", package: "mmdebstrap" };
 /// The C compiler driver, which links Rust programs for the host and the guest.

@@ -2,14 +2,16 @@
 //!
 //! A guest test is an ordinary Linux program and counts only if the same binary has passed on Linux in the same
 //! virtual machine: `--record-linux` makes the records (`tests/guest/linux-passed.txt`,
-//! `tests/busybox/expected.txt`, `tests/transcripts/linux.txt`, `tests/terminal/*.expected`) that the other runs
-//! are compared with.
+//! `tests/busybox/expected.txt`, `tests/debian/expected.txt`, `tests/transcripts/linux.txt`, `tests/terminal/*.expected`) that
+//! the other runs are compared with.
 
 mod boot;
 mod busybox;
 mod cases;
+mod debian;
 mod gaps;
 mod host;
+mod recorded;
 mod terminal;
 mod transcripts;
 
@@ -32,6 +34,9 @@ pub struct TestArguments {
     /// Only the command lines of tests/busybox.
     #[arg(long)]
     busybox: bool,
+    /// Only the scripts of tests/debian, in a whole Debian.
+    #[arg(long)]
+    debian: bool,
     /// Only the transcripts of system calls.
     #[arg(long)]
     transcripts: bool,
@@ -53,7 +58,7 @@ pub struct TestArguments {
     /// Show the guest's console.
     #[arg(long, short)]
     verbose: bool,
-    /// Only guest cases (with `--boot`: boots, `--terminal`: scenes) whose name contains one of these (`=NAME` for exactly one case).
+    /// Only guest cases (with `--boot`: boots, `--terminal`: scenes, `--debian`: scripts) whose name contains one of these (`=NAME` for exactly one case).
     filter: Vec<String>,
 }
 
@@ -88,6 +93,7 @@ pub fn command(arguments: &TestArguments) -> Result<u8> {
         || arguments.guest
         || arguments.busybox
         || arguments.boot
+        || arguments.debian
         || arguments.transcripts
         || arguments.terminal);
     let wants_host =
@@ -98,10 +104,11 @@ pub fn command(arguments: &TestArguments) -> Result<u8> {
     }
     let (guest, busybox) = (arguments.guest || everything, arguments.busybox || everything);
     let transcripts = arguments.transcripts || everything;
+    let debian = arguments.debian || everything;
     let boot = arguments.boot || everything && !arguments.record_linux && arguments.kernel == Kernel::Linnet;
     let terminal = arguments.terminal || everything;
-    if guest || busybox || boot || transcripts || terminal {
-        all += on_guest(arguments, &Families { boot, busybox, transcripts, terminal, guest })?;
+    if guest || busybox || boot || debian || transcripts || terminal {
+        all += on_guest(arguments, &Families { boot, busybox, debian, transcripts, terminal, guest })?;
     }
     println!("{all}");
     Ok(u8::from(all.failed > 0))
@@ -111,6 +118,7 @@ pub fn command(arguments: &TestArguments) -> Result<u8> {
 struct Families {
     boot: bool,
     busybox: bool,
+    debian: bool,
     transcripts: bool,
     terminal: bool,
     guest: bool,
@@ -139,6 +147,9 @@ fn on_guest(arguments: &TestArguments, families: &Families) -> Result<Counts> {
     }
     if families.guest {
         all += cases::run(&vm, &arguments.filter, arguments.record_linux)?;
+    }
+    if families.debian && (arguments.debian || arguments.filter.is_empty()) {
+        all += debian::run(arguments, kernel)?;
     }
     Ok(all)
 }

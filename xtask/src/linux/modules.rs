@@ -1,16 +1,15 @@
 //! The modules that Linux needs for what Linnet has built in: network devices, diagnostics of sockets.
 //!
 //! Debian's kernel loads them by itself through `/sbin/modprobe`, by name or by alias, so the archive holds the modules,
-//! unpacked, with what they depend on, and the two tables that modprobe reads. It is appended to the root of `--kernel linux`.
+//! unpacked, with what they depend on, and depmod's tables. It is appended to the root of `--kernel linux`.
 
 use crate::apt::Apt;
 use crate::cpio::Archive;
 use crate::deps;
-use crate::util::{files_below, target_sub, write_atomically};
+use crate::util::{files_below, run_quiet, target_sub, write_atomically};
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSection};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -40,11 +39,10 @@ const WANTED: [&str; 22] = [
     "vxlan",
 ];
 
-/// A module's own words: its dependencies and the names it answers to.
+/// A module and what it says it needs.
 struct Module {
     bytes: Vec<u8>,
     depends: Vec<String>,
-    aliases: Vec<String>,
 }
 
 /// An uncompressed cpio archive of the modules of `release`, made once.
@@ -81,32 +79,24 @@ fn pack(unpacked: &Path, release: &str) -> Result<Vec<u8>> {
         missing.extend(module.depends.iter().cloned());
         modules.insert(name, module);
     }
+    let root = target_sub("linux")?.join(format!("{release}-packed"));
+    let _ = std::fs::remove_dir_all(&root);
+    let folder = root.join("lib/modules").join(release);
+    std::fs::create_dir_all(&folder)?;
+    for (name, module) in &modules {
+        std::fs::write(folder.join(format!("{name}.ko")), &module.bytes)?;
+    }
+    deps::need(&deps::DEPMOD)?;
+    run_quiet(Command::new(deps::DEPMOD.program).arg("-b").arg(&root).arg(release))?;
     let mut archive = Archive::new();
-    let folder = format!("usr/lib/modules/{release}");
-    for part in ["usr/lib/modules", &folder] {
+    for part in ["usr/lib/modules", &format!("usr/lib/modules/{release}")] {
         archive.directory(part, 0o755);
     }
-    let (mut dependencies, mut aliases) = (String::new(), String::new());
-    for (name, module) in &modules {
-        archive.file(&format!("{folder}/{name}.ko"), 0o644, &module.bytes);
-        // Everything needed, the nearest first; the modules that are built in are not there.
-        let mut needed: Vec<&String> = Vec::new();
-        let mut open: Vec<&String> = module.depends.iter().collect();
-        while let Some(one) = open.pop() {
-            if let (Some(found), false) = (modules.get(one), needed.contains(&one)) {
-                needed.push(one);
-                open.extend(&found.depends);
-            }
-        }
-        let list: String = needed.iter().map(|one| format!(" {one}.ko")).collect();
-        let _ = writeln!(dependencies, "{name}.ko:{list}");
-        for alias in &module.aliases {
-            let _ = writeln!(aliases, "alias {alias} {name}");
-        }
-    }
-    archive.file(&format!("{folder}/modules.dep"), 0o644, dependencies.as_bytes());
-    archive.file(&format!("{folder}/modules.alias"), 0o644, aliases.as_bytes());
-    archive.file(&format!("{folder}/modules.symbols"), 0o644, b"");
+    archive.tree(&folder, &format!("usr/lib/modules/{release}/"))?;
+    // No device shall be there that nobody asked for.
+    archive.directory("etc/modprobe.d", 0o755);
+    archive.file("etc/modprobe.d/linnet.conf", 0o644, b"options dummy numdummies=0\n");
+    std::fs::remove_dir_all(&root)?;
     Ok(archive.finish())
 }
 
@@ -132,12 +122,8 @@ fn read(path: &Path) -> Result<Module> {
     let section =
         file.section_by_name(".modinfo").with_context(|| format!("{}: no .modinfo", path.display()))?;
     let text = String::from_utf8_lossy(section.data()?).into_owned();
-    let values = |key: &str| -> Vec<String> {
-        text.split('\0').filter_map(|entry| entry.strip_prefix(key)).map(str::to_owned).collect()
-    };
-    let lists = values("depends=");
-    let depends = lists.iter().flat_map(|list| list.split(',')).filter(|one| !one.is_empty());
-    let depends = depends.map(|one| one.replace('-', "_")).collect();
-    let aliases = values("alias=");
-    Ok(Module { bytes, depends, aliases })
+    let lists = text.split('\0').filter_map(|entry| entry.strip_prefix("depends="));
+    let names = lists.flat_map(|list| list.split(',')).filter(|one| !one.is_empty());
+    let depends = names.map(|one| one.replace('-', "_")).collect();
+    Ok(Module { bytes, depends })
 }

@@ -1,0 +1,4 @@
+# bubblewrap: sandboxes by root and by a user.
+cd /; bwrap --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --unshare-all --hostname box bash -c 'uname -n; echo $$; touch /usr/x 2>&1; ls /tmp | wc -l; ip -o link | wc -l; id -u'
+setpriv --reuid=1000 --regid=1000 --clear-groups bwrap --unshare-all --ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib --symlink usr/lib64 /lib64 --proc /proc --dev /dev --tmpfs /tmp --uid 5 --gid 6 bash -c 'id -u; id -g; ls /; echo hi >/tmp/x && cat /tmp/x; cat /proc/self/status | grep -E "^(CapEff|NoNewPrivs)"'
+setpriv --reuid=1000 --regid=1000 --clear-groups bwrap --ro-bind / / --die-with-parent --new-session --seccomp 9 true 9</dev/null 2>&1 | head -1; bwrap --ro-bind / / --chdir /usr pwd; bwrap --bind / / --cap-drop ALL grep CapEff /proc/self/status

@@ -1,0 +1,5 @@
+# Addresses of both families, scopes, labels, lifetimes.
+# masked
+ip link add d0 type dummy; ip link set d0 up; ip addr add 10.1.2.3/24 dev d0; ip addr add 10.1.2.4/24 dev d0 label d0:x; ip addr add 10.9.0.1 peer 10.9.0.2 dev d0; ip -o -4 addr show d0 | tr -s ' '; ip -j -4 addr show d0 | jq -c '.[0].addr_info[] | [.local, .prefixlen, .scope, .secondary, .label]'
+ip addr add 10.1.2.3/24 dev d0 2>&1; ip addr del 10.1.2.99/24 dev d0 2>&1; ip addr add 2001:db8::1/64 dev d0 nodad; ip -o -6 addr show d0 scope global | tr -s ' '; ip addr add 2001:db8::2/64 dev d0 valid_lft 100 preferred_lft 50 nodad; ip -6 -o addr show d0 | grep -c 'valid_lft [0-9]*sec'
+ip addr del 10.1.2.3/24 dev d0; ip -o -4 addr show d0 | tr -s ' ' | cut -d' ' -f4; ip addr flush dev d0; ip -o addr show d0; ip addr add 300.1.1.1/8 dev d0 2>&1; ip addr add 10.0.0.1/33 dev d0 2>&1; ip addr add 127.0.0.5/8 dev lo; ip link set lo up; ip -o -4 addr show lo | tr -s ' ' | cut -d' ' -f4,6; ip addr del 127.0.0.5/8 dev lo; ip link set lo down; ip link del d0

@@ -1,0 +1,7 @@
+# Links: veth, dummy, names, flags, groups, statistics, JSON.
+# masked
+ip link add v0 type veth peer name v1; ip -o link show v0 | sed 's/link\/ether .*//'; ip link set v0 up; ip link set v1 up; sleep 0.3; ip -br link show v0 | awk '{print $1, $2, $4}'; ip link set v0 down; ip -br link show v1 | awk '{print $2}'
+ip link set v0 name w0; ip link set w0 alias 'some words'; ip -d -o link show w0 | grep -o 'veth\|alias.*'; ip link set w0 mtu 1400 txqueuelen 77 group 5; ip -j link show w0 | jq -c '.[0] | {ifname, link, mtu, qdisc, operstate, linkmode, group, txqlen, link_type}'
+ip link set w0 address 02:00:00:00:00:01; cat /sys/class/net/w0/address 2>/dev/null; ip link property add dev w0 altname another-name; ip link show another-name | grep -c altname; ip link add v0 type nothing 2>&1; ip link add w0 type dummy 2>&1; ip link del nothing 2>&1; ip link set lo name w0 2>&1
+ip link set w0 mtu 10 2>&1; ip link set w0 address 00:00 2>&1; ip link add d0 type dummy; ip link add d%d type dummy; ip -br link show type dummy | awk '{print $1, $2}'; ip link set d0 netns 99999 2>&1; ip netns add n; ip link set d0 netns n; ip -n n -br link | awk '{print $1, $2}'; ip -n n link set d0 netns 1; ip -br link show d0 | awk '{print $1}'
+ip link set v1 netns n; ip -o link show w0 | grep -o 'link-netns[a-z]* [a-z0-9]*'; ip -n n link set v1 name x1 up; ip -s -o link show w0 | grep -c RX; ip netns del n; sleep 0.5; ip link show w0 2>&1; ip link del d0; ip link del d1; ip link show type dummy; ip -j link | jq -c '[.[].ifname]'

@@ -1,0 +1,4 @@
+# UDP and UNIX sockets by socat; ss.
+ip link set lo up; socat -u UDP4-RECV:7000,reuseaddr OPEN:got,creat,append & p=$!; sleep 0.5; echo one | socat -u - UDP4-SENDTO:127.0.0.1:7000; echo two | socat -u - UDP4-SENDTO:127.0.0.1:7000; ss -unl -H | awk '{print $1, $4}'; sleep 0.3; kill $p; wait 2>/dev/null; cat got
+socat UDP6-LISTEN:7001,fork EXEC:cat & p=$!; sleep 0.5; echo hello | socat -t 1 - UDP6:[::1]:7001; kill $p; wait 2>/dev/null; socat UNIX-LISTEN:sock,fork EXEC:cat & p=$!; sleep 0.5; echo through | socat -t 1 - UNIX-CONNECT:sock; ss -xl -H src "$PWD/sock" | awk '{print $1, $2}'; kill $p; wait 2>/dev/null
+socat ABSTRACT-LISTEN:name,fork EXEC:'echo abstract' & p=$!; sleep 0.5; socat -t 1 - ABSTRACT-CONNECT:name </dev/null; kill $p; wait 2>/dev/null; echo x | socat -u - UDP4-SENDTO:127.0.0.1:7999; echo $?; socat -u - UDP4:127.0.0.1:7998 <<<x; echo $?; ss -f netlink -H | grep -c rtnl >/dev/null && echo netlink; ip link set lo down

@@ -1,0 +1,48 @@
+//! The scripts of `tests/debian`: Debian's own programs, unmodified, in a whole Debian, compared with Linux (see `recorded`).
+//!
+//! `tests/debian/packages` says what is installed. Each script is run by a fresh bash in an empty folder of its own, with a time
+//! limit; a script whose second line is `# masked` has its digits masked.
+
+use super::{Counts, TestArguments};
+use crate::qemu::Input;
+use crate::root::Root;
+use crate::root::debian::{Debian, Suite};
+use crate::run::{Kernel, machine};
+use crate::util::{say, workspace};
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(900);
+const FOLDER: &str = "tests/debian";
+
+/// Runs the scripts whose name contains a filter.
+pub fn run(arguments: &TestArguments, kernel: &Kernel) -> Result<Counts> {
+    let folder = workspace().join(FOLDER);
+    let packages =
+        std::fs::read_to_string(folder.join("packages")).context("reading tests/debian/packages")?;
+    let packages = packages.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let debian = Debian { suite: Suite::Bookworm, packages: packages.map(str::to_owned).collect() };
+    let mut vm = machine(kernel, arguments.profile, &Root::Debian(debian))?;
+    (vm.verbose, vm.timeout) = (arguments.verbose, Some(LIMIT));
+    vm.command_line.push_str(" oops=panic");
+    say("scripts in a whole Debian");
+    let wanted = |name: &str| {
+        let name = name.trim_start_matches("~ ");
+        arguments.filter.is_empty() || arguments.filter.iter().any(|part| name.contains(part.as_str()))
+    };
+    let mut files = vec![("/debian-test/driver".to_owned(), 0o755, std::fs::read(folder.join("driver"))?)];
+    for path in crate::util::files_below(&folder, "sh") {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if wanted(&name) {
+            files.push((format!("/debian-test/scripts/{name}"), 0o644, std::fs::read(&path)?));
+        }
+    }
+    let mut output = Vec::new();
+    let words = ["bash".to_owned(), "/debian-test/driver".to_owned()];
+    let outcome = vm.run_command(&words, &files, Input::Null, &mut |bytes| {
+        output.extend_from_slice(bytes);
+        Ok(())
+    })?;
+    let expected = folder.join("expected.txt");
+    super::recorded::judge("debian", (&output, &outcome), &expected, arguments.record_linux, wanted)
+}
