@@ -111,9 +111,8 @@ impl OpenFlags {
     pub const TMPFILE: Self = Self::from_bits_retain(O_TMPFILE);
     /// What `open(2)` knows; it ignores any other bit, while `openat2(2)` says EINVAL.
     pub const USER_VALID: Self = Self::all().difference(Self::EXEC);
-    /// What `fcntl(F_SETFL)` can change.
-    pub const SETTABLE: Self =
-        Self::APPEND.union(Self::NONBLOCK).union(Self::ASYNC).union(Self::DIRECT).union(Self::NOATIME);
+    /// What `fcntl(F_SETFL)` can change here; `O_ASYNC` is ignored, as on Linux by files that cannot signal.
+    pub const SETTABLE: Self = Self::APPEND.union(Self::NONBLOCK).union(Self::DIRECT).union(Self::NOATIME);
 
     /// The access mode in the two low bits.
     pub const fn access_mode(self) -> AccessMode {

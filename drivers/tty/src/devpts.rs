@@ -89,7 +89,7 @@ impl DevPts {
         let attributes = SuperBlockAttributes {
             type_name: "devpts",
             magic: DEVPTS_SUPER_MAGIC,
-            block_size: 1024,
+            block_size: machine::PAGE_SIZE as u32,
             max_file_size: i64::MAX as u64,
             flags,
             device: None,

@@ -10,7 +10,8 @@ use machine::PAGE_SIZE;
 use machine::memory::Frame;
 use mm::io::{IoReader, IoWriter};
 use vfs::{
-    Allocate, DirectoryEntry, DirectorySink, File, FileOperations, SinkState, SyncKind, attributes, emit_dots,
+    Allocate, DirectoryEntry, DirectorySink, File, FileOperations, Inode, SinkState, SyncKind, attributes,
+    emit_dots,
 };
 
 /// A directory, listed by cookie.
@@ -75,6 +76,22 @@ impl IoReader for Limited<'_> {
     }
 }
 
+/// How much of a write of `left` bytes at `offset` the seals allow: a sealed size lets through the pages that lie within it.
+///
+/// Errors: `EPERM`.
+fn limit_by_seals(inode: &Inode, size: u64, offset: u64, left: usize) -> Result<usize> {
+    let seals = inode.operations().seals().ok_or(Errno::EINVAL)?;
+    seals.check_write()?;
+    let end = offset.saturating_add(left as u64);
+    match seals.check_resize(size, end.max(size)) {
+        Ok(()) => Ok(left),
+        Err(error) => {
+            let whole = size - size % PAGE_SIZE as u64;
+            whole.checked_sub(offset).filter(|part| *part > 0).map(|part| part as usize).ok_or(error)
+        }
+    }
+}
+
 /// A regular file.
 pub struct RegularFile;
 
@@ -91,8 +108,9 @@ impl FileOperations for RegularFile {
         }
         let _change = inode.lock.write();
         let append = file.flags().contains(OpenFlags::APPEND);
-        let offset = if append { cache.size() } else { offset };
+        let offset = if append || offset == vfs::file::AT_END { cache.size() } else { offset };
         let left = attributes::limit_write(inode, offset, from.remaining())?;
+        let left = limit_by_seals(inode, cache.size(), offset, left)?;
         attributes::remove_privileges(inode, file.credentials())?;
         let count = cache.write(offset, &mut Limited { from, left })?;
         inode.touch_modified();
@@ -116,12 +134,17 @@ impl FileOperations for RegularFile {
             return Err(Errno::EFBIG);
         }
         let _change = inode.lock.write();
+        let seals = inode.operations().seals().ok_or(Errno::EOPNOTSUPP)?;
+        if what == Allocate::PunchHole {
+            seals.check_write()?;
+        } else {
+            seals.check_resize(cache.size(), end.max(cache.size()))?;
+        }
         match what {
             Allocate::PunchHole => cache.punch_hole(offset..end)?,
             Allocate::Zero | Allocate::ZeroKeepSize => return Err(Errno::EOPNOTSUPP),
             Allocate::Extend | Allocate::KeepSize => {
-                let page = PAGE_SIZE as u64;
-                cache.allocate_range(offset / page..end.div_ceil(page))?;
+                cache.allocate_range(offset..end)?;
                 if what == Allocate::Extend && end > cache.size() {
                     cache.truncate(end)?;
                 }

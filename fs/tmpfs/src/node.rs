@@ -11,11 +11,12 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use machine::sync::atomic::{AtomicBool, Ordering};
 use machine::sync::{Mutex, RwLock};
 use mm::PageCache;
 use vfs::{
     AttributeChange, DeviceId, FileKind, FileOperations, Inode, InodeAttributes, InodeOperations, NewContent,
-    NewInode, Rename, RenameMode, SuperBlock, XattrMode,
+    NewInode, Rename, RenameMode, Seals, SuperBlock, XattrMode,
 };
 
 /// The most bytes that the extended attributes of one inode may take.
@@ -35,11 +36,22 @@ pub struct Node {
     usage: Arc<Usage>,
     content: Content,
     xattrs: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+    seals: Seals,
+    /// Whether it counts against the limit on inodes: until nobody can reach it any more, which is before it is freed.
+    counted: AtomicBool,
+}
+
+impl Node {
+    fn stop_counting(&self) {
+        if self.counted.swap(false, Ordering::Relaxed) {
+            self.usage.drop_inode();
+        }
+    }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.usage.drop_inode();
+        self.stop_counting();
     }
 }
 
@@ -54,7 +66,8 @@ pub fn new_inode(superblock: &Arc<SuperBlock>, usage: &Arc<Usage>, new: &NewInod
     };
     let size = match &content {
         Content::Symlink(text) => text.len() as u64,
-        _ => 0,
+        Content::Directory(_) => directory_size(0),
+        Content::Regular(_) | Content::Special => 0,
     };
     let special_device = match new.content {
         NewContent::Device(_, device) => device,
@@ -67,7 +80,13 @@ pub fn new_inode(superblock: &Arc<SuperBlock>, usage: &Arc<Usage>, new: &NewInod
         special_device,
         ..InodeAttributes::new(number, new.content.kind(), new.mode)
     };
-    let node = Node { usage: usage.clone(), content, xattrs: Mutex::new(BTreeMap::new()) };
+    let node = Node {
+        usage: usage.clone(),
+        content,
+        xattrs: Mutex::new(BTreeMap::new()),
+        seals: Seals::new(),
+        counted: AtomicBool::new(true),
+    };
     Ok(Arc::new(Inode::new(superblock, attributes, Box::new(node))))
 }
 
@@ -91,9 +110,14 @@ impl Node {
     }
 }
 
-/// The directory lost (or gained) a name: its times and size follow. A name counts 20 bytes, as tmpfs shows it.
+/// What tmpfs shows as the size of a directory: 20 bytes for each name, also for `.` and `..`.
+fn directory_size(entries: usize) -> u64 {
+    20 * (entries as u64 + 2)
+}
+
+/// The directory lost (or gained) a name: its times and size follow.
 fn entry_changed(directory: &Inode, entries: usize) {
-    directory.set_size(40 + 20 * entries as u64);
+    directory.set_size(directory_size(entries));
     directory.touch_modified();
 }
 
@@ -166,13 +190,23 @@ impl InodeOperations for Node {
     fn set_attributes(&self, inode: &Arc<Inode>, change: &AttributeChange) -> Result<()> {
         if let Some(size) = change.size {
             match &self.content {
-                Content::Regular(cache) => cache.truncate(size)?,
+                Content::Regular(cache) => {
+                    self.seals.check_resize(cache.size(), size)?;
+                    cache.truncate(size)?;
+                }
                 Content::Directory(_) => return Err(Errno::EISDIR),
                 _ => return Err(Errno::EINVAL),
             }
         }
+        if let Some(permissions) = change.mode {
+            self.seals.check_mode(inode.permissions(), permissions)?;
+        }
         change.apply(inode);
         Ok(())
+    }
+
+    fn seals(&self) -> Option<&Seals> {
+        matches!(self.content, Content::Regular(_)).then_some(&self.seals)
     }
 
     fn file_operations(&self) -> &dyn FileOperations {
@@ -196,6 +230,7 @@ impl InodeOperations for Node {
             // shrinks to nothing, and if it did the pages would go later.
             let _ = cache.truncate(0);
         }
+        self.stop_counting();
     }
 
     fn get_xattr(&self, _inode: &Inode, name: &[u8]) -> Result<Vec<u8>> {

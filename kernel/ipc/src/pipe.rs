@@ -23,7 +23,8 @@ use mm::io::{IoReader, IoWriter};
 use security::{Capability, Credentials};
 use vfs::{File, FileOperations, Inode, PollTable, Positioning};
 
-use crate::pipe_ring::{Framing, Ring};
+pub use crate::pipe_ring::Framing;
+use crate::pipe_ring::Ring;
 
 /// Slots of a new pipe: 64 KiB.
 const DEFAULT_PAGES: usize = 16;
@@ -165,7 +166,11 @@ impl Pipe {
         }
     }
 
-    fn read(&self, to: &mut dyn IoWriter, nonblocking: bool) -> Result<usize> {
+    /// Reads what there is, waiting for something unless `nonblocking`; 0 at the end.
+    ///
+    /// # Errors
+    /// `EAGAIN`, `EFAULT`, `ERESTARTSYS`.
+    pub fn read(&self, to: &mut dyn IoWriter, nonblocking: bool) -> Result<usize> {
         if to.remaining() == 0 {
             return Ok(0);
         }
@@ -199,7 +204,11 @@ impl Pipe {
         }
     }
 
-    fn write(&self, from: &mut dyn IoReader, nonblocking: bool, framing: Framing) -> Result<usize> {
+    /// Writes all of it, waiting for room unless `nonblocking`; gives the bytes written.
+    ///
+    /// # Errors
+    /// `EAGAIN`, `EFAULT`, `ENOMEM`, `EPIPE`, `ERESTARTSYS`.
+    pub fn write(&self, from: &mut dyn IoReader, nonblocking: bool, framing: Framing) -> Result<usize> {
         if from.remaining() == 0 {
             return Ok(0);
         }
@@ -242,6 +251,53 @@ impl Pipe {
         match result {
             Err(error) if written == 0 => Err(error),
             _ => Ok(written),
+        }
+    }
+
+    /// tee(2): puts up to `count` bytes of what is here into `other` as well, sharing the pages; waits for something to be here
+    /// and for room there unless `nonblocking`. Gives the bytes, 0 when nothing will come any more.
+    ///
+    /// # Errors
+    /// `EAGAIN`; `EINVAL`: the same pipe; `EPIPE`: nobody reads the other; `ERESTARTSYS`.
+    pub fn tee(&self, other: &Pipe, count: usize, nonblocking: bool) -> Result<usize> {
+        if core::ptr::eq(self, other) {
+            return Err(Errno::EINVAL);
+        }
+        loop {
+            let (done, source_empty) = {
+                // Two rings are locked in the order of their addresses.
+                let mut rings = if core::ptr::from_ref(self) < core::ptr::from_ref(other) {
+                    let here = self.ring.lock();
+                    (here, other.ring.lock())
+                } else {
+                    let there = other.ring.lock();
+                    (self.ring.lock(), there)
+                };
+                if !other.has_readers() {
+                    return Err(Errno::EPIPE);
+                }
+                let done = rings.0.share(&mut rings.1, count);
+                other.publish(&rings.1);
+                (done, rings.0.is_empty())
+            };
+            if done > 0 {
+                other.wake_reader();
+                return Ok(done);
+            }
+            if source_empty && !self.has_writers() {
+                return Ok(0);
+            }
+            if nonblocking {
+                return Err(Errno::EAGAIN);
+            }
+            let waited = if source_empty {
+                let ready = || (!self.is_empty() || !self.has_writers()).then_some(());
+                self.readable.wait_until(WaitKind::Interruptible, None, ready)
+            } else {
+                let ready = || (!other.is_full() || !other.has_readers()).then_some(());
+                other.writable.wait_until(WaitKind::Interruptible, None, ready)
+            };
+            waited.map_err(|_| Errno::ERESTARTSYS)?;
         }
     }
 

@@ -190,6 +190,23 @@ impl Ring {
         Ok((copied, framing))
     }
 
+    /// Appends up to `count` bytes of this ring to `other` without copying: both then have the pages. Nothing is taken from here.
+    /// Gives the bytes; fewer when `other` is full.
+    pub fn share(&self, other: &mut Ring, count: usize) -> usize {
+        let mut done = 0;
+        for position in 0..self.used {
+            if done == count || other.is_full() {
+                break;
+            }
+            let Some(Some(slot)) = self.slots.get(self.index(position)) else { break };
+            let length = slot.length.min(count - done);
+            let (frame, offset, framing) = (slot.frame.clone(), slot.offset, slot.framing);
+            other.append(Slot { frame, offset, length, framing });
+            done += length;
+        }
+        done
+    }
+
     fn drop_first(&mut self) {
         let slot = self.slots.get_mut(self.first).and_then(Option::take);
         self.first = self.index(1);

@@ -250,6 +250,7 @@ impl AddressSpace {
             let frame = frames.get_mut((address - start) / PAGE_SIZE)?.take()?;
             let valid = vma.is_current() && cache.owns(&frame);
             stale |= !valid;
+            note_writable(&frame, perms);
             valid.then_some(frame)
         });
         match mapped {
@@ -398,6 +399,13 @@ fn clean_perms(vma: &Vma, cache: &PageCache) -> Perms {
     }
 }
 
+/// A page of a file becomes writable through a mapping: from now on it holds data.
+fn note_writable(frame: &Frame, perms: Perms) {
+    if perms.contains(Perms::WRITE) {
+        crate::page_cache::note_written(frame);
+    }
+}
+
 /// Decides for an empty entry, under the leaf lock.
 fn place_new(
     vma: &Vma,
@@ -406,7 +414,8 @@ fn place_new(
     prepared: &mut Prepared,
 ) -> (EntryAction, Installed) {
     let is_store = access.contains(FaultAccess::WRITE);
-    let map = |frame: Frame, perms| {
+    let map = |frame: Frame, perms: Perms| {
+        note_writable(&frame, perms);
         let kind = FrameKind::of(&frame);
         (EntryAction::Map(frame, perms), Installed::New(kind, None))
     };
@@ -459,6 +468,7 @@ fn improve(
                 return (EntryAction::Keep, Installed::Retry);
             }
             cache.mark_dirty(*index);
+            note_writable(frame, Perms::WRITE);
         }
         return (EntryAction::Protect(vma.protection().perms()), Installed::Same);
     }

@@ -144,6 +144,9 @@ fn vma_flags(request: &MmapRequest, sharing: Sharing) -> Result<VmaFlags> {
         }
         flags -= VmaFlags::MAY_WRITE;
     }
+    if sharing == Sharing::Shared && access.contains(FileAccess::SEALED) {
+        flags -= VmaFlags::MAY_WRITE;
+    }
     if !access.contains(FileAccess::EXEC) {
         if protection.contains(Protection::EXEC) {
             return Err(Errno::EPERM);
@@ -208,6 +211,13 @@ impl AddressSpace {
         let start = edit.choose_address(request.address, len, request.flags, limits)?;
         let flags = vma_flags(request, sharing)?;
         let vma = edit.map_at(start, len, request, flags, limits)?;
+        if let MmapBacking::File { file, .. } = &request.backing
+            && let Err(error) = file.may_map(request.protection, sharing)
+        {
+            // Sealed while it was being mapped.
+            edit.unmap(start..start + len)?;
+            return Err(error);
+        }
         drop(edit);
         let populate = request.flags & (mman::MAP_POPULATE | mman::MAP_NONBLOCK) == mman::MAP_POPULATE;
         if populate || vma.contains(VmaFlags::LOCKED) {

@@ -5,6 +5,7 @@
 use crate::decode::{Context, Fd};
 use abi::errno::{Errno, Result};
 use abi::fcntl::AT_FDCWD;
+use abi::fcntl::ResolveFlags;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mm::AddressSpace;
@@ -94,6 +95,18 @@ impl Context<'_> {
         }
         let file = self.file(at)?;
         self.with_context(|context| call(context, Start::File(&file)))
+    }
+
+    /// The same for openat2(2): in a scope an absolute path begins at the descriptor, too. Errors: as [`Context::with_lookup`].
+    pub fn with_scope<R>(
+        &self,
+        at: Fd,
+        path: &[u8],
+        resolve: ResolveFlags,
+        call: impl FnOnce(&LookupContext<'_>, Start<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let scoped = resolve.intersects(ResolveFlags::IN_ROOT | ResolveFlags::BENEATH);
+        self.with_lookup(at, if scoped { b"." } else { path }, call)
     }
 
     /// The same for two paths. Errors: as [`Context::with_lookup`].

@@ -7,6 +7,7 @@ use abi::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD};
 use mm::user::UserPtr;
 use task::limits::Resource;
 use vfs::descriptor::{CloseOnExec, CloseRange};
+use vfs::file::SignalOwner;
 use vfs::{File, FileKind};
 
 /// close(2). Errors: `EBADF`, `EIO`, `EINTR`.
@@ -82,16 +83,64 @@ pub fn fcntl(context: &mut Context<'_>, fd: Fd, command: u32, argument: u64) -> 
             let close = if argument as u32 & FD_CLOEXEC != 0 { CloseOnExec::Yes } else { CloseOnExec::No };
             context.task.open_files()?.set_close_on_exec(fd.0, close).map(|()| 0)
         }
+        F_GETFL if file.is_place() => Ok(file.flags().bits() as usize),
         F_GETFL => Ok((file.flags() | OpenFlags::LARGEFILE).bits() as usize),
         F_SETFL => file.set_flags(OpenFlags::from_bits_truncate(argument as u32)).map(|()| 0),
         F_GETPIPE_SZ => Ok(pipe_of(&file)?.size()),
         F_SETPIPE_SZ => pipe_of(&file)?.set_size(argument as u32 as usize, &context.credentials()),
+        F_GETOWN | F_SETOWN | F_GETOWN_EX | F_SETOWN_EX | F_GETSIG | F_SETSIG => {
+            fcntl_owner(context, &file, command, argument)
+        }
+        F_GET_SEALS => Ok(seals_of(&file)?.get() as usize),
+        F_ADD_SEALS => {
+            let seals = seals_of(&file)?;
+            file.check_writable().map_err(|_| Errno::EPERM)?;
+            seals.add(file.inode()?, argument as u32).map(|()| 0)
+        }
         _ => fcntl_locks(context, &file, command, argument),
     }
 }
 
 fn pipe_of(file: &File) -> Result<&ipc::pipe::PipeEnd> {
     file.operations_as::<ipc::pipe::PipeEnd>().ok_or(Errno::EBADF)
+}
+
+/// Who is told by signals. Errors: `EFAULT`, `EINVAL`, `ESRCH`.
+fn fcntl_owner(context: &Context<'_>, file: &File, command: u32, argument: u64) -> Result<usize> {
+    match command {
+        F_GETOWN => Ok(file.signal_owner().as_number() as isize as usize),
+        F_SETOWN => set_owner(context, file, SignalOwner::from_number(argument as i32)?),
+        F_GETOWN_EX => {
+            let (kind, pid) = file.signal_owner().as_kind_and_id();
+            UserPtr::new(argument as usize).write(&FOwnerEx { kind, pid }).map(|()| 0)
+        }
+        F_SETOWN_EX => {
+            let FOwnerEx { kind, pid } = UserPtr::new(argument as usize).read()?;
+            set_owner(context, file, SignalOwner::from_kind_and_id(kind, pid)?)
+        }
+        F_GETSIG => Ok(file.signal_owner().signal as usize),
+        F_SETSIG => {
+            let signal = u32::try_from(argument).ok().filter(|signal| *signal <= 64).ok_or(Errno::EINVAL)?;
+            file.set_signal_owner(SignalOwner { signal, ..file.signal_owner() });
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `F_SETOWN`: who is told is noted, though no file here tells anybody yet. Errors: `ESRCH`.
+fn set_owner(context: &Context<'_>, file: &File, owner: SignalOwner) -> Result<usize> {
+    let namespace = context.task.process().namespace().clone();
+    let exists = owner.id == 0 || namespace.find(owner.id).is_some();
+    if !exists {
+        return Err(Errno::ESRCH);
+    }
+    file.set_signal_owner(SignalOwner { signal: file.signal_owner().signal, ..owner });
+    Ok(0)
+}
+
+fn seals_of(file: &File) -> Result<&vfs::Seals> {
+    file.inode()?.operations().seals().ok_or(Errno::EINVAL)
 }
 
 /// The lock commands, and who is told of SIGIO. Errors: `EAGAIN`, `EBADF`, `EDEADLK`, `EINVAL`, `ENOLCK`, `EINTR`.

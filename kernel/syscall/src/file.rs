@@ -4,12 +4,15 @@
 use crate::decode::{Context, Fd};
 use abi::errno::{Errno, Result};
 use abi::fcntl::{
-    FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, POSIX_FADV_NOREUSE, RWF_DSYNC,
-    RWF_HIPRI, RWF_SYNC,
+    FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, OpenFlags, POSIX_FADV_NOREUSE,
+    RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOWAIT, RWF_SYNC,
 };
+use abi::uio::SPLICE_F_NONBLOCK;
+use ipc::pipe::{Framing, PipeEnd};
 use mm::io::{UserReader, UserWriter};
 use mm::user::{IoVec, UserBuffer, UserPtr, UserString};
 use task::signal::{Signal, SignalInfo};
+use vfs::file::Appended;
 use vfs::{Allocate, File, FileKind, Positioning, SeekFrom, SyncKind};
 
 /// read(2). Errors: `EBADF`, `EFAULT`, `EINVAL`, `EISDIR`, `EAGAIN`, `EINTR`, `EIO`.
@@ -97,9 +100,24 @@ pub fn pwritev(
     file.write_at(&mut UserReader(UserBuffer::from_iovec(vector, count)?), offset)
 }
 
-/// The flags of preadv2(2) and pwritev2(2) that need nothing more here. Errors: `EOPNOTSUPP` for the others.
+/// The flags of preadv2(2) and pwritev2(2) that a call knows. Errors: `EOPNOTSUPP` for the others.
 fn check_rw_flags(flags: u32, known: u32) -> Result<()> {
     if flags & !known != 0 { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
+}
+
+/// `RWF_NOWAIT`: reads what is there. Regular files never wait here.
+///
+/// Errors: `EAGAIN`; `EOPNOTSUPP` for files that cannot say whether they would wait.
+fn read_without_waiting(file: &File, buffer: UserBuffer, offset: Option<u64>) -> Result<usize> {
+    file.check_readable()?;
+    let mut into = UserWriter(buffer);
+    match (file.operations_as::<PipeEnd>(), file.inode()?.kind(), offset) {
+        (Some(_), _, Some(_)) => Err(Errno::ESPIPE),
+        (Some(end), _, None) => end.pipe().read(&mut into, true),
+        (None, FileKind::Regular, Some(offset)) => file.read_at(&mut into, offset),
+        (None, FileKind::Regular, None) => file.read(&mut into),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
 }
 
 /// preadv2(2): offset -1 means the file's own. Errors: as [`preadv`], `EOPNOTSUPP`.
@@ -112,7 +130,12 @@ pub fn preadv2(
     _offset_high: u64,
 ) -> Result<usize> {
     let flags = context.sixth_argument() as u32;
-    check_rw_flags(flags, RWF_HIPRI)?;
+    check_rw_flags(flags, RWF_HIPRI | RWF_NOWAIT)?;
+    if flags & RWF_NOWAIT != 0 {
+        let offset = if offset == -1 { None } else { Some(offset_of(offset)?) };
+        let file = context.file(fd)?;
+        return read_without_waiting(&file, UserBuffer::from_iovec(vector, count)?, offset);
+    }
     if offset == -1 { readv(context, fd, vector, count) } else { preadv(context, fd, vector, count, offset) }
 }
 
@@ -126,8 +149,16 @@ pub fn pwritev2(
     _offset_high: u64,
 ) -> Result<usize> {
     let flags = context.sixth_argument() as u32;
-    check_rw_flags(flags, RWF_HIPRI | RWF_DSYNC | RWF_SYNC)?;
-    let written = if offset == -1 {
+    check_rw_flags(flags, RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPEND)?;
+    let written = if flags & RWF_APPEND != 0 {
+        if offset != -1 {
+            offset_of(offset)?;
+        }
+        let file = context.file(fd)?;
+        let place = if offset == -1 { Appended::Follow } else { Appended::StayBehind };
+        let mut from = UserReader(UserBuffer::from_iovec(vector, count)?);
+        signal_broken_pipe(context, file.append(&mut from, place))?
+    } else if offset == -1 {
         writev(context, fd, vector, count)?
     } else {
         pwritev(context, fd, vector, count, offset)?
@@ -231,6 +262,9 @@ pub fn fadvise64(context: &mut Context<'_>, fd: Fd, _offset: i64, length: i64, a
     Ok(0)
 }
 
+/// The flags of splice(2) and its like (`SPLICE_F_*`).
+const SPLICE_KNOWN: u32 = 0xf;
+
 /// An offset that a call takes from user memory and puts back advanced, or the file's own when the pointer is null.
 struct Offset {
     place: UserPtr<i64>,
@@ -262,6 +296,11 @@ fn transfer(source: &File, target: &File, mut from: Offset, mut to: Offset, coun
     Ok(copied)
 }
 
+/// What is moved goes to an offset, which a description that appends does not have. Errors: `EINVAL`.
+fn refuse_appending(target: &File) -> Result<()> {
+    if target.flags().contains(OpenFlags::APPEND) { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
 /// sendfile(2). Errors: `EAGAIN`, `EBADF`, `EFAULT`, `EINVAL`, `EIO`, `ESPIPE`.
 pub fn sendfile(
     context: &mut Context<'_>,
@@ -275,6 +314,7 @@ pub fn sendfile(
     if source.operations().positioning() == Positioning::Stream {
         return Err(Errno::EINVAL);
     }
+    refuse_appending(&target)?;
     transfer(&source, &target, from, Offset { place: UserPtr::NULL, value: None }, count)
 }
 
@@ -288,17 +328,96 @@ pub fn splice(
     count: usize,
     flags: u32,
 ) -> Result<usize> {
-    const KNOWN: u32 = 0xf;
-    if flags & !KNOWN != 0 {
+    if flags & !SPLICE_KNOWN != 0 {
         return Err(Errno::EINVAL);
     }
     let (source, target) = (context.file(source)?, context.file(target)?);
-    let is_pipe = |file: &File| file.operations_as::<ipc::pipe::PipeEnd>().is_some();
+    let is_pipe = |file: &File| file.operations_as::<PipeEnd>().is_some();
     if !is_pipe(&source) && !is_pipe(&target) {
         return Err(Errno::EINVAL);
     }
     let (from, to) = (Offset::read(source_offset, &source)?, Offset::read(target_offset, &target)?);
+    if !is_pipe(&target) {
+        refuse_appending(&target)?;
+    }
     transfer(&source, &target, from, to, count)
+}
+
+/// tee(2): what is in one pipe is put into another as well; the pages are shared. Errors: `EAGAIN`, `EBADF`, `EINVAL`, `ENOMEM`.
+pub fn tee(context: &mut Context<'_>, source: Fd, target: Fd, count: usize, flags: u32) -> Result<usize> {
+    if flags & !SPLICE_KNOWN != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if count == 0 {
+        return Ok(0);
+    }
+    let (source, target) = (context.file(source)?, context.file(target)?);
+    source.check_readable()?;
+    target.check_writable()?;
+    let pipe = |file: &File| file.operations_arc::<PipeEnd>().ok_or(Errno::EINVAL);
+    let nonblocking = flags & SPLICE_F_NONBLOCK != 0 || source.is_nonblocking() || target.is_nonblocking();
+    let result = pipe(&source)?.pipe().tee(pipe(&target)?.pipe(), count, nonblocking);
+    signal_broken_pipe(context, result)
+}
+
+/// vmsplice(2): memory into a pipe, or out of one. The bytes are copied, so that `SPLICE_F_GIFT` changes nothing.
+///
+/// Errors: `EAGAIN`, `EBADF`, `EFAULT`, `EINVAL`, `ENOMEM`, `EPIPE`.
+pub fn vmsplice(
+    context: &mut Context<'_>,
+    fd: Fd,
+    vector: UserPtr<IoVec>,
+    count: usize,
+    flags: u32,
+) -> Result<usize> {
+    if flags & !SPLICE_KNOWN != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = context.file(fd)?;
+    let end = file.operations_arc::<PipeEnd>().ok_or(Errno::EBADF)?;
+    let nonblocking = flags & SPLICE_F_NONBLOCK != 0 || file.is_nonblocking();
+    let buffer = UserBuffer::from_iovec(vector, count)?;
+    if file.flags().writes() {
+        signal_broken_pipe(context, end.pipe().write(&mut UserReader(buffer), nonblocking, Framing::Stream))
+    } else {
+        end.pipe().read(&mut UserWriter(buffer), nonblocking)
+    }
+}
+
+/// readahead(2): what lies in memory need not be read ahead, and nothing lies elsewhere yet. Errors: `EBADF`, `EINVAL`.
+pub fn readahead(context: &mut Context<'_>, fd: Fd, _offset: i64, _count: usize) -> Result<usize> {
+    let file = context.file(fd)?;
+    file.check_readable()?;
+    match file.inode()?.kind() {
+        FileKind::Regular | FileKind::BlockDevice => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// sync_file_range(2): all data of the file, which is more than was asked for. Errors: `EBADF`, `EINVAL`, `EIO`, `ESPIPE`.
+pub fn sync_file_range(
+    context: &mut Context<'_>,
+    fd: Fd,
+    offset: i64,
+    length: i64,
+    flags: u32,
+) -> Result<usize> {
+    const KNOWN: u32 = 7;
+    if flags & !KNOWN != 0 || offset < 0 || length < 0 || offset.checked_add(length).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    let file = context.file(fd)?;
+    if file.is_place() {
+        return Err(Errno::EBADF);
+    }
+    match file.inode()?.kind() {
+        FileKind::Regular | FileKind::BlockDevice | FileKind::Directory | FileKind::Symlink => {}
+        _ => return Err(Errno::ESPIPE),
+    }
+    if flags == 0 {
+        return Ok(0);
+    }
+    file.operations().sync(&file, SyncKind::Data).map(|()| 0)
 }
 
 /// copy_file_range(2). Errors: `EBADF`, `EFBIG`, `EINVAL`, `EISDIR`, `ENOSPC`, `EXDEV`.
@@ -324,7 +443,7 @@ pub fn copy_file_range(
             _ => return Err(Errno::EINVAL),
         }
     }
-    if target.flags().contains(abi::fcntl::OpenFlags::APPEND) {
+    if target.flags().contains(OpenFlags::APPEND) {
         return Err(Errno::EBADF);
     }
     let (from, to) = (Offset::read(source_offset, &source)?, Offset::read(target_offset, &target)?);

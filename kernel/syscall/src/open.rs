@@ -74,19 +74,23 @@ fn open_descriptor(
     let close_on_exec =
         if request.flags.contains(OpenFlags::CLOEXEC) { CloseOnExec::Yes } else { CloseOnExec::No };
     let path = context.path(path)?;
-    let file =
-        context.with_lookup(directory, &path, |lookup, start| files::open(lookup, start, &path, request))?;
+    let file = context.with_scope(directory, &path, request.resolve, |lookup, start| {
+        files::open(lookup, start, &path, request)
+    })?;
     context.install(file, close_on_exec)
 }
 
-/// memfd_create(2): a file in memory without a name. Sealing is not offered, huge pages neither.
+/// memfd_create(2): a file in memory without a name. Huge pages are not offered.
 ///
 /// Errors: `EINVAL`, `EFAULT`, `EMFILE`, `ENOMEM`.
 pub fn memfd_create(context: &mut Context<'_>, name: UserPtr<u8>, flags: u32) -> Result<usize> {
     const CLOEXEC: u32 = 1;
+    const ALLOW_SEALING: u32 = 2;
+    const NOEXEC_SEAL: u32 = 8;
     const EXEC: u32 = 16;
     const NAME_MAX: usize = 249;
-    if flags & !(CLOEXEC | EXEC) != 0 {
+    let known = CLOEXEC | ALLOW_SEALING | NOEXEC_SEAL | EXEC;
+    if flags & !known != 0 || flags & (NOEXEC_SEAL | EXEC) == NOEXEC_SEAL | EXEC {
         return Err(Errno::EINVAL);
     }
     let text: Vec<u8> = UserString::new(name.address()).read(NAME_MAX + 1).map_err(|error| match error {
@@ -95,5 +99,16 @@ pub fn memfd_create(context: &mut Context<'_>, name: UserPtr<u8>, flags: u32) ->
     })?;
     let make = crate::MEMORY_FILE.get().ok_or(Errno::ENOSYS)?;
     let file = make(&text, &context.credentials())?;
+    let inode = file.inode()?;
+    if let Some(seals) = inode.operations().seals() {
+        match flags & (ALLOW_SEALING | NOEXEC_SEAL) {
+            0 => {}
+            ALLOW_SEALING => seals.allow(0),
+            _ => {
+                inode.set_permissions(0o666);
+                seals.allow(abi::fcntl::F_SEAL_EXEC);
+            }
+        }
+    }
     context.install(file, if flags & CLOEXEC != 0 { CloseOnExec::Yes } else { CloseOnExec::No })
 }

@@ -114,11 +114,12 @@ fn poll_array(
     Ok(ready)
 }
 
-/// One entry's events: none for a negative number, `NVAL` for one that is not open.
+/// One entry's events: none for a negative number, `NVAL` for one that is not open or a place only.
 fn look(entry: &Pollfd, file: Option<&File>, table: &mut PollTable<'_>) -> PollEvents {
     match file {
         _ if entry.fd < 0 => PollEvents::empty(),
         None => PollEvents::NVAL,
+        Some(file) if file.is_place() => PollEvents::NVAL,
         Some(file) => poll_file(file, PollEvents::from_bits_retain(u32::from(entry.events)), table),
     }
 }

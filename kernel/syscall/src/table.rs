@@ -91,7 +91,7 @@ system_calls! {
     wait4 = 61 => process::wait4;
     kill = 62 => signal::kill;
     uname = 63 => system::uname;
-    fcntl = 72 => descriptor::fcntl, "no leases, directory notices, seals, write hints or SIGIO owners";
+    fcntl = 72 => descriptor::fcntl, "no leases, directory notices or write hints; O_ASYNC cannot be set";
     flock = 73 => descriptor::flock;
     fsync = 74 => file::fsync;
     fdatasync = 75 => file::fdatasync;
@@ -181,6 +181,7 @@ system_calls! {
     sethostname = 170 => system::sethostname;
     setdomainname = 171 => system::setdomainname;
     gettid = 186 => process::gettid;
+    readahead = 187 => file::readahead;
     setxattr = 188 => xattr::setxattr;
     lsetxattr = 189 => xattr::lsetxattr;
     fsetxattr = 190 => xattr::fsetxattr;
@@ -236,6 +237,9 @@ system_calls! {
     set_robust_list = 273 => futex::set_robust_list;
     get_robust_list = 274 => futex::get_robust_list;
     splice = 275 => file::splice, "copies; the SPLICE_F flags change nothing";
+    tee = 276 => file::tee;
+    sync_file_range = 277 => file::sync_file_range;
+    vmsplice = 278 => file::vmsplice, "copies";
     utimensat = 280 => attributes::utimensat;
     epoll_pwait = 281 => event::epoll_pwait;
     signalfd = 282 => event::signalfd;
@@ -259,13 +263,13 @@ system_calls! {
     sched_getattr = 315 => scheduling::sched_getattr;
     renameat2 = 316 => directory::renameat2;
     getrandom = 318 => system::getrandom;
-    memfd_create = 319 => open::memfd_create, "no seals, no huge pages";
+    memfd_create = 319 => open::memfd_create, "no huge pages";
     execveat = 322 => process::execveat;
     membarrier = 324 => memory::membarrier;
     copy_file_range = 326 => file::copy_file_range;
-    preadv2 = 327 => file::preadv2, "of the flags RWF_HIPRI only";
+    preadv2 = 327 => file::preadv2, "of the flags RWF_HIPRI and RWF_NOWAIT";
     mlock2 = 325 => memory::mlock2;
-    pwritev2 = 328 => file::pwritev2, "of the flags RWF_HIPRI, RWF_DSYNC and RWF_SYNC only";
+    pwritev2 = 328 => file::pwritev2, "of the flags RWF_HIPRI, RWF_DSYNC, RWF_SYNC and RWF_APPEND";
     statx = 332 => attributes::statx;
     rseq = 334 => process::rseq;
     pidfd_send_signal = 424 => signal::pidfd_send_signal;

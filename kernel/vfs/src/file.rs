@@ -13,7 +13,7 @@ use core::any::Any;
 use core::fmt;
 
 use abi::errno::{Errno, Result};
-use abi::fcntl::OpenFlags;
+use abi::fcntl::{F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, OpenFlags};
 use abi::poll::PollEvents;
 use machine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use machine::sync::{Mutex, Once, SpinLock};
@@ -56,6 +56,9 @@ impl SeekFrom {
     }
 }
 
+/// The offset of a write that goes to the end, wherever that is when its turn comes (`RWF_APPEND`).
+pub const AT_END: u64 = u64::MAX;
+
 /// How an open file treats offsets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Positioning {
@@ -63,6 +66,15 @@ pub enum Positioning {
     Seekable,
     /// No offset at all: `lseek` and `pread` give `ESPIPE` (pipes, sockets, terminals).
     Stream,
+}
+
+/// What happens to the offset at a write that appends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Appended {
+    /// It goes to the new end.
+    Follow,
+    /// It stays where it is.
+    StayBehind,
 }
 
 /// What fsync(2) and its like ask for.
@@ -97,7 +109,7 @@ pub trait FileOperations: Any + Send + Sync {
         let _ = (file, to, offset);
         Err(Errno::EINVAL)
     }
-    /// Writes at `offset` (ignored by streams; with `O_APPEND` the end counts). Gives the bytes written.
+    /// Writes at `offset` (ignored by streams; with `O_APPEND` or [`AT_END`] the end counts). Gives the bytes written.
     fn write(&self, file: &File, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
         let _ = (file, from, offset);
         Err(Errno::EINVAL)
@@ -173,17 +185,61 @@ impl FileOperations for NoOperations {
     }
 }
 
-/// Who gets `SIGIO` (`F_SETOWN`, `F_SETSIG`).
-#[derive(Clone, Default)]
+/// What kind of thing a [`SignalOwner`] names (`F_OWNER_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OwnerKind {
+    /// A thread.
+    Thread,
+    /// A process.
+    #[default]
+    Process,
+    /// A process group.
+    Group,
+}
+
+/// Who is to be told by a signal (`F_SETOWN`), and by which (`F_SETSIG`).
+#[derive(Clone, Copy, Default)]
 pub struct SignalOwner {
-    /// `F_SETOWN`'s number: positive a process, negative a group, 0 nobody.
+    /// What `id` is.
+    pub kind: OwnerKind,
+    /// Its number; 0 for nobody.
     pub id: i32,
-    /// Whether a positive number is a thread (`F_OWNER_TID`).
-    pub thread: bool,
     /// Signal to send; 0 is `SIGIO`.
     pub signal: u32,
-    /// `task`'s own handle on whoever it is.
-    pub target: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl SignalOwner {
+    /// `F_SETOWN`'s number: positive a process, negative a group. `EINVAL`.
+    pub fn from_number(number: i32) -> Result<SignalOwner> {
+        let kind = if number < 0 { OwnerKind::Group } else { OwnerKind::Process };
+        Ok(SignalOwner { kind, id: number.checked_abs().ok_or(Errno::EINVAL)?, signal: 0 })
+    }
+
+    /// `F_GETOWN`'s number.
+    pub fn as_number(&self) -> i32 {
+        if self.kind == OwnerKind::Group { -self.id } else { self.id }
+    }
+
+    /// The fields of `struct f_owner_ex`. `EINVAL`.
+    pub fn from_kind_and_id(kind: i32, id: i32) -> Result<SignalOwner> {
+        let kind = match u32::try_from(kind) {
+            Ok(F_OWNER_TID) => OwnerKind::Thread,
+            Ok(F_OWNER_PID) => OwnerKind::Process,
+            Ok(F_OWNER_PGRP) => OwnerKind::Group,
+            _ => return Err(Errno::EINVAL),
+        };
+        if id < 0 { Err(Errno::EINVAL) } else { Ok(SignalOwner { kind, id, signal: 0 }) }
+    }
+
+    /// The same, back.
+    pub fn as_kind_and_id(&self) -> (i32, i32) {
+        let kind = match self.kind {
+            OwnerKind::Thread => F_OWNER_TID,
+            OwnerKind::Process => F_OWNER_PID,
+            OwnerKind::Group => F_OWNER_PGRP,
+        };
+        (kind as i32, self.id)
+    }
 }
 
 /// An open file description.
@@ -386,6 +442,25 @@ impl File {
         self.operations().write(self, from, offset)
     }
 
+    /// pwritev2(2) with `RWF_APPEND`: at the end, as if opened with `O_APPEND`; a stream is just written to.
+    pub fn append(&self, from: &mut dyn IoReader, offset: Appended) -> Result<usize> {
+        self.check_writable()?;
+        let operations = self.operations();
+        if operations.positioning() == Positioning::Stream {
+            return if offset == Appended::Follow {
+                operations.write(self, from, 0)
+            } else {
+                Err(Errno::ESPIPE)
+            };
+        }
+        let _position = self.position_lock.lock();
+        let count = operations.write(self, from, AT_END)?;
+        if offset == Appended::Follow {
+            self.position.store(self.inode()?.size(), Ordering::Relaxed);
+        }
+        Ok(count)
+    }
+
     fn check_seekable(&self) -> Result<()> {
         if self.is_place() {
             return Err(Errno::EBADF);
@@ -439,7 +514,7 @@ impl File {
 
     /// Who gets `SIGIO`.
     pub fn signal_owner(&self) -> SignalOwner {
-        self.owner.get().map(|owner| owner.lock().clone()).unwrap_or_default()
+        self.owner.get().map(|owner| *owner.lock()).unwrap_or_default()
     }
     /// Sets who gets `SIGIO`.
     pub fn set_signal_owner(&self, owner: SignalOwner) {

@@ -22,6 +22,7 @@ use security::{Credentials, Kgid, Kuid};
 use crate::file::{File, FileOperations};
 use crate::locks::LockContext;
 use crate::path::Path;
+use crate::seals::Seals;
 use crate::superblock::SuperBlock;
 use crate::types::{AccessMask, DeviceId, FileKind, FileStatus, Times, Timestamp};
 
@@ -584,6 +585,10 @@ pub trait InodeOperations: Any + Send + Sync {
     }
     /// The pages of a regular file. Its size is then the file's.
     fn page_cache(&self) -> Option<&Arc<PageCache>> {
+        None
+    }
+    /// The seals, of files that can have some (`F_ADD_SEALS`).
+    fn seals(&self) -> Option<&Seals> {
         None
     }
     /// Neither a name nor an open description is left: gives the space back.

@@ -43,6 +43,7 @@ pub mod permission;
 pub mod poll;
 pub mod pseudo;
 pub mod readdir;
+pub mod seals;
 pub mod splice;
 pub mod superblock;
 pub mod types;
@@ -60,6 +61,7 @@ pub use namei::LookupFlags;
 pub use path::Path;
 pub use poll::PollTable;
 pub use readdir::{DirectoryEntry, DirectorySink, SinkState, emit_dots};
+pub use seals::Seals;
 pub use superblock::{
     FileSystemType, MountRequest, SuperBlock, SuperBlockAttributes, SuperBlockOperations, register_filesystem,
 };

@@ -6,10 +6,11 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use abi::errno::{Errno, Result};
-use mm::PageCache;
-use mm::page_cache::{FileAccess, MappedFile};
+use mm::page_cache::{FileAccess, MappedFile, Sharing};
+use mm::{PageCache, Protection};
 
 use crate::file::File;
+use crate::inode::Inode;
 
 /// A regular file as `mm` sees it.
 pub struct FileMapping {
@@ -33,9 +34,22 @@ impl MappedFile for FileMapping {
         let flags = self.file.flags();
         let mut access = FileAccess::empty();
         access.set(FileAccess::READ, flags.reads());
+        // A file sealed against writes can be mapped, but the mapping never becomes writable.
+        let sealed =
+            |inode: &Arc<Inode>| inode.operations().seals().is_some_and(|s| s.check_write().is_err());
         access.set(FileAccess::WRITE, flags.writes());
+        access.set(FileAccess::SEALED, self.file.inode().is_ok_and(sealed));
         access.set(FileAccess::EXEC, !self.file.path().mount.is_noexec());
         access
+    }
+
+    fn may_map(&self, protection: Protection, sharing: Sharing) -> Result<()> {
+        match self.file.inode()?.operations().seals() {
+            Some(seals) if sharing == Sharing::Shared && protection.contains(Protection::WRITE) => {
+                seals.check_write()
+            }
+            _ => Ok(()),
+        }
     }
 
     fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result {

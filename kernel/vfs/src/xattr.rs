@@ -18,10 +18,13 @@ enum Access {
     Change,
 }
 
-/// Errors: `EPERM`, `EACCES`, `ENODATA` (a trusted attribute, for those who may not know), `EOPNOTSUPP`.
+/// Errors: `EINVAL` for a name that is only a prefix; `EPERM`, `EACCES`, `ENODATA` (a trusted attribute, for those who may not know), `EOPNOTSUPP`.
 fn check(inode: &Inode, name: &[u8], access: Access, credentials: &Credentials) -> Result<()> {
     if access == Access::Change && inode.has_state(state::IMMUTABLE | state::APPEND_ONLY) {
         return Err(Errno::EPERM);
+    }
+    if [&b"trusted."[..], b"security.", b"user."].contains(&name) {
+        return Err(Errno::EINVAL);
     }
     if name.starts_with(b"trusted.") {
         let privileged = security::capable_anywhere_above(credentials, Capability::SysAdmin);

@@ -43,6 +43,8 @@ bitflags::bitflags! {
         const OWNER_1 = 128;
         /// Free for the owner.
         const OWNER_2 = 256;
+        /// Free for the owner.
+        const OWNER_3 = 512;
         const _ = !0;
     }
 }

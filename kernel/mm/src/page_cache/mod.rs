@@ -40,6 +40,9 @@ pub(crate) const FRAME_SHMEM: FrameFlags = FrameFlags::OWNER_1;
 /// The frame belongs to a file with [`Retention::Reloadable`].
 pub(crate) const FRAME_FILE: FrameFlags = FrameFlags::OWNER_2;
 
+/// The page was only promised (`fallocate(2)`): it reads as zeros and counts as a hole until somebody writes to it.
+pub(crate) const FRAME_RESERVED: FrameFlags = FrameFlags::OWNER_3;
+
 /// Whether the pages of a cache can be had again.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum Retention {
@@ -104,6 +107,13 @@ pub struct PageCache {
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// A page holds more than zeros now.
+pub(crate) fn note_written(frame: &Frame) {
+    if frame.state().flags().contains(FRAME_RESERVED) {
+        frame.state().clear_flags(FRAME_RESERVED);
+    }
+}
 
 /// How many pages `bytes` take.
 pub(crate) fn pages_for(bytes: u64) -> u64 {

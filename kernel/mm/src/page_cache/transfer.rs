@@ -96,7 +96,11 @@ impl PageCache {
             None => None,
         };
         let count = match existing {
-            Some(frame) => from.read_frame(&frame, start, wanted)?,
+            Some(frame) => {
+                let count = from.read_frame(&frame, start, wanted)?;
+                super::note_written(&frame);
+                count
+            }
             None => self.write_new_page(index, start, wanted, from)?,
         };
         if count > 0 {

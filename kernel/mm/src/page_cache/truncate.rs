@@ -10,10 +10,15 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 use linnet_lib::radix_tree::Mark;
 use machine::PAGE_SIZE;
-use machine::memory::Frame;
+use machine::memory::{AllocFlags, Frame, FrameFlags};
 
 /// Pages taken out of the index under one hold of its lock.
 const BATCH: usize = 64;
+
+/// Whether a page holds nothing yet but zeros that were promised.
+fn is_reserved(frame: &Frame) -> bool {
+    frame.state().flags().contains(super::FRAME_RESERVED)
+}
 
 impl PageCache {
     /// Sets the file's size. Shrinking drops the pages behind the end, zeroes the rest of the last one and unmaps
@@ -60,6 +65,10 @@ impl PageCache {
         self.zero_part(range.start..first_whole * page)?;
         self.zero_part(last_whole * page..end)?;
         self.drop_pages(first_whole..last_whole, ZapScope::FilePagesOnly);
+        // On Linux a page that was only promised counts as data once a hole ends at it.
+        if let Some(frame) = self.lookup(last_whole) {
+            super::note_written(&frame);
+        }
         Ok(())
     }
 
@@ -127,20 +136,33 @@ impl PageCache {
 
     /// Makes sure that every page of `range` of bytes exists (`fallocate(2)`); the size stays.
     ///
-    /// Errors: `ENOSPC`, `ENOMEM`; what was made before stays.
+    /// Errors: `ENOSPC`, `ENOMEM`; what was made is then given back.
     pub fn allocate_range(&self, range: Range<u64>) -> Result<()> {
-        for index in range.start / PAGE_SIZE as u64..pages_for(range.end) {
+        let first = range.start / PAGE_SIZE as u64;
+        for index in first..pages_for(range.end) {
             if self.lookup(index).is_some() {
                 continue;
             }
-            if self.contains_page(index) {
-                self.get_page(index, Access::Create)?;
-            } else {
-                let frame = Frame::alloc(machine::memory::AllocFlags::ZEROED)?;
-                self.insert(index, &frame, machine::memory::FrameFlags::UPTODATE, super::Growth::Anywhere)?;
+            let made = Frame::alloc(AllocFlags::ZEROED).map_err(Errno::from).and_then(|frame| {
+                let flags = FrameFlags::UPTODATE | super::FRAME_RESERVED;
+                self.insert(index, &frame, flags, super::Growth::Anywhere)
+            });
+            if let Err(error) = made {
+                self.give_back_reserved(first..index);
+                return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// Takes out the pages of `range` (page numbers) that are only promised.
+    fn give_back_reserved(&self, range: Range<u64>) {
+        for index in range {
+            if let Some(frame) = self.lookup(index).filter(is_reserved) {
+                drop(self.remove_if_same(index, &frame));
+                self.unmap_pages(index..=index, ZapScope::FilePagesOnly);
+            }
+        }
     }
 
     /// The first offset at or after `offset` that holds data (`SEEK_DATA`); `None` if there is none below the size.
@@ -152,7 +174,9 @@ impl PageCache {
         if self.retention == Retention::Reloadable {
             return Some(offset);
         }
-        let (index, _) = self.pages.read().next(offset / PAGE_SIZE as u64, None).map(|(i, _)| (i, ()))?;
+        let pages = self.pages.read();
+        let mut there = pages.iter_range(offset / PAGE_SIZE as u64..=u64::MAX, None);
+        let (index, _) = there.find(|(_, frame)| !is_reserved(frame))?;
         Some((index * PAGE_SIZE as u64).max(offset)).filter(|at| *at < size)
     }
 
@@ -165,7 +189,12 @@ impl PageCache {
         if self.retention == Retention::Reloadable {
             return Some(size);
         }
-        let hole = self.pages.read().next_hole(offset / PAGE_SIZE as u64)?;
+        let pages = self.pages.read();
+        let first = offset / PAGE_SIZE as u64;
+        let absent = pages.next_hole(first)?;
+        let mut there =
+            pages.iter_range(first..=absent.saturating_sub(1), None).take_while(|_| absent > first);
+        let hole = there.find(|(_, frame)| is_reserved(frame)).map_or(absent, |(index, _)| index);
         Some(hole.saturating_mul(PAGE_SIZE as u64).max(offset).min(size))
     }
 }

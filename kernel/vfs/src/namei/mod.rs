@@ -157,6 +157,10 @@ pub fn resolve_parent(
     }
     // Split off the last component: the rest is an ordinary path to a directory.
     let trimmed = path.len() - path.iter().rev().take_while(|byte| **byte == b'/').count();
+    if flags.contains(LookupFlags::CACHED) {
+        // Making or removing a name may sleep.
+        return Err(Errno::EAGAIN);
+    }
     let Some(body) = path.get(..trimmed).filter(|body| !body.is_empty()) else {
         let directory = resolve(context, start, b"/", flags | LookupFlags::DIRECTORY)?;
         return Ok(Parent { directory, name: Vec::new(), trailing_slash: true });
