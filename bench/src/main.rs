@@ -33,6 +33,8 @@ fn main() {
             }
         }
         "scale" => {
+            // What two processes can do at most on this machine: they share nothing, and no kernel is involved.
+            println!("{}\t{:.3}", work::CEILING.name, scale(&work::CEILING));
             for work in WORKS.iter().filter(|work| work.scales).filter(wanted) {
                 println!("{}\t{:.3}", work.name, scale(work));
             }
@@ -67,37 +69,75 @@ fn measure(work: &Work) -> f64 {
     times[RUNS / 2]
 }
 
-/// How much two processes do in the time in which one does 1.
+/// How much two processes do in the time in which one does 1: the median of pairs, each measured close together, so that what
+/// else the machine does falls on both sides.
 fn scale(work: &Work) -> f64 {
-    let mut ratios: Vec<f64> = (0..3).map(|_| throughput(work, 2) / throughput(work, 1)).collect();
+    const PAIRS: usize = 7;
+    let mut ratios: Vec<f64> = (0..PAIRS).map(|_| throughput(work, 2) / throughput(work, 1)).collect();
     ratios.sort_by(f64::total_cmp);
-    ratios[1]
+    ratios[PAIRS / 2]
 }
 
-/// Operations in a second, of so many processes together.
+/// What the processes of one measurement share.
+#[repr(C)]
+struct Shared {
+    /// How many are ready.
+    ready: AtomicU64,
+    /// They may begin.
+    go: AtomicU64,
+    /// Operations in a second of all that have ended.
+    per_second: AtomicU64,
+}
+
+/// Operations in a second, of so many processes together, which begin at the same moment and run for the same time.
 fn throughput(work: &Work, processes: usize) -> f64 {
-    const TIME: Duration = Duration::from_millis(300);
-    let shared = work::map_shared();
-    // SAFETY: zeroed shared memory of a page is a valid counter, and it is never unmapped.
-    let total = unsafe { &*shared.cast::<AtomicU64>() };
+    const TIME: Duration = Duration::from_millis(200);
+    const BATCH: Duration = Duration::from_millis(2);
+    let memory = work::map_shared();
+    // SAFETY: zeroed shared memory of a page is valid counters; it is unmapped after the last use.
+    let shared = unsafe { &*memory.cast::<Shared>() };
     let children: Vec<i32> = (0..processes)
         .map(|_| {
             work::in_fork(|| {
                 (work.prepare)();
-                (work.run)(16);
+                let batch = batch(work, BATCH);
+                shared.ready.fetch_add(1, Ordering::SeqCst);
+                while shared.go.load(Ordering::SeqCst) == 0 {
+                    std::hint::spin_loop();
+                }
                 let start = Instant::now();
                 let mut done = 0;
-                while start.elapsed() < TIME {
-                    (work.run)(16);
-                    done += 16;
+                let mut passed = Duration::ZERO;
+                while passed < TIME {
+                    (work.run)(batch);
+                    done += batch;
+                    passed = start.elapsed();
                 }
-                let per_second = done as f64 / start.elapsed().as_secs_f64();
-                total.fetch_add(per_second as u64, Ordering::Relaxed);
+                shared.per_second.fetch_add((done as f64 / passed.as_secs_f64()) as u64, Ordering::SeqCst);
             })
         })
         .collect();
+    while shared.ready.load(Ordering::SeqCst) < processes as u64 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    shared.go.store(1, Ordering::SeqCst);
     children.into_iter().for_each(work::wait);
-    total.load(Ordering::Relaxed) as f64
+    let total = shared.per_second.load(Ordering::SeqCst) as f64;
+    work::unmap_shared(memory);
+    total
+}
+
+/// How often an operation is done between two looks at the clock, so that the clock does not count.
+fn batch(work: &Work, at_least: Duration) -> u64 {
+    let mut count = 1;
+    loop {
+        let start = Instant::now();
+        (work.run)(count);
+        if start.elapsed() >= at_least {
+            return count;
+        }
+        count *= 2;
+    }
 }
 
 /// `MemAvailable`.

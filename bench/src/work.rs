@@ -24,6 +24,15 @@ const fn paired(name: &'static str, prepare: fn(), run: fn(u64)) -> Work {
     Work { name, prepare, run, scales: false }
 }
 
+/// A loop that calls nothing: not an operation of the kernel's, but what the machine itself allows.
+pub const CEILING: Work = work("a loop without the kernel", nothing, spin);
+
+fn spin(count: u64) {
+    for round in 0..count {
+        std::hint::black_box((0..100u64).fold(round, |sum, next| std::hint::black_box(sum ^ next)));
+    }
+}
+
 /// All of them.
 pub const WORKS: &[Work] = &[
     work("getppid", nothing, getppid),
@@ -146,6 +155,12 @@ pub fn map_shared() -> *mut u8 {
     map(PAGE, libc::MAP_SHARED)
 }
 
+/// Gives it back.
+pub fn unmap_shared(memory: *mut u8) {
+    // SAFETY: the page of `map_shared`, of which nothing is used any more.
+    unsafe { libc::munmap(memory.cast(), PAGE) };
+}
+
 fn page_faults(count: u64) {
     const AT_ONCE: u64 = 256;
     let mut left = count;
@@ -194,8 +209,9 @@ static PATH: OnceLock<CString> = OnceLock::new();
 
 fn deep_path() {
     PATH.get_or_init(|| {
-        let folder = "/tmp/bench/one/two/three/four/five/six/seven/eight";
-        let _ = std::fs::create_dir_all(folder);
+        // Each process has a tree of its own: two of them shall share nothing.
+        let folder = format!("/tmp/bench-{}/one/two/three/four/five/six/seven/eight", std::process::id());
+        let _ = std::fs::create_dir_all(&folder);
         let path = format!("{folder}/file");
         let _ = std::fs::write(&path, "x");
         CString::new(path).unwrap_or_default()
