@@ -51,6 +51,7 @@ pub mod run;
 pub mod signal;
 pub mod stat;
 pub mod status;
+pub mod syslog;
 pub mod task;
 pub mod timers;
 pub mod tree;
