@@ -151,14 +151,14 @@ pub fn wake(word: Word<'_>, count: usize, bitset: u32) -> Result<usize> {
     }
     let key = word.key()?;
     let _sync = sched::sync_wakes();
-    Ok(table::wake(key, count.max(1), bitset))
+    table::wake(key, count.max(1), bitset)
 }
 
 /// `FUTEX_REQUEUE`, `FUTEX_CMP_REQUEUE`: wakes up to `wake_count` waiters of `from` and lets up to `requeue_count` more
 /// wait at `to`; how many in all.
 ///
 /// # Errors
-/// `EAGAIN`: `from` has not the expected value. `EFAULT`.
+/// `EAGAIN`: `from` has not the expected value. `EINVAL`: who waits there waits to be moved to a lock. `EFAULT`.
 pub fn requeue(
     from: Word<'_>,
     to: Word<'_>,
@@ -177,6 +177,9 @@ pub fn requeue(
                 touch(&from)?;
                 continue;
             }
+        }
+        if pair.first().waits_for_lock(from_key) {
+            return Err(Errno::EINVAL);
         }
         let mut woken = Pile::new();
         let mut moving = Pile::new();
@@ -271,6 +274,9 @@ pub fn wake_op(
             continue;
         };
         let also_second = operation.holds(old)?;
+        if pair.first().waits_for_lock(first_key) || also_second && pair.second().waits_for_lock(second_key) {
+            return Err(Errno::EINVAL);
+        }
         let mut woken = Pile::new();
         let mut number = pair.first().take(first_key, first_count.max(1), MATCH_ANY, &mut woken);
         if also_second {

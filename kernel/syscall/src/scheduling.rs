@@ -83,6 +83,7 @@ fn may_set(context: &Context<'_>, target: &Task, new: &Attributes) -> Result<()>
 fn set(context: &Context<'_>, target: &Task, new: &Attributes) -> Result<usize> {
     may_set(context, target, new)?;
     target.thread().set_attributes(new)?;
+    ipc::futex::pi::priority_changed(target.thread());
     Ok(0)
 }
 

@@ -195,7 +195,7 @@ system_calls! {
     fremovexattr = 199 => xattr::fremovexattr;
     tkill = 200 => signal::tkill;
     time = 201 => time::time;
-    futex = 202 => futex::futex, "FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI are missing";
+    futex = 202 => futex::futex;
     sched_setaffinity = 203 => scheduling::sched_setaffinity;
     sched_getaffinity = 204 => scheduling::sched_getaffinity;
     getdents64 = 217 => directory::getdents64;
