@@ -383,13 +383,11 @@ pub fn sched(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
     lines.iter().try_for_each(|(name, value)| writeln!(out, "{name:<45}:{value:>21}"))
 }
 
-/// `/proc/PID/oom_score`: badness in thousandths of the memory.
+/// `/proc/PID/oom_score`: how likely the out-of-memory killer is to choose it.
 pub fn oom_score(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
-    let total = (mm::stats::meminfo().total as usize / PAGE_KIB).max(1);
-    let score = subject
-        .space()
-        .and_then(|space| mm::oom::badness(&space.usage(), subject.process.oom_score_adjustment(), total));
-    writeln!(out, "{}", score.map_or(0, |score| score as usize * 1000 / total))
+    let adjustment = subject.process.oom_score_adjustment();
+    let score = subject.space().map(|space| mm::oom::score(&space.usage(), adjustment));
+    writeln!(out, "{}", score.unwrap_or(0))
 }
 
 #[cfg(test)]

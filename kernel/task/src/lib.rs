@@ -8,6 +8,7 @@
 //! | [`run`], [`fault`], [`signal`], [`restart`] | the loop between program and kernel; exceptions; signals; restarted calls |
 //! | [`timers`], [`rseq`], [`membarrier`], [`futex`], [`vdso`] | what hangs off a thread or process |
 //! | [`limits`], [`usage`], [`calls`], [`stat`], [`oom`] | limits and accounts |
+//! | [`syslog`] | the kernel's log for those who read it |
 //! | [`pidfd`], [`files`] | descriptors of processes; what exec needs from files |
 //! | [`boot`] | the first program |
 //!

@@ -44,21 +44,24 @@ pub fn has_unread() -> bool {
 /// # Errors
 /// ERESTARTSYS; those of `take`.
 pub fn consume(len: usize, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<usize> {
-    while !has_unread() {
+    loop {
+        let mut state = STATE.lock();
+        let mut done = 0;
+        for (line, next) in lines_from(state.read) {
+            if done + line.len() > len {
+                return Ok(done);
+            }
+            take(line.as_bytes())?;
+            done += line.len();
+            state.read = next;
+        }
+        drop(state);
+        if done > 0 || len == 0 {
+            return Ok(done);
+        }
         let again = machine::time::now_ns() + LOOK_AGAIN_NS;
         sched::sleep_until(again, WaitKind::Interruptible).map_err(|_| Errno::ERESTARTSYS)?;
     }
-    let mut state = STATE.lock();
-    let mut done = 0;
-    for (line, next) in lines_from(state.read) {
-        if done + line.len() > len {
-            break;
-        }
-        take(line.as_bytes())?;
-        done += line.len();
-        state.read = next;
-    }
-    Ok(done)
 }
 
 /// What becomes of the log after [`newest`].
