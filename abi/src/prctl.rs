@@ -55,6 +55,12 @@ pub const ARCH_REQ_XCOMP_PERM: u32 = 0x1023;
 pub const ARCH_GET_XCOMP_GUEST_PERM: u32 = 0x1024;
 /// `arch_prctl`: the same for guests.
 pub const ARCH_REQ_XCOMP_GUEST_PERM: u32 = 0x1025;
+/// `arch_prctl`: switch a part of the shadow stack on.
+pub const ARCH_SHSTK_ENABLE: u32 = 0x5001;
+/// `arch_prctl`: switch it off.
+pub const ARCH_SHSTK_DISABLE: u32 = 0x5002;
+/// `arch_prctl`: which parts are on.
+pub const ARCH_SHSTK_STATUS: u32 = 0x5005;
 /// `arch_prctl`: map the 64-bit vDSO.
 pub const ARCH_MAP_VDSO_64: u32 = 0x2003;
 

@@ -54,6 +54,11 @@ pub fn idle_wait() {
     crate::sync::rcu::idle_exit();
 }
 
+/// What the CPUID instruction tells in EAX, EBX, ECX, EDX; zeros for a leaf that the processor has not.
+pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    arch::cpuid_words(leaf, subleaf)
+}
+
 /// Asks `cpu` to reschedule: it sets its need-resched flag and runs the preempt hook when its interrupt ends.
 pub fn send_reschedule(cpu: CpuId) {
     if cpu.index() < count() {

@@ -236,6 +236,7 @@ impl KernelThread {
             // Only x87 and SSE are given.
             area.bytes_mut()[LEGACY_BYTES..].fill(0);
             area.bytes_mut()[LEGACY_BYTES] = 3;
+            area.reset_key_rights();
         }
         area.sanitize();
         let old = self.with_user_state(|fpu, _| fpu.replace(area));
@@ -260,6 +261,25 @@ pub(crate) fn prepare_fpu() -> Result<(), OutOfMemory> {
     // SAFETY: as above.
     unsafe { &*thread }.with_user_state(|fpu, _| *fpu = Some(area));
     Ok(())
+}
+
+/// Whether user pages can have protection keys (pkeys(7)).
+pub fn has_protection_keys() -> bool {
+    arch::has_protection_keys()
+}
+
+/// The rights by protection key that a new program and a signal handler start with, as the PKRU register has them.
+pub const DEFAULT_KEY_RIGHTS: u32 = arch::DEFAULT_KEY_RIGHTS;
+
+/// Exchanges the running program's rights by protection key and gives the old ones: two bits for each key, the lower against
+/// every access, the upper against writing. They hold for the kernel's copies from and to its memory, too. No effect without keys.
+pub fn exchange_key_rights(rights: u32) -> u32 {
+    arch::exchange_key_rights(rights)
+}
+
+/// The components of the floating-point state that are kept (XCR0).
+pub fn state_components() -> u64 {
+    arch::xcr0()
 }
 
 /// The bytes are not a valid floating-point state.

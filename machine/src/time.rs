@@ -43,3 +43,9 @@ pub fn vdso_clock() -> Option<VdsoClock> {
     let (base_cycles, multiplier, shift) = arch::clock_parameters()?;
     Some(VdsoClock { base_cycles, base_ns: 0, multiplier, shift })
 }
+
+/// The rate of the time-stamp counter in kHz; 0 if user space cannot read the clock.
+pub fn counter_khz() -> u64 {
+    let rate = |clock: VdsoClock| (1_000_000_u128 << clock.shift).checked_div(u128::from(clock.multiplier));
+    vdso_clock().and_then(rate).map_or(0, |khz| khz as u64)
+}

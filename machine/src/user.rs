@@ -20,6 +20,8 @@ bitflags::bitflags! {
         const WRITE = 2;
         /// Fetched as an instruction.
         const EXEC = 4;
+        /// Refused by the rights of the page's protection key, whatever the page allows.
+        const KEY = 8;
     }
 }
 

@@ -5,7 +5,8 @@
 //! | `process` | `/proc/PID`: the directory and its files |
 //! | `process_text` | the contents of those files |
 //! | `descriptors` | `/proc/PID/fd`, `fdinfo` |
-//! | `system` | the files about the whole system |
+//! | `memory` | `/proc/PID/mem` |
+//! | `system`, `cpuinfo`, `kmsg` | the files about the whole system |
 //! | `sysctl` | `/proc/sys` |
 //!
 //! Everything is computed when it is read; each value is read under its own lock, so a file is not one instant, as on
@@ -18,13 +19,16 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod cpuinfo;
 mod descriptors;
+mod kmsg;
+mod memory;
 mod process;
 mod process_text;
 mod sysctl;
 mod system;
 
-use abi::errno::Result;
+use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
 use vfs::pseudo::{Node, PseudoFs, StaticDirectory};
 
@@ -52,5 +56,7 @@ pub fn register(identity: Identity) -> Result<()> {
             )),
         );
     let root = process::Root::new(fixed);
-    vfs::register_filesystem(PseudoFs::new("proc", MAGIC, Node::directory(Arc::new(root))))
+    // A name that is not there is an error even for who wants to make it, as on Linux.
+    let root = Node::directory(Arc::new(root));
+    vfs::register_filesystem(PseudoFs::with_creation_error("proc", MAGIC, root, Errno::ENOENT))
 }

@@ -10,7 +10,7 @@ use abi::errno::{Errno, Result};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Write};
 use security::{Kgid, Kuid};
 use task::pid::{Pid, PidNamespace};
 use task::{Process, Task};
@@ -188,6 +188,22 @@ impl ProcessDirectory {
         })
     }
 
+    /// A number of a thread's own settings: `set` is given the thread and the new value.
+    fn setting(&self, mode: u32, get: fn(&Task) -> u64, set: fn(&Arc<Task>, u64) -> Result<()>) -> Node {
+        let (reader, writer) = (self.clone(), self.clone());
+        Node::writable_text(
+            mode,
+            move |out| {
+                let value = get(&*reader.task()?);
+                fmt::Write::write_fmt(out, format_args!("{value}")).map_err(|_| Errno::EIO)
+            },
+            move |input| {
+                let text = core::str::from_utf8(input).map_err(|_| Errno::EINVAL)?;
+                set(&writer.task()?, text.trim().parse().map_err(|_| Errno::EINVAL)?)
+            },
+        )
+    }
+
     fn number_file(&self, get: fn(&Process) -> i32, set: fn(&ProcessDirectory, i32) -> Result<()>) -> Node {
         let (reader, writer) = (self.clone(), self.clone());
         Node::writable_text(
@@ -215,19 +231,28 @@ const NAMES: &[(&str, FileKind)] = &[
     ("exe", FileKind::Symlink),
     ("fd", FileKind::Directory),
     ("fdinfo", FileKind::Directory),
+    ("io", FileKind::Regular),
     ("limits", FileKind::Regular),
+    ("loginuid", FileKind::Regular),
     ("maps", FileKind::Regular),
+    ("mem", FileKind::Regular),
     ("mountinfo", FileKind::Regular),
     ("mounts", FileKind::Regular),
     ("oom_score", FileKind::Regular),
     ("oom_score_adj", FileKind::Regular),
+    ("personality", FileKind::Regular),
     ("root", FileKind::Symlink),
+    ("sched", FileKind::Regular),
     ("schedstat", FileKind::Regular),
+    ("sessionid", FileKind::Regular),
     ("smaps", FileKind::Regular),
+    ("stack", FileKind::Regular),
     ("stat", FileKind::Regular),
     ("statm", FileKind::Regular),
     ("status", FileKind::Regular),
     ("task", FileKind::Directory),
+    ("timerslack_ns", FileKind::Regular),
+    ("wchan", FileKind::Regular),
 ];
 
 impl Directory for ProcessDirectory {
@@ -247,6 +272,19 @@ impl Directory for ProcessDirectory {
             b"statm" => self.text(0o444, text::statm),
             b"status" => self.text(0o444, text::status),
             b"schedstat" => self.text(0o444, text::schedstat),
+            b"io" => self.private_text(0o400, text::io),
+            b"loginuid" => self.setting(0o644, |task| u64::from(task.login_user()), set_login_user),
+            b"mem" => {
+                let directory = self.clone();
+                Node::opening(0o600, move || crate::memory::open(&directory))
+            }
+            b"personality" => self.private_text(0o400, text::personality),
+            b"sched" => self.text(0o644, text::sched),
+            b"sessionid" => self.text(0o444, |_, out| write!(out, "{}", task::task::NO_LOGIN)),
+            // Another thread's stack is not walked: what is told is that nothing is known of it.
+            b"stack" => self.private_text(0o400, |_, _| Ok(())),
+            b"timerslack_ns" => self.timer_slack(),
+            b"wchan" => self.text(0o444, |_, out| out.write_char('0')),
             b"oom_score" => self.text(0o444, text::oom_score),
             b"oom_score_adj" => self.number_file(Process::oom_score_adjustment, set_oom_score_adjustment),
             b"mounts" => self.mount_text(|root, namespace, out| namespace.write_mounts(root, out)),
@@ -290,6 +328,32 @@ impl ProcessDirectory {
         Ok(get(&state))
     }
 
+    /// `timerslack_ns`: another's needs `CAP_SYS_NICE`; 0 sets the default. A line, unlike the other settings.
+    fn timer_slack(&self) -> Node {
+        fn check(target: &Task) -> Result<()> {
+            let may = task::task::with_current(|own| {
+                core::ptr::eq(own, target) || own.credentials().has(security::Capability::SysNice)
+            });
+            if may.unwrap_or(true) { Ok(()) } else { Err(Errno::EPERM) }
+        }
+        let (reader, writer) = (self.clone(), self.clone());
+        Node::writable_text(
+            0o666,
+            move |out| {
+                let task = reader.task()?;
+                check(&task)?;
+                writeln!(out, "{}", task.timer_slack_ns()).map_err(|_| Errno::EIO)
+            },
+            move |input| {
+                let task = writer.task()?;
+                check(&task)?;
+                let text = core::str::from_utf8(input).map_err(|_| Errno::EINVAL)?;
+                task.set_timer_slack_ns(text.trim().parse().map_err(|_| Errno::EINVAL)?);
+                Ok(())
+            },
+        )
+    }
+
     /// `comm` can be written by the process itself.
     fn comm(&self) -> Node {
         let (reader, writer) = (self.clone(), self.clone());
@@ -308,6 +372,20 @@ impl ProcessDirectory {
             },
         )
     }
+}
+
+/// `loginuid`: a thread's own, once, by who may (`CAP_AUDIT_CONTROL`), as with Linux's auditing.
+fn set_login_user(task: &Arc<Task>, value: u64) -> Result<()> {
+    let value = u32::try_from(value).map_err(|_| Errno::EINVAL)?;
+    let own = task::task::with_current(|current| {
+        let may = current.credentials().has(security::Capability::AuditControl);
+        (core::ptr::eq(current, &**task), may)
+    });
+    match own {
+        Some((true, true)) => task.set_login_user(value),
+        _ => return Err(Errno::EPERM),
+    }
+    Ok(())
 }
 
 /// Lowering the value below what it was set to by a privileged task needs `CAP_SYS_RESOURCE` (proc_pid_oom_score_adj(5)).

@@ -176,8 +176,11 @@ fn write_ids(credentials: &Credentials, out: &mut String) -> fmt::Result {
 fn write_groups(credentials: &Credentials, out: &mut String) -> fmt::Result {
     write!(out, "Groups:\t")?;
     let ns = &credentials.user_namespace;
-    credentials.groups.iter().try_for_each(|gid| write!(out, "{} ", ns.from_kgid_munged(*gid)))?;
-    writeln!(out)
+    for (index, gid) in credentials.groups.iter().enumerate() {
+        write!(out, "{}{}", if index > 0 { " " } else { "" }, ns.from_kgid_munged(*gid))?;
+    }
+    // The blank at the end is Linux's, also behind no group at all.
+    writeln!(out, " ")
 }
 
 fn write_capabilities(credentials: &Credentials, out: &mut String) -> fmt::Result {
@@ -340,13 +343,51 @@ pub fn schedstat(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
     writeln!(out, "{} 0 {slices}", counts.user_ns + counts.system_ns)
 }
 
-/// `/proc/PID/oom_score`: badness in thousandths of the memory.
+/// `/proc/PID/io`: what went through reading and writing calls, with those of children that were waited for. There is no
+/// storage behind the page cache that could be read from or written to.
+pub fn io(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+    let stat = subject.stat();
+    let mut sum = stat.counts;
+    if subject.task.is_none() {
+        sum.add(&stat.children);
+    }
+    let transfers = sum.transfers;
+    writeln!(out, "rchar: {}\nwchar: {}", transfers.read_bytes, transfers.written_bytes)?;
+    writeln!(out, "syscr: {}\nsyscw: {}", transfers.reads, transfers.writes)?;
+    writeln!(out, "read_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0")
+}
+
+/// `/proc/PID/personality`: personality(2) in hexadecimal.
+pub fn personality(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+    writeln!(out, "{:08x}", subject.process.personality())
+}
+
+/// `/proc/PID/sched`: what the scheduler keeps of the thread, times in milliseconds.
+pub fn sched(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+    let stat = subject.stat();
+    let counts = &stat.counts;
+    writeln!(out, "{} ({}, #threads: {})", name_text(&stat.name), subject.number(), stat.threads)?;
+    writeln!(out, "{}", "-".repeat(67))?;
+    let run_ns = counts.user_ns + counts.system_ns;
+    let milliseconds = alloc::format!("{}.{:06}", run_ns / 1_000_000, run_ns % 1_000_000);
+    writeln!(out, "{:<45}:{milliseconds:>21}", "se.sum_exec_runtime")?;
+    let weight = ::sched::policy::weight_of_nice(stat.nice as i8) * 1024;
+    let lines = [
+        ("nr_switches", counts.voluntary_switches + counts.involuntary_switches),
+        ("nr_voluntary_switches", counts.voluntary_switches),
+        ("nr_involuntary_switches", counts.involuntary_switches),
+        ("se.load.weight", weight),
+        ("policy", u64::from(stat.policy)),
+        ("prio", (stat.priority + 100) as u64),
+    ];
+    lines.iter().try_for_each(|(name, value)| writeln!(out, "{name:<45}:{value:>21}"))
+}
+
+/// `/proc/PID/oom_score`: how likely the out-of-memory killer is to choose it.
 pub fn oom_score(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
-    let total = (mm::stats::meminfo().total as usize / PAGE_KIB).max(1);
-    let score = subject
-        .space()
-        .and_then(|space| mm::oom::badness(&space.usage(), subject.process.oom_score_adjustment(), total));
-    writeln!(out, "{}", score.map_or(0, |score| score as usize * 1000 / total))
+    let adjustment = subject.process.oom_score_adjustment();
+    let score = subject.space().map(|space| mm::oom::score(&space.usage(), adjustment));
+    writeln!(out, "{}", score.unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -19,10 +19,11 @@ pub fn files(identity: Identity) -> StaticDirectory {
     StaticDirectory::new()
         .add("cmdline", text(command_line))
         .add("consoles", text(consoles))
-        .add("cpuinfo", text(cpuinfo))
+        .add("cpuinfo", text(crate::cpuinfo::write))
         .add("devices", text(devices))
         .add("diskstats", text(|_| Ok(())))
         .add("filesystems", text(filesystems))
+        .add("kmsg", Node::opening(0o400, crate::kmsg::open))
         .add("loadavg", text(loadavg))
         .add("meminfo", text(meminfo))
         .add("mounts", Node::symlink("self/mounts"))
@@ -117,19 +118,6 @@ fn stat(out: &mut String) -> fmt::Result {
     writeln!(out, "btime {}", sched::clock::realtime_offset_ns().max(0) as u64 / SECOND_NS)?;
     writeln!(out, "processes {}", counts.forks)?;
     writeln!(out, "procs_running {}\nprocs_blocked {}", counts.running, counts.blocked)
-}
-
-/// What is known of the processors: how many there are. (The other lines come with CPUID's description.)
-fn cpuinfo(out: &mut String) -> fmt::Result {
-    for cpu in cpu::online() {
-        let (number, count) = (cpu.index(), cpu::count());
-        writeln!(out, "processor\t: {number}")?;
-        writeln!(
-            out,
-            "physical id\t: 0\nsiblings\t: {count}\ncore id\t\t: {number}\ncpu cores\t: {count}\n"
-        )?;
-    }
-    Ok(())
 }
 
 fn devices(out: &mut String) -> fmt::Result {

@@ -151,14 +151,14 @@ pub fn wake(word: Word<'_>, count: usize, bitset: u32) -> Result<usize> {
     }
     let key = word.key()?;
     let _sync = sched::sync_wakes();
-    Ok(table::wake(key, count.max(1), bitset))
+    table::wake(key, count.max(1), bitset)
 }
 
 /// `FUTEX_REQUEUE`, `FUTEX_CMP_REQUEUE`: wakes up to `wake_count` waiters of `from` and lets up to `requeue_count` more
 /// wait at `to`; how many in all.
 ///
 /// # Errors
-/// `EAGAIN`: `from` has not the expected value. `EFAULT`.
+/// `EAGAIN`: `from` has not the expected value. `EINVAL`: who waits there waits to be moved to a lock. `EFAULT`.
 pub fn requeue(
     from: Word<'_>,
     to: Word<'_>,
@@ -177,6 +177,9 @@ pub fn requeue(
                 touch(&from)?;
                 continue;
             }
+        }
+        if pair.first().waits_for_lock(from_key) {
+            return Err(Errno::EINVAL);
         }
         let mut woken = Pile::new();
         let mut moving = Pile::new();
@@ -203,7 +206,7 @@ struct WakeOperation {
 
 impl WakeOperation {
     /// # Errors
-    /// `ENOSYS`: an unknown operation or comparison.
+    /// `ENOSYS`: an unknown operation. (An unknown comparison is found when it is due: [`Self::holds`].)
     fn decode(encoded: u32) -> Result<Self> {
         let sign_extend = |value: u32| ((value << 20) as i32) >> 20;
         let operation = encoded >> 28 & 0xf;
@@ -217,7 +220,7 @@ impl WakeOperation {
             comparison: encoded >> 24 & 0xf,
             comparand: sign_extend(encoded & 0xfff),
         };
-        if decoded.operation > FUTEX_OP_XOR || decoded.comparison > FUTEX_OP_CMP_GE {
+        if decoded.operation > FUTEX_OP_XOR {
             return Err(Errno::ENOSYS);
         }
         Ok(decoded)
@@ -233,16 +236,19 @@ impl WakeOperation {
         }
     }
 
-    fn holds(&self, old: u32) -> bool {
+    /// # Errors
+    /// `ENOSYS`: an unknown comparison.
+    fn holds(&self, old: u32) -> Result<bool> {
         let old = old as i32;
-        match self.comparison {
+        Ok(match self.comparison {
             FUTEX_OP_CMP_EQ => old == self.comparand,
             FUTEX_OP_CMP_NE => old != self.comparand,
             FUTEX_OP_CMP_LT => old < self.comparand,
             FUTEX_OP_CMP_LE => old <= self.comparand,
             FUTEX_OP_CMP_GT => old > self.comparand,
-            _ => old >= self.comparand,
-        }
+            FUTEX_OP_CMP_GE => old >= self.comparand,
+            _ => return Err(Errno::ENOSYS),
+        })
     }
 }
 
@@ -250,7 +256,7 @@ impl WakeOperation {
 /// old value compares as `encoded` says; how many in all.
 ///
 /// # Errors
-/// `ENOSYS`: an unknown operation. `EFAULT`.
+/// `ENOSYS`: an unknown operation; or an unknown comparison, after the word was changed, as on Linux. `EFAULT`.
 pub fn wake_op(
     first: Word<'_>,
     second: Word<'_>,
@@ -267,9 +273,13 @@ pub fn wake_op(
             touch_writable(&second)?;
             continue;
         };
+        let also_second = operation.holds(old)?;
+        if pair.first().waits_for_lock(first_key) || also_second && pair.second().waits_for_lock(second_key) {
+            return Err(Errno::EINVAL);
+        }
         let mut woken = Pile::new();
         let mut number = pair.first().take(first_key, first_count.max(1), MATCH_ANY, &mut woken);
-        if operation.holds(old) {
+        if also_second {
             number += pair.second().take(second_key, second_count.max(1), MATCH_ANY, &mut woken);
         }
         drop(pair);
@@ -349,18 +359,19 @@ mod tests {
         assert_eq!(decode(FUTEX_OP_XOR, 5).apply(4), 1);
         assert_eq!(decode(FUTEX_OP_SET | FUTEX_OP_OPARG_SHIFT, 4).apply(0), 16);
         assert_eq!(WakeOperation::decode(encode(5, 0, 0, 0)), Err(Errno::ENOSYS));
-        assert_eq!(WakeOperation::decode(encode(0, 6, 0, 0)), Err(Errno::ENOSYS));
     }
 
     #[test]
     fn wake_comparisons() {
         let holds = |comparison, comparand, old: i32| {
-            WakeOperation::decode(encode(0, comparison, 0, comparand)).unwrap().holds(old as u32)
+            WakeOperation::decode(encode(0, comparison, 0, comparand)).unwrap().holds(old as u32).unwrap()
         };
         assert!(holds(FUTEX_OP_CMP_EQ, 5, 5) && !holds(FUTEX_OP_CMP_EQ, 5, 6));
         assert!(holds(FUTEX_OP_CMP_NE, 5, 6));
         assert!(holds(FUTEX_OP_CMP_LT, 0, -1) && !holds(FUTEX_OP_CMP_LT, 0, 0));
         assert!(holds(FUTEX_OP_CMP_LE, 0xfff, -1));
         assert!(holds(FUTEX_OP_CMP_GT, 0xfff, 0) && holds(FUTEX_OP_CMP_GE, 3, 3));
+        let unknown = WakeOperation::decode(encode(0, 6, 0, 0)).unwrap();
+        assert_eq!(unknown.holds(0), Err(Errno::ENOSYS));
     }
 }

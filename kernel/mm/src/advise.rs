@@ -1,7 +1,7 @@
 //! `madvise(2)`.
 //!
-//! Advice that would need what is not built (transparent huge pages, same-page merging, guard markers) is `EINVAL`, as
-//! on a Linux built without it. Locks: see `crate::space`.
+//! Advice that would need what is not built (same-page merging, guard markers, collapsing into huge pages) is `EINVAL`,
+//! as on a Linux built without it. Whether a mapping wants huge pages is kept with it; there are none. Locks: see `crate::space`.
 
 use crate::fault::FaultError;
 use crate::lock::Holes;
@@ -205,6 +205,8 @@ impl Action {
             mman::MADV_KEEPONFORK => flags(VmaFlags::WIPE_ON_FORK, none, Suits::NotDroppable),
             mman::MADV_DONTDUMP => flags(none, VmaFlags::DONT_DUMP, Suits::Everything),
             mman::MADV_DODUMP => flags(VmaFlags::DONT_DUMP, none, Suits::NotSpecial),
+            mman::MADV_HUGEPAGE => flags(VmaFlags::NO_HUGE_PAGES, VmaFlags::HUGE_PAGES, Suits::Everything),
+            mman::MADV_NOHUGEPAGE => flags(VmaFlags::HUGE_PAGES, VmaFlags::NO_HUGE_PAGES, Suits::Everything),
             mman::MADV_POPULATE_READ => Some(Action::Populate(FaultAccess::READ)),
             mman::MADV_POPULATE_WRITE => Some(Action::Populate(FaultAccess::WRITE)),
             mman::MADV_DONTNEED => Some(Action::Pages(PageAction::Drop(Locked::Refuse))),

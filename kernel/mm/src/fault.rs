@@ -94,12 +94,14 @@ fn permits(vma: &Vma, request: Request) -> bool {
     if request.rights == RemoteAccess::Forced {
         // The caller has looked at what the mapping could be given.
         true
+    } else if access.contains(FaultAccess::KEY) {
+        false
     } else if access.contains(FaultAccess::WRITE) {
         protection.contains(Protection::WRITE)
     } else if access.contains(FaultAccess::EXEC) {
         protection.contains(Protection::EXEC)
     } else {
-        !protection.is_empty()
+        !protection.is_none()
     }
 }
 

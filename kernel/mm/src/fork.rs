@@ -32,6 +32,7 @@ impl AddressSpace {
             layout: state.layout,
             heap: state.heap,
             default_flags: VmaFlags::empty(),
+            keys: state.keys,
         })
         .inspect_err(|_| commit::uncharge(charged))?;
         // From here on dropping the child gives everything back.

@@ -27,6 +27,7 @@ mod fault;
 mod fork;
 mod futex_key;
 pub mod io;
+mod keys;
 mod layout;
 mod lock;
 mod map;

@@ -132,7 +132,7 @@ impl AddressSpace {
             };
             let part = mapped.start.max(at)..mapped.end.min(range.end);
             at = part.end.max(at + PAGE_SIZE);
-            if vma.protection().is_empty() || vma.flags().contains(VmaFlags::SPECIAL) {
+            if vma.protection().is_none() || vma.flags().contains(VmaFlags::SPECIAL) {
                 continue;
             }
             self.populate(part, vma.protection() - shared_write(&vma))?;
@@ -148,7 +148,7 @@ impl AddressSpace {
     ) -> core::result::Result<(), FaultError> {
         let access = if protection.contains(Protection::WRITE) {
             FaultAccess::WRITE
-        } else if protection.is_empty() {
+        } else if protection.is_none() {
             return Ok(());
         } else {
             FaultAccess::READ

@@ -183,6 +183,16 @@ pub(crate) enum IsSharedAnonymous {
     No,
 }
 
+/// Why there is no huge page of the size that the flags ask for: the pool of the sizes that the processor has is empty, as it
+/// is on Linux until somebody fills it (`ENOMEM`); others do not exist (`EINVAL`).
+fn no_huge_pages(flags: u32) -> Errno {
+    const DEFAULT: u32 = 0;
+    match flags >> mman::MAP_HUGE_SHIFT & mman::MAP_HUGE_MASK {
+        DEFAULT | 21 | 30 => Errno::ENOMEM,
+        _ => Errno::EINVAL,
+    }
+}
+
 impl AddressSpace {
     /// `mmap(2)`: maps and returns the address.
     ///
@@ -204,8 +214,7 @@ impl AddressSpace {
         }
         let sharing = sharing_of(request)?;
         if request.flags & mman::MAP_HUGETLB != 0 {
-            // As Linux built without hugetlbfs.
-            return Err(Errno::EINVAL);
+            return Err(no_huge_pages(request.flags));
         }
         let mut edit = self.edit();
         let start = edit.choose_address(request.address, len, request.flags, limits)?;
@@ -435,7 +444,7 @@ impl Edit<'_> {
             return Err(Errno::ENOMEM);
         }
         if let Some((below, vma)) = self.state.map.find_before(stack.start()) {
-            let accessible = !vma.protection().is_empty() && !vma.flags().contains(VmaFlags::GROWS_DOWN);
+            let accessible = !vma.protection().is_none() && !vma.flags().contains(VmaFlags::GROWS_DOWN);
             let guard = if accessible { STACK_GUARD_BYTES } else { 0 };
             if below.end + guard > start {
                 return Err(Errno::ENOMEM);

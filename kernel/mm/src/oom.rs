@@ -45,7 +45,7 @@ pub struct OomCandidate {
 #[derive(Copy, Clone, Debug)]
 pub struct OomReport {
     /// The badness that got it chosen.
-    pub badness: u64,
+    pub badness: i64,
     /// What it had.
     pub usage: Usage,
     /// Pages free and in all.
@@ -76,20 +76,21 @@ pub fn register(victims: &'static dyn OomVictims) -> bool {
 }
 
 /// The badness of a program: what it takes, in pages, shifted by its adjustment; `None` if it is exempt.
-pub fn badness(usage: &Usage, score_adjust: i32, total_pages: usize) -> Option<u64> {
+pub fn badness(usage: &Usage, score_adjust: i32, total_pages: usize) -> Option<i64> {
     if score_adjust <= SCORE_ADJUST_MINIMUM {
         return None;
     }
     let taken = (usage.rss() + usage.table_bytes / PAGE_SIZE) as i64;
     let shift = i64::from(score_adjust) * (total_pages as i64 / 1000);
-    Some(u64::try_from(taken + shift).unwrap_or(0))
+    Some(taken + shift)
 }
 
-/// `/proc/PID/oom_score`: 0 to 2000, as Linux scales it.
+/// `/proc/PID/oom_score` as Linux scales it: two thirds of 0 (least bad) to 2000, so that 666 is a program that takes nothing and
+/// asks for nothing.
 pub fn score(usage: &Usage, score_adjust: i32) -> u64 {
     let total = memory::stats().total_pages;
-    let adjusted_range = |points: u64| (1000 + points * 1000 / (total.max(1) as u64)) * 2 / 3;
-    badness(usage, score_adjust, total).map_or(0, adjusted_range)
+    let scaled = |points: i64| (1000 + points * 1000 / total.max(1) as i64) * 2 / 3;
+    badness(usage, score_adjust, total).map_or(0, |points| u64::try_from(scaled(points)).unwrap_or(0))
 }
 
 /// Tells waiting allocations that memory came back.
@@ -126,7 +127,7 @@ pub(crate) fn kill_and_wait(wanted: usize) -> usize {
 /// Kills the worst candidate; returns whether one is dying now.
 fn choose_and_kill(victims: &dyn OomVictims) -> bool {
     let stats = memory::stats();
-    let mut worst: Option<(u64, OomCandidate)> = None;
+    let mut worst: Option<(i64, OomCandidate)> = None;
     let mut someone_is_dying = false;
     victims.for_each(&mut |candidate| match candidate.state {
         OomState::Dying => someone_is_dying = true,

@@ -172,6 +172,9 @@ impl AddressSpace {
             writeln!(out, "{name:<16}{kib:>8} kB")?;
         }
         writeln!(out, "THPeligible:           0")?;
+        if machine::thread::has_protection_keys() {
+            writeln!(out, "ProtectionKey:  {:>8}", vma.protection().key())?;
+        }
         out.write_str("VmFlags: ")?;
         for code in flag_codes(vma) {
             write!(out, "{code} ")?;
@@ -202,6 +205,8 @@ fn flag_codes(vma: &Vma) -> impl Iterator<Item = &'static str> {
         (flags.contains(VmaFlags::NO_RESERVE), "nr"),
         (flags.contains(VmaFlags::WIPE_ON_FORK), "wf"),
         (flags.contains(VmaFlags::DONT_DUMP), "dd"),
+        (flags.contains(VmaFlags::HUGE_PAGES), "hg"),
+        (flags.contains(VmaFlags::NO_HUGE_PAGES), "nh"),
     ];
     codes.into_iter().filter(|(set, _)| *set).map(|(_, code)| code)
 }

@@ -23,6 +23,20 @@ impl AddressSpace {
     /// the range is not mapped (what lies before the hole is changed), for too many mappings, and for limits and
     /// commitment; `EACCES` if the file was not opened for it.
     pub fn mprotect(&self, address: usize, len: usize, protection: u32, limits: &Limits) -> Result<()> {
+        self.mprotect_with_key(address, len, protection, None, limits)
+    }
+
+    /// `pkey_mprotect(2)`: the same, and with a key the pages get that protection key (without, they keep theirs).
+    ///
+    /// Errors: those of [`AddressSpace::mprotect`]; `EINVAL` for a key that is not allocated.
+    pub fn mprotect_with_key(
+        &self,
+        address: usize,
+        len: usize,
+        protection: u32,
+        key: Option<u8>,
+        limits: &Limits,
+    ) -> Result<()> {
         let grows = protection & (mman::PROT_GROWSDOWN | mman::PROT_GROWSUP);
         let bits = protection & !(mman::PROT_GROWSDOWN | mman::PROT_GROWSUP | mman::PROT_SEM);
         if grows == mman::PROT_GROWSDOWN | mman::PROT_GROWSUP || !address.is_multiple_of(PAGE_SIZE) {
@@ -33,8 +47,12 @@ impl AddressSpace {
         }
         let len = page_align(len).ok_or(Errno::ENOMEM)?;
         let end = address.checked_add(len).filter(|end| *end > address).ok_or(Errno::ENOMEM)?;
-        let wanted = Protection::from_bits(bits).ok_or(Errno::EINVAL)?;
+        let wanted = Protection::from_bits(bits).filter(|wanted| Protection::ALL.contains(*wanted));
+        let wanted = wanted.ok_or(Errno::EINVAL)?;
         let mut edit = self.edit();
+        if key.is_some_and(|key| !edit.state.keys.is_allocated(key)) {
+            return Err(Errno::EINVAL);
+        }
         let start = match edit.state.map.find(address) {
             Some((range, _)) if grows == 0 && range.start > address => return Err(Errno::ENOMEM),
             Some((range, vma)) if grows == mman::PROT_GROWSDOWN => {
@@ -50,12 +68,18 @@ impl AddressSpace {
             Some(_) => return Err(Errno::EINVAL),
             None => return Err(Errno::ENOMEM),
         };
-        edit.protect(start..end, wanted, limits)
+        edit.protect(start..end, wanted, key, limits)
     }
 }
 
 impl Edit<'_> {
-    fn protect(&mut self, range: Range<usize>, wanted: Protection, limits: &Limits) -> Result<()> {
+    fn protect(
+        &mut self,
+        range: Range<usize>,
+        wanted: Protection,
+        key: Option<u8>,
+        limits: &Limits,
+    ) -> Result<()> {
         let mut at = range.start;
         while at < range.end {
             let Some(vma) = self.state.map.get(at).map(|(_, vma)| vma.clone()) else {
@@ -63,6 +87,7 @@ impl Edit<'_> {
             };
             let part = at..vma.end().min(range.end);
             at = part.end;
+            let wanted = wanted.with_key(key.unwrap_or(vma.protection().key()));
             self.protect_one(&vma, part, wanted, limits)?;
         }
         Ok(())

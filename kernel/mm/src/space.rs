@@ -10,6 +10,7 @@
 //! `map`, `unmap`, `protect`, `remap`, `advise`, `lock`, `sync`, `fork`, `fault`, `remote`, `proc`.
 
 use crate::commit;
+use crate::keys::Keys;
 use crate::layout::Layout;
 use crate::page_cache::MappingKey;
 use crate::stats::{self, FrameKind};
@@ -101,6 +102,8 @@ pub(crate) struct State {
     pub heap: Heap,
     /// Flags for new mappings (`mlockall(MCL_FUTURE)`).
     pub default_flags: VmaFlags,
+    /// Which protection keys the program has.
+    pub keys: Keys,
 }
 
 /// How much of what is mapped, in pages; changed with the lock held to write, read by anyone.
@@ -182,6 +185,7 @@ impl AddressSpace {
             layout,
             heap: Heap::default(),
             default_flags: VmaFlags::empty(),
+            keys: Keys::default(),
         })
     }
 

@@ -28,6 +28,8 @@ bitflags::bitflags! {
         const WRITE = 2;
         /// Instruction fetches.
         const EXEC = 4;
+        /// The four bits of the protection key (pkeys(7)); see [`Protection::with_key`].
+        const KEY = 0xf << 3;
     }
 
     /// Properties of a mapping besides its protection; the names are Linux's `VM_*`.
@@ -65,6 +67,10 @@ bitflags::bitflags! {
         const SPECIAL = 1 << 14;
         /// `MAP_DROPPABLE`.
         const DROPPABLE = 1 << 15;
+        /// `MADV_HUGEPAGE`: kept and shown; every page here is small, as on Linux where none big is to be had.
+        const HUGE_PAGES = 1 << 16;
+        /// `MADV_NOHUGEPAGE`.
+        const NO_HUGE_PAGES = 1 << 17;
     }
 
     /// What the descriptor that a file was mapped through allows.
@@ -82,10 +88,28 @@ bitflags::bitflags! {
 }
 
 impl Protection {
+    /// Loads, stores and instruction fetches.
+    pub const ALL: Protection = Protection::READ.union(Protection::WRITE).union(Protection::EXEC);
+
+    /// Whether it is `PROT_NONE`, whatever the key.
+    pub fn is_none(self) -> bool {
+        !self.intersects(Protection::ALL)
+    }
+
+    /// The same with this protection key, 0 to 15.
+    pub fn with_key(self, key: u8) -> Protection {
+        (self - Protection::KEY) | Protection::from_bits_retain(u32::from(key & 15) << 3)
+    }
+
+    /// The protection key.
+    pub fn key(self) -> u8 {
+        (self.bits() >> 3 & 15) as u8
+    }
+
     /// The page-table permissions of a page that the program has for itself.
     pub fn perms(self) -> Perms {
-        let mut perms = Perms::empty();
-        perms.set(Perms::READ, !self.is_empty());
+        let mut perms = Perms::empty().with_key(self.key());
+        perms.set(Perms::READ, !self.is_none());
         perms.set(Perms::WRITE, self.contains(Protection::WRITE));
         perms.set(Perms::EXEC, self.contains(Protection::EXEC));
         perms

@@ -18,7 +18,7 @@ use vfs::{Allocate, File, FileKind, Positioning, SeekFrom, SyncKind};
 /// read(2). Errors: `EBADF`, `EFAULT`, `EINVAL`, `EISDIR`, `EAGAIN`, `EINTR`, `EIO`.
 pub fn read(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize) -> Result<usize> {
     let file = context.file(fd)?;
-    file.read(&mut UserWriter(UserBuffer::new(buffer, count)?))
+    count_read(context, file.read(&mut UserWriter(UserBuffer::new(buffer, count)?)))
 }
 
 /// write(2). Errors: `EBADF`, `EFAULT`, `EINVAL`, `EAGAIN`, `EINTR`, `EIO`, `ENOSPC`, `EPIPE`, `EFBIG`.
@@ -27,8 +27,23 @@ pub fn write(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize) -> 
     signal_broken_pipe(context, file.write(&mut UserReader(UserBuffer::new(buffer, count)?)))
 }
 
+/// Notes a call that read, for `/proc/PID/io`.
+#[inline]
+fn count_read(context: &Context<'_>, result: Result<usize>) -> Result<usize> {
+    context.task.counters().count_read(result.unwrap_or(0));
+    result
+}
+
+/// The same for one that wrote.
+#[inline]
+fn count_write(context: &Context<'_>, result: Result<usize>) -> Result<usize> {
+    context.task.counters().count_write(result.unwrap_or(0));
+    result
+}
+
 /// A write that finds nobody who could read sends SIGPIPE to the writer, besides its error (pipe(7)).
 fn signal_broken_pipe(context: &Context<'_>, result: Result<usize>) -> Result<usize> {
+    let result = count_write(context, result);
     if result == Err(Errno::EPIPE) {
         task::signal::send::to_task(context.task, SignalInfo::from_kernel(Signal::SIGPIPE))?;
     }
@@ -44,7 +59,7 @@ fn offset_of(offset: i64) -> Result<u64> {
 pub fn pread64(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize, offset: i64) -> Result<usize> {
     let offset = offset_of(offset)?;
     let file = context.file(fd)?;
-    file.read_at(&mut UserWriter(UserBuffer::new(buffer, count)?), offset)
+    count_read(context, file.read_at(&mut UserWriter(UserBuffer::new(buffer, count)?), offset))
 }
 
 /// pwrite(2). Errors: as [`write()`], `ESPIPE`.
@@ -57,14 +72,14 @@ pub fn pwrite64(
 ) -> Result<usize> {
     let offset = offset_of(offset)?;
     let file = context.file(fd)?;
-    file.write_at(&mut UserReader(UserBuffer::new(buffer, count)?), offset)
+    count_write(context, file.write_at(&mut UserReader(UserBuffer::new(buffer, count)?), offset))
 }
 
 /// readv(2). Errors: as [`read`].
 pub fn readv(context: &mut Context<'_>, fd: Fd, vector: UserPtr<IoVec>, count: usize) -> Result<usize> {
     let file = context.file(fd)?;
     file.check_readable()?;
-    file.read(&mut UserWriter(UserBuffer::from_iovec(vector, count)?))
+    count_read(context, file.read(&mut UserWriter(UserBuffer::from_iovec(vector, count)?)))
 }
 
 /// writev(2). Errors: as [`write()`].
@@ -84,7 +99,7 @@ pub fn preadv(
 ) -> Result<usize> {
     let offset = offset_of(offset)?;
     let file = context.file(fd)?;
-    file.read_at(&mut UserWriter(UserBuffer::from_iovec(vector, count)?), offset)
+    count_read(context, file.read_at(&mut UserWriter(UserBuffer::from_iovec(vector, count)?), offset))
 }
 
 /// pwritev(2). Errors: as [`pwrite64`].
@@ -97,7 +112,7 @@ pub fn pwritev(
 ) -> Result<usize> {
     let offset = offset_of(offset)?;
     let file = context.file(fd)?;
-    file.write_at(&mut UserReader(UserBuffer::from_iovec(vector, count)?), offset)
+    count_write(context, file.write_at(&mut UserReader(UserBuffer::from_iovec(vector, count)?), offset))
 }
 
 /// The flags of preadv2(2) and pwritev2(2) that a call knows. Errors: `EOPNOTSUPP` for the others.

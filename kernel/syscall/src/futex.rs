@@ -6,10 +6,10 @@ use crate::decode::Context;
 use crate::time::deadline_after;
 use abi::errno::{Errno, Result};
 use abi::futex::{
-    FUTEX_BITSET_MATCH_ANY, FUTEX_CLOCK_REALTIME, FUTEX_CMD_MASK, FUTEX_CMP_REQUEUE, FUTEX_LOCK_PI,
-    FUTEX_LOCK_PI2, FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE, FUTEX_TRYLOCK_PI, FUTEX_UNLOCK_PI, FUTEX_WAIT,
-    FUTEX_WAIT_BITSET, FUTEX_WAITV_MAX, FUTEX_WAKE, FUTEX_WAKE_BITSET, FUTEX_WAKE_OP, FUTEX2_PRIVATE,
-    FUTEX2_SIZE_MASK, FUTEX2_SIZE_U32, FutexWaitv, RobustListHead,
+    FUTEX_BITSET_MATCH_ANY, FUTEX_CLOCK_REALTIME, FUTEX_CMD_MASK, FUTEX_CMP_REQUEUE, FUTEX_CMP_REQUEUE_PI,
+    FUTEX_LOCK_PI, FUTEX_LOCK_PI2, FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE, FUTEX_TRYLOCK_PI, FUTEX_UNLOCK_PI,
+    FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI, FUTEX_WAITV_MAX, FUTEX_WAKE, FUTEX_WAKE_BITSET,
+    FUTEX_WAKE_OP, FUTEX2_PRIVATE, FUTEX2_SIZE_MASK, FUTEX2_SIZE_U32, FutexWaitv, RobustListHead,
 };
 use abi::time::{CLOCK_MONOTONIC, CLOCK_REALTIME, Timespec};
 use alloc::vec::Vec;
@@ -30,7 +30,8 @@ pub fn futex(
     let scope = scope_of(operation & FUTEX_PRIVATE_FLAG != 0);
     let command = operation & FUTEX_CMD_MASK as u32;
     let realtime = operation & FUTEX_CLOCK_REALTIME != 0;
-    let takes_clock = matches!(command, FUTEX_WAIT | FUTEX_WAIT_BITSET | FUTEX_LOCK_PI2);
+    let takes_clock =
+        matches!(command, FUTEX_WAIT | FUTEX_WAIT_BITSET | FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI2);
     if realtime && !takes_clock {
         return Err(Errno::ENOSYS);
     }
@@ -70,6 +71,18 @@ pub fn futex(
         }
         FUTEX_TRYLOCK_PI => pi::lock(word, pi::Attempt::Try, None).map(|()| 0),
         FUTEX_UNLOCK_PI => pi::unlock(word).map(|()| 0),
+        FUTEX_WAIT_REQUEUE_PI => {
+            let lock = Word::new(&space, second, scope)?;
+            let deadline = absolute_deadline(UserPtr::new(timeout), realtime)?;
+            pi::wait_requeue(word, lock, value, deadline).map(|()| 0)
+        }
+        FUTEX_CMP_REQUEUE_PI => {
+            let lock = Word::new(&space, second, scope)?;
+            if value != 1 {
+                return Err(Errno::EINVAL);
+            }
+            pi::requeue(word, lock, value3, count(timeout)?)
+        }
         _ => Err(Errno::ENOSYS),
     }
 }

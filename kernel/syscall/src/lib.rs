@@ -5,7 +5,7 @@
 //! | `table` | `name = number => handler`: dispatch, and what `docs/compat.md` is made of |
 //! | `decode`, `context`, `extensible` | from registers to typed arguments; what handlers ask of the caller |
 //! | `process`, `signal`, `credentials`, `limits`, `scheduling`, `timer`, `prctl` | processes |
-//! | `memory`, `futex` | memory |
+//! | `memory`, `remote`, `futex` | memory, one's own and others'; futexes |
 //! | `file`, `open`, `descriptor`, `directory`, `attributes`, `xattr`, `mount` | files |
 //! | `poll`, `event` | waiting for things |
 //! | `time`, `system` | clocks; the system as a whole |
@@ -36,6 +36,7 @@ pub mod open;
 pub mod poll;
 pub mod prctl;
 pub mod process;
+pub mod remote;
 pub mod scheduling;
 pub mod signal;
 pub mod system;

@@ -13,7 +13,7 @@ use abi::resource::Rusage;
 use abi::wait::{P_ALL, P_PGID, P_PID, P_PIDFD, WaitOptions};
 use arrayvec::ArrayVec;
 use mm::user::{UserPtr, UserSlice, UserString};
-use task::exec::ExecRequest;
+use task::exec::Opened;
 use task::exec::arguments::{MAX_STRING, Strings, total_limit};
 use task::fork::CloneArguments;
 use task::limits::Resource;
@@ -200,11 +200,11 @@ fn execute(
     flags: u32,
 ) -> Result<usize> {
     let path = path.read(vfs::PATH_MAX)?;
+    let opened = Opened::new(context.task, directory, &path, flags)?;
     let limit = total_limit(context.task.process().limits().soft(Resource::Stack));
     let arguments = strings(arguments, limit)?;
     let environment = strings(environment, limit.saturating_sub(arguments.cost()))?;
-    let request = ExecRequest { directory, path: &path, flags, arguments, environment };
-    task::exec::execve(context.task, context.registers, request)?;
+    task::exec::execve(context.task, context.registers, opened, arguments, environment)?;
     // The registers are those of the new program; its `rax` must survive the return path.
     Ok(context.registers.rax as usize)
 }

@@ -1,4 +1,5 @@
-//! Scheduling: sched_setscheduler(2), sched_setattr(2), sched_setaffinity(2), setpriority(2), sched_yield(2), getcpu(2).
+//! Scheduling: sched_setscheduler(2), sched_setattr(2), sched_setaffinity(2), setpriority(2), sched_yield(2), getcpu(2),
+//! ioprio_set(2).
 //!
 //! Decoding and permission; policies and queues are in crate `sched`.
 
@@ -6,7 +7,7 @@ use crate::decode::Context;
 use abi::errno::{Errno, Result};
 use abi::resource::{PRIO_PGRP, PRIO_PROCESS, PRIO_USER};
 use abi::sched::{
-    SCHED_ATTR_SIZE_VER0, SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_FLAG_KEEP_PARAMS,
+    SCHED_ATTR_SIZE_VER0, SCHED_BATCH, SCHED_DEADLINE, SCHED_EXT, SCHED_FIFO, SCHED_FLAG_KEEP_PARAMS,
     SCHED_FLAG_KEEP_POLICY, SCHED_FLAG_RESET_ON_FORK, SCHED_IDLE, SCHED_NORMAL, SCHED_RESET_ON_FORK,
     SCHED_RR, SchedAttr,
 };
@@ -69,7 +70,10 @@ fn may_set(context: &Context<'_>, target: &Task, new: &Attributes) -> Result<()>
             || u64::from(new.realtime_priority) > ceiling && new.realtime_priority > old.realtime_priority);
     let clears_reset =
         matches!(old.reset_on_fork, ResetOnFork::Yes) && matches!(new.reset_on_fork, ResetOnFork::No);
-    if raises_nice || raises_real_time || clears_reset {
+    // Idle counts as the nicest of all: leaving it is a raise to the nice value there is.
+    let leaves_idle =
+        old.policy == Policy::Idle && new.policy != Policy::Idle && i32::from(old.nice) < nice_floor;
+    if raises_nice || raises_real_time || clears_reset || leaves_idle {
         return Err(Errno::EPERM);
     }
     Ok(())
@@ -79,6 +83,7 @@ fn may_set(context: &Context<'_>, target: &Task, new: &Attributes) -> Result<()>
 fn set(context: &Context<'_>, target: &Task, new: &Attributes) -> Result<usize> {
     may_set(context, target, new)?;
     target.thread().set_attributes(new)?;
+    ipc::futex::pi::priority_changed(target.thread());
     Ok(0)
 }
 
@@ -213,7 +218,7 @@ pub fn sched_getattr(
 pub fn sched_get_priority_max(_context: &mut Context<'_>, policy: u32) -> Result<usize> {
     match policy {
         SCHED_FIFO | SCHED_RR => Ok(99),
-        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE | SCHED_DEADLINE => Ok(0),
+        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE | SCHED_DEADLINE | SCHED_EXT => Ok(0),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -330,4 +335,71 @@ fn set_nice(own: &security::Credentials, task: &Arc<Task>, nice: i32) -> Result<
     }
     task.thread().set_nice(nice);
     Ok(0)
+}
+
+/// Where the class begins in a priority of ioprio_set(2); below are eight levels.
+const IO_CLASS_SHIFT: u32 = 13;
+const IO_LEVEL_MASK: u32 = 7;
+const IO_CLASS_NONE: u32 = 0;
+const IO_CLASS_REAL_TIME: u32 = 1;
+const IO_CLASS_BEST_EFFORT: u32 = 2;
+const IO_CLASS_IDLE: u32 = 3;
+/// `which` of ioprio_set(2) is that of setpriority(2) and one more.
+const IO_WHICH_OFFSET: i32 = 1;
+
+/// What a thread without a priority of its own has: a best-effort level that follows its nice value (ioprio_set(2)).
+fn effective_io_priority(task: &Task) -> u32 {
+    match task.io_priority() {
+        0 => {
+            let attributes = task.thread().attributes();
+            let class = match attributes.policy {
+                Policy::Idle => IO_CLASS_IDLE,
+                Policy::Fifo | Policy::RoundRobin => IO_CLASS_REAL_TIME,
+                Policy::Normal | Policy::Batch => IO_CLASS_BEST_EFFORT,
+            };
+            let level = (i32::from(attributes.nice) + 20) as u32 / 5;
+            class << IO_CLASS_SHIFT | level
+        }
+        own => own,
+    }
+}
+
+/// ioprio_get(2): of several threads the most urgent. Errors: `EINVAL`, `ESRCH`.
+pub fn ioprio_get(context: &mut Context<'_>, which: i32, who: i32) -> Result<usize> {
+    let which = which.wrapping_sub(IO_WHICH_OFFSET);
+    let alone = which as u32 == PRIO_PROCESS;
+    let mut best: Option<u32> = None;
+    for_each_target(context, which, who, &mut |task| {
+        let value = if alone { task.io_priority() } else { effective_io_priority(task) };
+        best = Some(best.map_or(value, |best| best.min(value)));
+    })?;
+    best.map(|value| value as usize).ok_or(Errno::ESRCH)
+}
+
+/// ioprio_set(2): kept for each thread and inherited; nothing here queues for a disk. Errors: `EINVAL`, `EPERM`, `ESRCH`.
+pub fn ioprio_set(context: &mut Context<'_>, which: i32, who: i32, priority: i32) -> Result<usize> {
+    let priority = priority as u32;
+    match priority >> IO_CLASS_SHIFT {
+        IO_CLASS_REAL_TIME => {
+            let own = context.credentials();
+            if !own.has(Capability::SysAdmin) && !own.has(Capability::SysNice) {
+                return Err(Errno::EPERM);
+            }
+        }
+        IO_CLASS_BEST_EFFORT | IO_CLASS_IDLE => {}
+        IO_CLASS_NONE if priority & IO_LEVEL_MASK == 0 => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    let own = context.credentials();
+    let mut outcome = Err(Errno::ESRCH);
+    for_each_target(context, which.wrapping_sub(IO_WHICH_OFFSET), who, &mut |task| {
+        let other = task.credentials();
+        let may = other.ruid == own.euid || other.ruid == own.ruid || own.has(Capability::SysNice);
+        if may {
+            task.set_io_priority(priority);
+        }
+        let result = if may { Ok(0) } else { Err(Errno::EPERM) };
+        outcome = if outcome == Err(Errno::ESRCH) || result.is_err() { result } else { outcome };
+    })?;
+    outcome
 }

@@ -10,11 +10,11 @@ use abi::reboot::{
 };
 use abi::sysinfo::{SI_LOAD_SHIFT, Sysinfo};
 use abi::utsname::Utsname;
-use alloc::format;
 use machine::log_buffer;
 use machine::sync::Once;
 use mm::user::{UserPtr, UserSlice};
 use security::{Capability, capable};
+use task::syslog::{self, Afterwards};
 use zerocopy::FromZeros;
 
 /// What `uname -s` says: programs look for it.
@@ -168,15 +168,6 @@ pub fn personality(context: &mut Context<'_>, persona: u32) -> Result<usize> {
     Ok(old as usize)
 }
 
-/// Where the reader of syslog(2) has come to, and where it was cleared.
-static SYSLOG: machine::sync::Mutex<SyslogState> =
-    machine::sync::Mutex::new(SyslogState { read: 0, clear: 0 });
-
-struct SyslogState {
-    read: u64,
-    clear: u64,
-}
-
 /// syslog(2): the kernel's log for `dmesg`. Errors: `EINVAL`, `EPERM`, `EFAULT`.
 pub fn syslog(context: &mut Context<'_>, kind: i32, buffer: UserPtr<u8>, len: i32) -> Result<usize> {
     const CLOSE: i32 = 0;
@@ -200,10 +191,20 @@ pub fn syslog(context: &mut Context<'_>, kind: i32, buffer: UserPtr<u8>, len: i3
             if buffer.is_null() {
                 return Err(Errno::EINVAL);
             }
-            syslog_read(kind == READ, kind == READ_CLEAR, buffer, len)
+            let mut place = buffer.address();
+            let take = |line: &[u8]| {
+                machine::user::write_bytes(place, line)?;
+                place = place.wrapping_add(line.len());
+                Ok(())
+            };
+            match kind {
+                READ => syslog::consume(len, take),
+                READ_CLEAR => syslog::newest(len, Afterwards::Clear, take),
+                _ => syslog::newest(len, Afterwards::Keep, take),
+            }
         }
         CLEAR => {
-            SYSLOG.lock().clear = log_buffer::next_sequence();
+            syslog::clear();
             Ok(0)
         }
         CONSOLE_OFF => {
@@ -221,57 +222,8 @@ pub fn syslog(context: &mut Context<'_>, kind: i32, buffer: UserPtr<u8>, len: i3
             log_buffer::set_console_level(len as u8);
             Ok(0)
         }
-        SIZE_UNREAD => {
-            let state = SYSLOG.lock();
-            Ok(lines_from(state.read).map(|(line, _)| line.len()).sum())
-        }
-        SIZE_BUFFER => Ok(log_size()),
+        SIZE_UNREAD => Ok(syslog::unread_bytes()),
+        SIZE_BUFFER => Ok(syslog::size_bytes()),
         _ => Err(Errno::EINVAL),
     }
-}
-
-/// Bytes of all lines that the log still has.
-fn log_size() -> usize {
-    lines_from(0).map(|(line, _)| line.len()).sum()
-}
-
-/// The log's lines from a record on, as `dmesg` expects them, each with the number after it.
-fn lines_from(sequence: u64) -> impl Iterator<Item = (alloc::string::String, u64)> {
-    let mut next = sequence;
-    core::iter::from_fn(move || {
-        let record = log_buffer::read(next)?;
-        next = record.sequence + 1;
-        let microseconds = record.time_ns / 1000;
-        let (seconds, rest) = (microseconds / 1_000_000, microseconds % 1_000_000);
-        Some((format!("<{}>[{seconds:5}.{rest:06}] {}\n", record.level, record.text), next))
-    })
-}
-
-/// The reading operations: `consume` takes from where the last reader stopped; else the newest lines that fit.
-fn syslog_read(consume: bool, clear: bool, buffer: UserPtr<u8>, len: usize) -> Result<usize> {
-    let mut state = SYSLOG.lock();
-    let mut start = if consume { state.read } else { state.clear };
-    if !consume {
-        let mut size: usize = lines_from(start).map(|(line, _)| line.len()).sum();
-        while size > len {
-            let Some((line, next)) = lines_from(start).next() else { break };
-            size -= line.len();
-            start = next;
-        }
-    }
-    let mut done = 0;
-    for (line, next) in lines_from(start) {
-        if done + line.len() > len {
-            break;
-        }
-        machine::user::write_bytes(buffer.address().wrapping_add(done), line.as_bytes())?;
-        done += line.len();
-        if consume {
-            state.read = next;
-        }
-    }
-    if clear {
-        state.clear = log_buffer::next_sequence();
-    }
-    Ok(done)
 }

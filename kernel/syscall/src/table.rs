@@ -73,7 +73,7 @@ system_calls! {
     mremap = 25 => memory::mremap;
     msync = 26 => memory::msync;
     mincore = 27 => memory::mincore;
-    madvise = 28 => memory::madvise, "no huge pages, no merging (KSM), no hardware poison";
+    madvise = 28 => memory::madvise, "huge pages are wished for in vain; no merging (KSM), no hardware poison";
     dup = 32 => descriptor::dup;
     dup2 = 33 => descriptor::dup2;
     pause = 34 => signal::pause;
@@ -169,8 +169,8 @@ system_calls! {
     mlockall = 151 => memory::mlockall;
     munlockall = 152 => memory::munlockall;
     pivot_root = 155 => mount::pivot_root;
-    prctl = 157 => prctl::prctl, "names, death signal, dumpable, subreaper, no_new_privs, timer slack, capabilities";
-    arch_prctl = 158 => prctl::arch_prctl, "the segment bases only";
+    prctl = 157 => prctl::prctl, "no seccomp modes, speculation control, MDWE, core scheduling, KSM, forbidden TSC, PR_SET_MM_MAP";
+    arch_prctl = 158 => prctl::arch_prctl, "no shadow stacks, tagged addresses or forbidden CPUID";
     setrlimit = 160 => limits::setrlimit;
     chroot = 161 => directory::chroot;
     sync = 162 => file::sync;
@@ -196,7 +196,7 @@ system_calls! {
     fremovexattr = 199 => xattr::fremovexattr;
     tkill = 200 => signal::tkill;
     time = 201 => time::time;
-    futex = 202 => futex::futex, "FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI are missing";
+    futex = 202 => futex::futex;
     sched_setaffinity = 203 => scheduling::sched_setaffinity;
     sched_getaffinity = 204 => scheduling::sched_getaffinity;
     getdents64 = 217 => directory::getdents64;
@@ -219,6 +219,8 @@ system_calls! {
     tgkill = 234 => signal::tgkill;
     utimes = 235 => attributes::utimes;
     waitid = 247 => process::waitid;
+    ioprio_set = 251 => scheduling::ioprio_set;
+    ioprio_get = 252 => scheduling::ioprio_get;
     openat = 257 => open::openat;
     mkdirat = 258 => directory::mkdirat;
     mknodat = 259 => directory::mknodat;
@@ -259,6 +261,9 @@ system_calls! {
     prlimit64 = 302 => limits::prlimit64;
     syncfs = 306 => file::syncfs;
     getcpu = 309 => scheduling::getcpu;
+    process_vm_readv = 310 => remote::process_vm_readv;
+    process_vm_writev = 311 => remote::process_vm_writev;
+    kcmp = 312 => remote::kcmp;
     sched_setattr = 314 => scheduling::sched_setattr;
     sched_getattr = 315 => scheduling::sched_getattr;
     renameat2 = 316 => directory::renameat2;
@@ -270,6 +275,9 @@ system_calls! {
     preadv2 = 327 => file::preadv2, "of the flags RWF_HIPRI and RWF_NOWAIT";
     mlock2 = 325 => memory::mlock2;
     pwritev2 = 328 => file::pwritev2, "of the flags RWF_HIPRI, RWF_DSYNC, RWF_SYNC and RWF_APPEND";
+    pkey_mprotect = 329 => memory::pkey_mprotect;
+    pkey_alloc = 330 => memory::pkey_alloc;
+    pkey_free = 331 => memory::pkey_free;
     statx = 332 => attributes::statx;
     rseq = 334 => process::rseq;
     pidfd_send_signal = 424 => signal::pidfd_send_signal;
@@ -279,7 +287,9 @@ system_calls! {
     openat2 = 437 => open::openat2;
     pidfd_getfd = 438 => process::pidfd_getfd;
     faccessat2 = 439 => attributes::faccessat2;
+    process_madvise = 440 => remote::process_madvise;
     epoll_pwait2 = 441 => event::epoll_pwait2;
+    process_mrelease = 448 => remote::process_mrelease;
     futex_waitv = 449 => futex::futex_waitv;
     fchmodat2 = 452 => attributes::fchmodat2;
 }

@@ -135,9 +135,11 @@ pub fn clock_nanosleep(
     let realtime = match clock as u32 {
         CLOCK_REALTIME | CLOCK_TAI | CLOCK_REALTIME_ALARM => true,
         CLOCK_MONOTONIC | CLOCK_BOOTTIME | CLOCK_BOOTTIME_ALARM => false,
-        CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_REALTIME_COARSE | CLOCK_PROCESS_CPUTIME_ID => {
-            return Err(Errno::EOPNOTSUPP);
-        }
+        CLOCK_MONOTONIC_RAW
+        | CLOCK_MONOTONIC_COARSE
+        | CLOCK_REALTIME_COARSE
+        | CLOCK_PROCESS_CPUTIME_ID
+        | CLOCK_THREAD_CPUTIME_ID => return Err(Errno::EOPNOTSUPP),
         _ => return Err(Errno::EINVAL),
     };
     let ns = request.read()?.to_nanoseconds()?;

@@ -3,14 +3,14 @@
 //! [`spawn_init`] makes process 1 with a thread that tries the programs it is given in order and becomes the first that runs, as Linux does with
 //! `init=` and its list of defaults. [`crate::exit::on_init_end`] says what happens when it ends.
 
-use crate::exec::{ExecRequest, Strings, commit, prepare};
+use crate::exec::{Opened, Strings, commit, prepare};
 use crate::fork::{Counted, add_thread};
 use crate::limits::Limits;
 use crate::namespaces::Namespaces;
 use crate::pid::{self, Pid};
 use crate::process::{INIT, Process, ProcessParts, TREE};
 use crate::signal::{AlternateStack, Signal, SignalHandlers, SignalSet};
-use crate::task::{Task, TaskParts};
+use crate::task::{Settings, Task, TaskParts};
 use crate::users::{TaskCharge, UserAccount};
 use abi::errno::{Errno, Result};
 use alloc::boxed::Box;
@@ -19,9 +19,6 @@ use alloc::vec::Vec;
 use machine::user::UserRegisters;
 use security::{Credentials, Kuid};
 use vfs::{DescriptorTable, FsContext, MountNamespace};
-
-/// Default timer slack (prctl(2), PR_SET_TIMERSLACK).
-const TIMER_SLACK_NS: u64 = 50_000;
 
 /// The first program and what it starts with.
 pub struct InitRequest {
@@ -83,7 +80,7 @@ fn build(request: &InitRequest) -> Result<Arc<Task>> {
         namespaces: Arc::new(Namespaces::initial(request.mount.clone())),
         alternate_stack: AlternateStack::NONE,
         rseq: None,
-        timer_slack_ns: TIMER_SLACK_NS,
+        settings: Settings::default(),
         counted: Counted::new()?,
     }))
 }
@@ -117,7 +114,7 @@ fn start(task: &Arc<Task>, path: &[u8], request: &InitRequest, registers: &mut U
     if path.is_empty() {
         return Err(Errno::ENOENT);
     }
-    let request = ExecRequest { directory: None, path, flags: 0, arguments, environment };
-    let prepared = prepare(task, request)?;
+    let opened = Opened::new(task, None, path, 0)?;
+    let prepared = prepare(task, opened, arguments, environment)?;
     commit::commit(task, registers, prepared)
 }

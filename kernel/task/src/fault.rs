@@ -27,7 +27,16 @@ pub(crate) fn page_fault(task: &Task, address: usize, access: FaultAccess, prese
     if access.contains(FaultAccess::EXEC) {
         error_code |= 16;
     }
+    if access.contains(FaultAccess::KEY) {
+        error_code |= 32;
+    }
     task.set_last_trap(Trap { vector: VECTOR_PAGE_FAULT, error_code, address: address as u64 });
+    if access.contains(FaultAccess::KEY) && error == FaultError::AccessDenied {
+        let vma = task.process().space().and_then(|space| space.find_vma(address));
+        let key = vma.map_or(0, |vma| u32::from(vma.protection().key()));
+        let cause = Cause::KeyFault { address: address as u64, key };
+        return force(task, SignalInfo { signal: Signal::SIGSEGV, errno: 0, code: code::SEGV_PKUERR, cause });
+    }
     let (signal, code) = match error {
         FaultError::NotMapped => (Signal::SIGSEGV, code::SEGV_MAPERR),
         FaultError::AccessDenied => (Signal::SIGSEGV, code::SEGV_ACCERR),

@@ -227,7 +227,7 @@ fn build(
         namespaces: task.namespaces(),
         alternate_stack: if keeps_stack { task.alternate_stack() } else { AlternateStack::NONE },
         rseq: if has(CloneFlags::VM) { None } else { *task.rseq.lock() },
-        timer_slack_ns: task.timer_slack_ns(),
+        settings: task.settings(),
         counted: Counted::new()?,
     });
     if has(CloneFlags::CHILD_CLEARTID) {
@@ -256,6 +256,7 @@ fn build_process(task: &Task, pid: &Arc<Pid>, arguments: &CloneArguments) -> Res
     process.set_oom_score_adjustment_min(parent.oom_score_adjustment_min());
     process.set_dumpable(parent.dumpable());
     process.set_personality(parent.personality());
+    process.set_huge_pages_disabled(parent.huge_pages_disabled());
     let membarrier = parent.membarrier_state().load(Ordering::Relaxed);
     process.membarrier_state().store(membarrier, Ordering::Relaxed);
     Ok(process)

@@ -8,6 +8,7 @@
 //! | [`run`], [`fault`], [`signal`], [`restart`] | the loop between program and kernel; exceptions; signals; restarted calls |
 //! | [`timers`], [`rseq`], [`membarrier`], [`futex`], [`vdso`] | what hangs off a thread or process |
 //! | [`limits`], [`usage`], [`calls`], [`stat`], [`oom`] | limits and accounts |
+//! | [`syslog`] | the kernel's log for those who read it |
 //! | [`pidfd`], [`files`] | descriptors of processes; what exec needs from files |
 //! | [`boot`] | the first program |
 //!
@@ -51,6 +52,7 @@ pub mod run;
 pub mod signal;
 pub mod stat;
 pub mod status;
+pub mod syslog;
 pub mod task;
 pub mod timers;
 pub mod tree;

@@ -62,6 +62,7 @@ pub struct Process {
     oom_score_adjustment_min: AtomicI32,
     dumpable: AtomicU32,
     personality: AtomicU32,
+    huge_pages_disabled: AtomicU32,
     membarrier: AtomicU32,
     /// What is still shown of a zombie.
     remains: SpinLock<Remains>,
@@ -178,6 +179,7 @@ impl Process {
                 oom_score_adjustment_min: AtomicI32::new(0),
                 dumpable: AtomicU32::new(1),
                 personality: AtomicU32::new(0),
+                huge_pages_disabled: AtomicU32::new(0),
                 membarrier: AtomicU32::new(0),
                 remains: SpinLock::new(Remains::default()),
                 real_user: AtomicU32::new(parts.real_user.0),
@@ -366,6 +368,16 @@ impl Process {
     /// Sets personality(2).
     pub fn set_personality(&self, value: u32) {
         self.personality.store(value, Ordering::Relaxed);
+    }
+
+    /// PR_GET_THP_DISABLE: whether it asked for no huge pages. (There are none.)
+    pub fn huge_pages_disabled(&self) -> bool {
+        self.huge_pages_disabled.load(Ordering::Relaxed) != 0
+    }
+
+    /// PR_SET_THP_DISABLE.
+    pub fn set_huge_pages_disabled(&self, disabled: bool) {
+        self.huge_pages_disabled.store(u32::from(disabled), Ordering::Relaxed);
     }
 
     /// PR_SET_CHILD_SUBREAPER.

@@ -57,6 +57,9 @@ pub struct Task {
     pub(crate) counters: TaskCounters,
     parent_death_signal: AtomicU32,
     timer_slack_ns: AtomicU64,
+    io_priority: AtomicU32,
+    login_user: AtomicU32,
+    memory_failure: AtomicU32,
     pub(crate) ending: AtomicBool,
     exit_value: AtomicU32,
     last_trap: SpinLock<Trap>,
@@ -118,8 +121,33 @@ pub(crate) struct TaskParts {
     pub namespaces: Arc<Namespaces>,
     pub alternate_stack: AlternateStack,
     pub rseq: Option<RseqRegistration>,
-    pub timer_slack_ns: u64,
+    pub settings: Settings,
     pub counted: crate::fork::Counted,
+}
+
+/// Settings that a thread keeps for itself and its children start with.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Settings {
+    pub timer_slack_ns: u64,
+    pub io_priority: u32,
+    pub login_user: u32,
+    pub memory_failure: u32,
+}
+
+/// `/proc/PID/loginuid` of who has not logged in.
+pub const NO_LOGIN: u32 = u32::MAX;
+/// How late timers may be by default (prctl(2), `PR_SET_TIMERSLACK`).
+pub const TIMER_SLACK_NS: u64 = 50_000;
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            timer_slack_ns: TIMER_SLACK_NS,
+            io_priority: 0,
+            login_user: NO_LOGIN,
+            memory_failure: abi::prctl::PR_MCE_KILL_DEFAULT,
+        }
+    }
 }
 
 impl Task {
@@ -152,7 +180,10 @@ impl Task {
             rseq_event: AtomicBool::new(parts.rseq.is_some()),
             counters: TaskCounters::default(),
             parent_death_signal: AtomicU32::new(0),
-            timer_slack_ns: AtomicU64::new(parts.timer_slack_ns),
+            timer_slack_ns: AtomicU64::new(parts.settings.timer_slack_ns),
+            io_priority: AtomicU32::new(parts.settings.io_priority),
+            login_user: AtomicU32::new(parts.settings.login_user),
+            memory_failure: AtomicU32::new(parts.settings.memory_failure),
             ending: AtomicBool::new(false),
             exit_value: AtomicU32::new(0),
             last_trap: SpinLock::new(Trap::default()),
@@ -404,9 +435,55 @@ impl Task {
         self.timer_slack_ns.load(Ordering::Relaxed)
     }
 
-    /// PR_SET_TIMERSLACK.
+    /// PR_SET_TIMERSLACK; 0 for the default.
     pub fn set_timer_slack_ns(&self, value: u64) {
+        let value = if value == 0 { TIMER_SLACK_NS } else { value };
         self.timer_slack_ns.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            timer_slack_ns: self.timer_slack_ns(),
+            io_priority: self.io_priority(),
+            login_user: self.login_user(),
+            memory_failure: self.memory_failure_policy(),
+        }
+    }
+
+    /// ioprio_get(2): the class in the bits from 13 on, 0 for none of its own.
+    pub fn io_priority(&self) -> u32 {
+        self.io_priority.load(Ordering::Relaxed)
+    }
+
+    /// ioprio_set(2), checked by the caller.
+    pub fn set_io_priority(&self, value: u32) {
+        self.io_priority.store(value, Ordering::Relaxed);
+    }
+
+    /// `/proc/PID/loginuid`, or [`NO_LOGIN`].
+    pub fn login_user(&self) -> u32 {
+        self.login_user.load(Ordering::Relaxed)
+    }
+
+    /// Sets `/proc/PID/loginuid`.
+    pub fn set_login_user(&self, user: u32) {
+        self.login_user.store(user, Ordering::Relaxed);
+    }
+
+    /// PR_MCE_KILL_GET: `PR_MCE_KILL_EARLY`, `_LATE` or `_DEFAULT`.
+    pub fn memory_failure_policy(&self) -> u32 {
+        self.memory_failure.load(Ordering::Relaxed)
+    }
+
+    /// PR_MCE_KILL.
+    pub fn set_memory_failure_policy(&self, policy: u32) {
+        self.memory_failure.store(policy, Ordering::Relaxed);
+    }
+
+    /// What it has done, counted.
+    #[inline]
+    pub fn counters(&self) -> &TaskCounters {
+        &self.counters
     }
 
     /// Processor time used so far.

@@ -40,6 +40,30 @@ pub struct Usage {
     pub involuntary_switches: u64,
     /// Largest resident set.
     pub peak_rss_kib: u64,
+    /// What went through read(2), write(2) and their like.
+    pub transfers: Transfers,
+}
+
+/// How much was read and written by system calls (`/proc/PID/io`).
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub struct Transfers {
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Calls that read.
+    pub reads: u64,
+    /// Calls that wrote.
+    pub writes: u64,
+}
+
+impl Transfers {
+    fn add(&mut self, other: &Transfers) {
+        self.read_bytes += other.read_bytes;
+        self.written_bytes += other.written_bytes;
+        self.reads += other.reads;
+        self.writes += other.writes;
+    }
 }
 
 impl Usage {
@@ -52,6 +76,7 @@ impl Usage {
         self.voluntary_switches += other.voluntary_switches;
         self.involuntary_switches += other.involuntary_switches;
         self.peak_rss_kib = self.peak_rss_kib.max(other.peak_rss_kib);
+        self.transfers.add(&other.transfers);
     }
 
     /// All processor time.
@@ -74,12 +99,46 @@ pub struct UsageSums {
 pub struct TaskCounters {
     minor_faults: AtomicU64,
     major_faults: AtomicU64,
+    read_bytes: AtomicU64,
+    written_bytes: AtomicU64,
+    reads: AtomicU64,
+    writes: AtomicU64,
 }
 
 impl TaskCounters {
     pub(crate) fn count_fault(&self) {
         self.minor_faults.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Counts a call that read, by the thread itself.
+    #[inline]
+    pub fn count_read(&self, bytes: usize) {
+        add_alone(&self.read_bytes, bytes as u64);
+        add_alone(&self.reads, 1);
+    }
+
+    /// Counts a call that wrote, by the thread itself.
+    #[inline]
+    pub fn count_write(&self, bytes: usize) {
+        add_alone(&self.written_bytes, bytes as u64);
+        add_alone(&self.writes, 1);
+    }
+
+    fn transfers(&self) -> Transfers {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Transfers {
+            read_bytes: load(&self.read_bytes),
+            written_bytes: load(&self.written_bytes),
+            reads: load(&self.reads),
+            writes: load(&self.writes),
+        }
+    }
+}
+
+/// Adds to a counter that nobody else changes: needs no locked instruction.
+#[inline]
+fn add_alone(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
 }
 
 /// What one thread has used.
@@ -94,6 +153,7 @@ pub fn of_task(task: &Task) -> Usage {
         voluntary_switches,
         involuntary_switches,
         peak_rss_kib: 0,
+        transfers: task.counters.transfers(),
     }
 }
 

@@ -19,7 +19,10 @@ use mm::io::{IoReader, IoWriter};
 use security::{Kgid, Kuid};
 
 use crate::file::{File, FileOperations};
-use crate::inode::{Inode, InodeAttributes, InodeOperations, LinkTarget, NameCaching, state};
+use crate::inode::{
+    AttributeChange, Inode, InodeAttributes, InodeOperations, LinkTarget, NameCaching, NewContent, NewInode,
+    state,
+};
 use crate::path::Path;
 use crate::readdir::{DirectoryEntry, DirectorySink, SinkState, emit_dots};
 use crate::superblock::{
@@ -33,6 +36,8 @@ type WriteText = Arc<dyn Fn(&mut String) -> Result<()> + Send + Sync>;
 type TakeInput = Arc<dyn Fn(&[u8]) -> Result<()> + Send + Sync>;
 /// Computes bytes.
 type MakeBytes = Arc<dyn Fn() -> Result<Vec<u8>> + Send + Sync>;
+/// Opens a file that has state of its own for each who opens it.
+type OpenFile = Arc<dyn Fn() -> Result<Arc<dyn FileOperations>> + Send + Sync>;
 /// Finds a place.
 type FindPlace = Arc<dyn Fn() -> Result<Path> + Send + Sync>;
 /// Tells whether a node still stands for what it did.
@@ -59,6 +64,7 @@ enum Content {
     Text(WriteText, Option<TakeInput>),
     Bytes(MakeBytes),
     File(Arc<dyn FileOperations>),
+    Opening(OpenFile),
     Symlink(Arc<[u8]>),
     TextLink(MakeBytes),
     MagicLink(FindPlace),
@@ -119,6 +125,14 @@ impl Node {
         Node::new(Content::File(operations), mode)
     }
 
+    /// A file whose operations are made anew for each who opens it; `open` may refuse.
+    pub fn opening(
+        mode: u32,
+        open: impl Fn() -> Result<Arc<dyn FileOperations>> + Send + Sync + 'static,
+    ) -> Node {
+        Node::new(Content::Opening(Arc::new(open)), mode)
+    }
+
     /// A symbolic link to a fixed text.
     pub fn symlink(text: &str) -> Node {
         Node::new(Content::Symlink(Arc::from(text.as_bytes())), 0o777)
@@ -167,7 +181,9 @@ impl Node {
     pub fn kind(&self) -> FileKind {
         match &self.content {
             Content::Directory(_) => FileKind::Directory,
-            Content::Text(..) | Content::Bytes(_) | Content::File(_) => FileKind::Regular,
+            Content::Text(..) | Content::Bytes(_) | Content::File(_) | Content::Opening(_) => {
+                FileKind::Regular
+            }
             Content::Symlink(_) | Content::TextLink(_) | Content::MagicLink(_) => FileKind::Symlink,
             Content::Device(kind, _) => *kind,
         }
@@ -231,6 +247,18 @@ impl InodeOperations for NodeOperations {
         }
     }
 
+    fn create(&self, directory: &Arc<Inode>, _name: &[u8], new: &NewInode<'_>) -> Result<Arc<Inode>> {
+        let own = directory.superblock().private::<Instance>().and_then(|instance| instance.creation_error);
+        let usual = if matches!(new.content, NewContent::Regular) { Errno::EACCES } else { Errno::EPERM };
+        Err(own.unwrap_or(usual))
+    }
+
+    /// A length means nothing to a text that is computed: `O_TRUNC` is what a shell opens such a file with, and is fine.
+    fn set_attributes(&self, inode: &Arc<Inode>, change: &AttributeChange) -> Result<()> {
+        AttributeChange { size: None, ..*change }.apply(inode);
+        Ok(())
+    }
+
     fn name_caching(&self) -> NameCaching {
         match &self.0.content {
             Content::Directory(contents) => contents.caching(),
@@ -280,6 +308,7 @@ impl InodeOperations for NodeOperations {
                 Some(Arc::new(TextFile { make: make.clone(), take: None, text: Mutex::new(None) }))
             }
             Content::File(operations) => Some(operations.clone()),
+            Content::Opening(open) => Some(open()?),
             _ => None,
         })
     }
@@ -367,16 +396,28 @@ pub struct PseudoFs {
     name: &'static str,
     magic: u32,
     node: Node,
+    creation_error: Option<Errno>,
     root: Once<Arc<Inode>>,
 }
 
-struct Instance;
+struct Instance {
+    creation_error: Option<Errno>,
+}
 impl SuperBlockOperations for Instance {}
 
 impl PseudoFs {
     /// The type of this name whose root is `node`.
     pub fn new(name: &'static str, magic: u32, node: Node) -> Arc<PseudoFs> {
-        Arc::new(PseudoFs { name, magic, node: node.inode_number(1), root: Once::new() })
+        Arc::new(PseudoFs::unshared(name, magic, node, None))
+    }
+
+    /// The same where making something in any directory fails with this error instead of `EACCES` (a file) and `EPERM`.
+    pub fn with_creation_error(name: &'static str, magic: u32, node: Node, error: Errno) -> Arc<PseudoFs> {
+        Arc::new(PseudoFs::unshared(name, magic, node, Some(error)))
+    }
+
+    fn unshared(name: &'static str, magic: u32, node: Node, creation_error: Option<Errno>) -> PseudoFs {
+        PseudoFs { name, magic, node: node.inode_number(1), creation_error, root: Once::new() }
     }
 }
 
@@ -396,7 +437,8 @@ impl FileSystemType for PseudoFs {
                 device: None,
             };
             let namespace = security::initial_namespace().clone();
-            self.node.clone().into_inode(&SuperBlock::new(attributes, Box::new(Instance), namespace))
+            let instance = Box::new(Instance { creation_error: self.creation_error });
+            self.node.clone().into_inode(&SuperBlock::new(attributes, instance, namespace))
         };
         Ok(self.root.get_or_init(make).clone())
     }

@@ -32,6 +32,23 @@ bitflags::bitflags! {
         const EXEC = 4;
         /// A bit for the owner; the machine keeps it with the entry.
         const SOFT = 8;
+        /// The four bits of the protection key; see [`Perms::with_key`].
+        const KEY = 0xf0;
+    }
+}
+
+/// The key's place in an entry; without keys the processor ignores it.
+const PTE_KEY_SHIFT: u32 = 59;
+
+impl Perms {
+    /// With this protection key, 0 to 15.
+    pub fn with_key(self, key: u8) -> Perms {
+        (self - Perms::KEY) | Perms::from_bits_retain(key << 4)
+    }
+
+    /// The protection key.
+    pub fn key(self) -> u8 {
+        self.bits() >> 4
     }
 }
 
@@ -133,7 +150,7 @@ fn encode(number: u32, perms: Perms) -> u64 {
     if perms.contains(Perms::SOFT) {
         entry |= PTE_SOFT;
     }
-    entry
+    entry | u64::from(perms.key()) << PTE_KEY_SHIFT
 }
 
 fn perms_of(entry: u64) -> Perms {
@@ -144,7 +161,7 @@ fn perms_of(entry: u64) -> Perms {
         perms.set(Perms::EXEC, entry & arch::PTE_NO_EXEC == 0);
     }
     perms.set(Perms::SOFT, entry & PTE_SOFT != 0);
-    perms
+    perms.with_key((entry >> PTE_KEY_SHIFT & 15) as u8)
 }
 
 /// An entry seen as a mapping, for the length of a call. The entry's reference stays the entry's.
@@ -845,7 +862,9 @@ fn protect(slot: &AtomicU64, entry: u64, perms: Perms, address: usize, batch: &m
         seen = now;
     }
     let lost = perms_of(entry) - perms;
-    if entry & arch::PTE_PRESENT != 0 && lost.intersects(Perms::READ | Perms::WRITE | Perms::EXEC) {
+    let other_key = perms_of(entry).key() != perms.key();
+    let shrinks = other_key || lost.intersects(Perms::READ | Perms::WRITE | Perms::EXEC);
+    if entry & arch::PTE_PRESENT != 0 && shrinks {
         batch.add_page(address);
     }
 }

@@ -24,6 +24,8 @@ pub const CASES: &[Case] = &[
     case("memory_argument_errors", errors),
     case("memory_layout_is_random", random),
     case("memory_faults_in_parallel", parallel),
+    case("memory_oom_scores", oom_scores),
+    case("memory_overcommit_modes", overcommit),
 ];
 
 const PAGE: usize = 4096;
@@ -302,5 +304,77 @@ fn parallel() -> Outcome {
         // SAFETY: within the mapping.
         ensure_eq!(unsafe { ((memory + at) as *const usize).read_volatile() }, at);
     }
+    Ok(())
+}
+
+fn read_number(path: &str) -> Result<i64, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    text.trim().parse().map_err(|_| format!("{path} says {text:?}").into())
+}
+
+fn write_text(path: &str, text: &str) -> Outcome {
+    std::fs::write(path, text).map_err(|error| format!("{path}: {error}").into())
+}
+
+/// Two thirds of 1000, and of what is taken or asked for in thousandths of all memory.
+fn oom_scores() -> Outcome {
+    for (adjustment, low, high) in
+        [("0", 666, 700), ("1000", 1332, 1366), ("500", 999, 1033), ("-500", 333, 367), ("-1000", 0, 0)]
+    {
+        write_text("/proc/self/oom_score_adj", adjustment)?;
+        let score = read_number("/proc/self/oom_score")?;
+        ensure!((low..=high).contains(&score), "oom_score is {score} at {adjustment}");
+    }
+    write_text("/proc/self/oom_score_adj", "0")
+}
+
+/// A line of /proc/meminfo, in KiB.
+fn meminfo(name: &str) -> Result<usize, Failure> {
+    let text = std::fs::read_to_string("/proc/meminfo").map_err(|error| error.to_string())?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.ok_or_else(|| format!("no {name} in /proc/meminfo").into())
+}
+
+fn overcommit() -> Outcome {
+    const MODE: &str = "/proc/sys/vm/overcommit_memory";
+    let result = overcommit_inner(MODE);
+    write_text(MODE, "0")?;
+    write_text("/proc/sys/vm/overcommit_ratio", "50")?;
+    result
+}
+
+fn overcommit_inner(mode: &str) -> Outcome {
+    let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let failed = usize::MAX;
+    let attempt = |kib: usize, flags: i32| {
+        let at = mmap(0, kib << 10, READ_WRITE, private | flags, -1);
+        let works = at != failed;
+        if works {
+            // SAFETY: just mapped, and nobody else's.
+            unsafe { libc::munmap(at as *mut _, kib << 10) };
+        }
+        works
+    };
+    let total = meminfo("MemTotal")?;
+    ensure_eq!(read_number(mode)?, 0);
+    ensure!(!attempt(total * 4, 0), "mode 0 promised four times all memory");
+    ensure!(attempt(total * 4, libc::MAP_NORESERVE), "mode 0 refused memory without a promise");
+    ensure!(attempt(total / 2, 0));
+    write_text(mode, "1")?;
+    ensure!(attempt(total * 4, 0), "mode 1 refused");
+    write_text(mode, "2")?;
+    let (limit, promised) = (meminfo("CommitLimit")?, meminfo("Committed_AS")?);
+    ensure!((total * 45 / 100..=total * 50 / 100).contains(&limit), "CommitLimit {limit} of {total}");
+    ensure!(!attempt(limit, 0), "mode 2 promised more than the limit");
+    ensure!(!attempt(limit, libc::MAP_NORESERVE), "mode 2 let somebody off");
+    let quarter = limit.saturating_sub(promised) / 4;
+    ensure!(attempt(quarter, 0), "mode 2 refused {quarter} KiB of {limit}, {promised} promised");
+    let before = meminfo("Committed_AS")?;
+    let at = mmap(0, quarter << 10, READ_WRITE, private, -1);
+    ensure!(at != failed && meminfo("Committed_AS")? >= before + quarter * 9 / 10);
+    write_text("/proc/sys/vm/overcommit_ratio", "20")?;
+    let smaller = meminfo("CommitLimit")?;
+    ensure!(smaller < limit / 2, "the limit is {smaller} at 20 %");
     Ok(())
 }

@@ -85,6 +85,7 @@ fn release_one(space: &AddressSpace, entry: Entry, offset: i64, tid: u32, pendin
 /// Wakes one waiter, whether it waits with or without `FUTEX_PRIVATE_FLAG`: for private memory the keys are equal.
 fn wake_one(word: &Word<'_>) {
     if let Ok(key) = word.key() {
-        table::wake(key, 1, MATCH_ANY);
+        // Who waits to be moved to a lock is not woken by this.
+        let _ = table::wake(key, 1, MATCH_ANY);
     }
 }

@@ -48,15 +48,32 @@ pub(crate) struct Waiter {
     /// [`WAITING`], or what it was woken with.
     state: AtomicU32,
     place: SpinLock<Place>,
+    /// The lock it will wait for (`FUTEX_WAIT_REQUEUE_PI`), and the id that stands for it there.
+    lock: Option<(FutexKey, u32)>,
 }
 
 impl Waiter {
     pub(crate) fn new(key: FutexKey) -> Arc<Self> {
+        Self::with_lock(key, None)
+    }
+
+    /// One that waits until it is moved to the lock at `lock`, which will know it as `id`.
+    pub(crate) fn for_lock(key: FutexKey, lock: FutexKey, id: u32) -> Arc<Self> {
+        Self::with_lock(key, Some((lock, id)))
+    }
+
+    fn with_lock(key: FutexKey, lock: Option<(FutexKey, u32)>) -> Arc<Self> {
         Arc::new(Self {
             thread: sched::current_arc(),
             state: AtomicU32::new(WAITING),
             place: SpinLock::new(Place::first_of(key)),
+            lock,
         })
+    }
+
+    /// The id it is known by at its lock.
+    pub(crate) fn lock_id(&self) -> u32 {
+        self.lock.map_or(0, |(_, id)| id)
     }
 
     pub(crate) fn thread(&self) -> &Arc<Thread> {
@@ -98,6 +115,13 @@ pub(crate) struct Queued {
     waiter: Arc<Waiter>,
 }
 
+impl Queued {
+    /// Who it is.
+    pub(crate) fn waiter(&self) -> &Arc<Waiter> {
+        &self.waiter
+    }
+}
+
 impl Item for Queued {
     type Key = Place;
     type Summary = ();
@@ -135,7 +159,44 @@ impl Bucket {
         self.tree.insert(node);
     }
 
-    /// Takes out up to `count` waiters of a key, by urgency and turn, that `bitset` matches.
+    /// Whether the first waiter of a key waits to be moved to a lock: only `FUTEX_CMP_REQUEUE_PI` may touch it.
+    pub(crate) fn waits_for_lock(&self, key: FutexKey) -> bool {
+        let first = self.tree.first_from(&Place::first_of(key)).filter(|found| found.place.key == key);
+        first.is_some_and(|found| found.waiter.lock.is_some())
+    }
+
+    /// Takes out up to `count` waiters of a key that wait to be moved to `lock`; the first comes out of the pile first.
+    ///
+    /// # Errors
+    /// `EINVAL`: one waits for something else. Nothing is taken then.
+    pub(crate) fn take_for_lock(
+        &mut self,
+        key: FutexKey,
+        lock: FutexKey,
+        count: usize,
+    ) -> Result<Pile<Queued>> {
+        let mut taken = Pile::new();
+        for _ in 0..count {
+            let found = self.tree.first_from(&Place::first_of(key)).filter(|found| found.place.key == key);
+            let Some(found) = found else { break };
+            let fits = found.waiter.lock.is_some_and(|(wanted, _)| wanted == lock);
+            let place = found.place;
+            match self.tree.remove(&place) {
+                Some(node) if fits => taken.push(node),
+                Some(node) => {
+                    self.tree.insert(node);
+                    while let Some(node) = taken.pop() {
+                        self.tree.insert(node);
+                    }
+                    return Err(Errno::EINVAL);
+                }
+                None => break,
+            }
+        }
+        Ok(taken.reversed())
+    }
+
+    /// Takes out up to `count` waiters of a key, by urgency and turn, that `bitset` matches and that wait for no lock.
     pub(crate) fn take(
         &mut self,
         key: FutexKey,
@@ -151,7 +212,7 @@ impl Bucket {
                 break;
             }
             cursor = found.place.after();
-            if found.bitset & bitset == 0 {
+            if found.bitset & bitset == 0 || found.waiter.lock.is_some() {
                 continue;
             }
             let place = found.place;
@@ -178,7 +239,8 @@ fn buckets() -> &'static Buckets {
     })
 }
 
-fn index_of(key: &FutexKey, count: usize) -> usize {
+/// A number below `count` (a power of two) for a key.
+pub(super) fn index_of(key: &FutexKey, count: usize) -> usize {
     let (object, offset) = match *key {
         FutexKey::Private { space, address } => (space, address as u64 >> 2),
         FutexKey::Shared { object, index, offset } => (!object, index << 10 | u64::from(offset) >> 2),
@@ -265,11 +327,19 @@ pub(crate) fn wake_all(taken: Pile<Queued>) {
 }
 
 /// Wakes up to `count` waiters of a key; how many.
-pub(crate) fn wake(key: FutexKey, count: usize, bitset: u32) -> usize {
+///
+/// # Errors
+/// `EINVAL`: they wait to be moved to a lock.
+pub(crate) fn wake(key: FutexKey, count: usize, bitset: u32) -> Result<usize> {
     let mut taken = Pile::new();
-    let number = lock(&key).take(key, count, bitset, &mut taken);
+    let mut bucket = lock(&key);
+    if bucket.waits_for_lock(key) {
+        return Err(Errno::EINVAL);
+    }
+    let number = bucket.take(key, count, bitset, &mut taken);
+    drop(bucket);
     wake_all(taken);
-    number
+    Ok(number)
 }
 
 /// Queues a waiter if `check` (called under the lock) says so.

@@ -30,18 +30,26 @@ pub const AT_EMPTY_PATH: u32 = 0x1000;
 /// `AT_SYMLINK_NOFOLLOW` of execveat(2).
 pub const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
 
-/// What to run.
-pub struct ExecRequest<'a> {
-    /// The directory that `path` starts from; `None` for the working directory.
-    pub directory: Option<i32>,
-    /// The file's path as the program gave it.
-    pub path: &'a [u8],
-    /// [`AT_EMPTY_PATH`], [`AT_SYMLINK_NOFOLLOW`].
-    pub flags: u32,
-    /// argv.
-    pub arguments: Strings,
-    /// envp.
-    pub environment: Strings,
+/// The file to run, open: the first step, whose errors come before those of the arguments.
+pub struct Opened {
+    directory: Option<i32>,
+    program: Arc<Program>,
+    /// The path that the program is told.
+    shown: Vec<u8>,
+}
+
+impl Opened {
+    /// Opens `path`, which starts from `directory` (`None`: the working directory).
+    ///
+    /// # Errors
+    /// EINVAL: flags besides [`AT_EMPTY_PATH`] and [`AT_SYMLINK_NOFOLLOW`]. EACCES, ENOENT, ENOTDIR, ELOOP, ETXTBSY, ENOMEM.
+    pub fn new(task: &Task, directory: Option<i32>, path: &[u8], flags: u32) -> Result<Opened> {
+        if flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let program = open_program(task, directory, path, flags)?;
+        Ok(Opened { directory, program, shown: shown_path(directory, path)? })
+    }
 }
 
 /// A program ready to run.
@@ -55,26 +63,32 @@ pub(crate) struct Prepared {
 /// execve(2): on success `registers` are those of the new program's first instruction.
 ///
 /// # Errors
-/// EINVAL: unknown flags. E2BIG, ENOEXEC, ELIBBAD, ELOOP, EACCES, ENOENT, ENOTDIR, ENOMEM, ETXTBSY, EPERM as the manual page says;
+/// E2BIG, ENOEXEC, ELIBBAD, ELOOP, EACCES, ENOENT, ENOTDIR, ENOMEM, ETXTBSY, EPERM as the manual page says;
 /// the caller is unharmed. ERESTARTNOINTR: a fatal signal came.
-pub fn execve(task: &Arc<Task>, registers: &mut UserRegisters, request: ExecRequest<'_>) -> Result<()> {
-    if request.flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let prepared = prepare(task, request)?;
+pub fn execve(
+    task: &Arc<Task>,
+    registers: &mut UserRegisters,
+    opened: Opened,
+    arguments: Strings,
+    environment: Strings,
+) -> Result<()> {
+    let prepared = prepare(task, opened, arguments, environment)?;
     commit::commit(task, registers, prepared)
 }
 
 /// Builds the new program.
-pub(crate) fn prepare(task: &Arc<Task>, request: ExecRequest<'_>) -> Result<Prepared> {
-    let ExecRequest { directory, path, flags, mut arguments, environment } = request;
+pub(crate) fn prepare(
+    task: &Arc<Task>,
+    opened: Opened,
+    mut arguments: Strings,
+    environment: Strings,
+) -> Result<Prepared> {
+    let Opened { directory, mut program, shown } = opened;
     let stack_limit = task.process().limits().soft(crate::limits::Resource::Stack);
     if arguments.is_empty() {
         // Since Linux 5.18 a program without argv gets one empty argument.
         arguments.push(b"")?;
     }
-    let shown = shown_path(directory, path)?;
-    let mut program = open_program(task, directory, path, flags)?;
     let image = follow_scripts(task, &mut program, &shown, directory, &mut arguments)?;
     if arguments.cost() + environment.cost() > total_limit(stack_limit) {
         return Err(Errno::E2BIG);

@@ -352,7 +352,7 @@ pub(crate) fn signal_info_for_reading(task: &Task, set: SignalSet) -> Option<Sig
             (out.ssi_tid, out.ssi_overrun) = (id as u32, overrun as u32);
             (out.ssi_int, out.ssi_ptr) = (value as i32, value);
         }
-        Cause::Fault { address } => out.ssi_addr = address,
+        Cause::Fault { address } | Cause::KeyFault { address, .. } => out.ssi_addr = address,
         Cause::Child { pid, uid, status, user_ticks, system_ticks } => {
             (out.ssi_pid, out.ssi_uid, out.ssi_status) = (pid as u32, uid, status);
             (out.ssi_utime, out.ssi_stime) = (user_ticks as u64, system_ticks as u64);

@@ -14,6 +14,7 @@ use abi::signal::{
     SigContext, SigSet, StackT, UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS, Ucontext,
 };
 use alloc::vec::Vec;
+use machine::thread;
 use machine::user::{self, UserRegisters};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -24,6 +25,8 @@ const USER_CS: u16 = 0x33;
 const USER_SS: u16 = 0x2b;
 /// Direction, trap, resume: cleared when a handler starts.
 const FLAGS_CLEARED: u64 = 1 << 10 | 1 << 8 | 1 << 16;
+/// The rights by protection key (PKRU) that allow everything.
+const ALL_KEY_RIGHTS: u32 = 0;
 /// Legacy area and XSAVE header.
 const XSAVE_HEADER_END: usize = FPSTATE_SIZE + 64;
 
@@ -55,13 +58,18 @@ pub fn push(
     }
     let mut frame = RtSigframe { pretcode: action.restorer, ..RtSigframe::default() };
     frame.uc = context(task, registers, &stack, mask);
+    frame.info = abi::signal::SigInfo::read_from_bytes(&info.to_bytes()).map_err(|_| Errno::EFAULT)?;
     if !fpu.is_empty() {
         frame.uc.uc_flags |= UC_FP_XSTATE;
         frame.uc.uc_mcontext.fpstate = fpu_at;
-        user::write_bytes(fpu_at as usize, &fpu)?;
     }
-    frame.info = abi::signal::SigInfo::read_from_bytes(&info.to_bytes()).map_err(|_| Errno::EFAULT)?;
-    user::write_value(frame_at as usize, &frame)?;
+    // The stack may have a protection key that the program has no rights to just now. The handler starts with the default
+    // rights; what the program had is in the image.
+    let rights = thread::exchange_key_rights(ALL_KEY_RIGHTS);
+    let written =
+        user::write_bytes(fpu_at as usize, &fpu).and_then(|()| user::write_value(frame_at as usize, &frame));
+    thread::exchange_key_rights(if written.is_ok() { thread::DEFAULT_KEY_RIGHTS } else { rights });
+    written?;
     if stack.flags & SS_AUTODISARM != 0 {
         task.set_alternate_stack(AlternateStack::NONE);
     }
@@ -160,9 +168,12 @@ pub fn sigreturn(task: &Task, registers: &mut UserRegisters) -> isize {
 
 fn restore(task: &Task, registers: &mut UserRegisters) -> Result<()> {
     // The handler's return has popped the restorer's address.
-    let uc: Ucontext = user::read_value(registers.rsp as usize)?;
+    let rights = thread::exchange_key_rights(ALL_KEY_RIGHTS);
+    let read = read_frame(registers.rsp as usize);
+    thread::exchange_key_rights(rights);
+    let (uc, floating_point) = read?;
     let saved = &uc.uc_mcontext;
-    restore_floating_point(saved.fpstate as usize)?;
+    restore_floating_point(&floating_point)?;
     super::deliver::set_blocked(task, SignalSet::from_bits(uc.uc_sigmask.bits));
     *registers = UserRegisters {
         r8: saved.r8,
@@ -192,19 +203,31 @@ fn restore(task: &Task, registers: &mut UserRegisters) -> Result<()> {
     Ok(())
 }
 
-fn restore_floating_point(address: usize) -> Result<()> {
-    let Some(thread) = sched::current().kernel() else { return Ok(()) };
-    if address == 0 {
-        thread.reset_fpu();
-        return Ok(());
-    }
+/// The context that a frame has, and the bytes of its floating-point state (none: there is no state in it).
+fn read_frame(address: usize) -> Result<(Ucontext, Vec<u8>)> {
+    let uc: Ucontext = user::read_value(address)?;
+    let state = uc.uc_mcontext.fpstate as usize;
+    let floating_point = if state == 0 { Vec::new() } else { read_floating_point(state)? };
+    Ok((uc, floating_point))
+}
+
+fn read_floating_point(address: usize) -> Result<Vec<u8>> {
     let software: FpxSwBytes = user::read_value(address.wrapping_add(FPSTATE_SW_BYTES_OFFSET))?;
-    let full = machine::thread::fpu_state_size();
+    let full = thread::fpu_state_size();
     let whole = software.magic1 == FP_XSTATE_MAGIC1 && software.xstate_size as usize <= full;
     let size = if whole { software.xstate_size as usize } else { FPSTATE_SIZE };
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
     bytes.resize(size, 0);
     user::read_bytes(address, &mut bytes)?;
-    thread.write_fpu(&bytes).map_err(|_| Errno::EFAULT)
+    Ok(bytes)
+}
+
+fn restore_floating_point(bytes: &[u8]) -> Result<()> {
+    let Some(thread) = sched::current().kernel() else { return Ok(()) };
+    if bytes.is_empty() {
+        thread.reset_fpu();
+        return Ok(());
+    }
+    thread.write_fpu(bytes).map_err(|_| Errno::EFAULT)
 }

@@ -29,6 +29,8 @@ pub mod code {
     pub const SEGV_MAPERR: i32 = 1;
     /// SIGSEGV: the mapping does not allow the access.
     pub const SEGV_ACCERR: i32 = 2;
+    /// SIGSEGV: the rights of the page's protection key do not allow the access.
+    pub const SEGV_PKUERR: i32 = 4;
     /// SIGBUS: unaligned.
     pub const BUS_ADRALN: i32 = 1;
     /// SIGBUS: no such physical address (beyond the end of the file).
@@ -118,6 +120,13 @@ pub enum Cause {
         /// `si_addr`.
         address: u64,
     },
+    /// An access that a protection key forbids.
+    KeyFault {
+        /// `si_addr`.
+        address: u64,
+        /// `si_pkey`.
+        key: u32,
+    },
     /// A child changed its state.
     Child {
         /// The child.
@@ -191,6 +200,10 @@ impl SignalInfo {
                 put(24, &value.to_le_bytes());
             }
             Cause::Fault { address } => put(16, &address.to_le_bytes()),
+            Cause::KeyFault { address, key } => {
+                put(16, &address.to_le_bytes());
+                put(32, &key.to_le_bytes());
+            }
             Cause::Child { pid, uid, status, user_ticks, system_ticks } => {
                 put(16, &pid.to_le_bytes());
                 put(20, &uid.to_le_bytes());

@@ -67,8 +67,10 @@ impl PendingSignals {
         }
         // signal(7): sigqueue of a real-time signal fails; kill() of one only loses its information.
         let must_queue = signal.is_real_time() && info.is_from_user() && info.code != code::SI_USER;
-        // A kernel-generated standard signal is recorded even over the limit, as Linux does.
-        let allowed = room || (!signal.is_real_time() && !matches!(info.cause, Cause::Raw(_)));
+        // A standard signal of the kernel or of kill(2) is recorded even over the limit, as Linux does; a timer's comes with
+        // a place of its own.
+        let without_limit = info.code >= code::SI_USER || matches!(info.cause, Cause::Timer { .. });
+        let allowed = room || (!signal.is_real_time() && without_limit);
         if allowed && self.try_append(info) {
             self.set.insert(signal);
             self.instances += 1;

@@ -102,6 +102,21 @@ impl FpuArea {
         self.0.fill(0);
     }
     pub(crate) fn sanitize(&mut self) {}
+    pub(crate) fn reset_key_rights(&mut self) {}
+}
+
+pub(crate) const DEFAULT_KEY_RIGHTS: u32 = 0;
+pub(crate) fn has_protection_keys() -> bool {
+    false
+}
+pub(crate) fn exchange_key_rights(_rights: u32) -> u32 {
+    0
+}
+pub(crate) fn xcr0() -> u64 {
+    0
+}
+pub(crate) fn cpuid_words(_number: u32, _sub_leaf: u32) -> [u32; 4] {
+    [0; 4]
 }
 
 pub(crate) fn fpu_size() -> usize {

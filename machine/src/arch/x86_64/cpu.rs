@@ -400,6 +400,12 @@ pub(super) fn has(feature: Features) -> bool {
     FEATURES.load(Ordering::Relaxed) & feature.bits() == feature.bits()
 }
 
+/// What CPUID says; zeros for a leaf that there is not.
+pub(crate) fn cpuid_words(number: u32, sub_leaf: u32) -> [u32; 4] {
+    let registers = cpuid(number, sub_leaf);
+    [registers.eax, registers.ebx, registers.ecx, registers.edx]
+}
+
 /// What CPUID says, as `features` takes it.
 pub(super) fn leaf(number: u32, sub_leaf: u32) -> Leaf {
     let registers = __cpuid_count(number, sub_leaf);

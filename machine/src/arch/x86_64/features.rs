@@ -37,6 +37,8 @@ bitflags::bitflags! {
         const HYPERVISOR = 1 << 13;
         /// KVM's clock, by the newer registers.
         const KVM_CLOCK = 1 << 14;
+        /// Protection keys for user pages.
+        const PKU = 1 << 15;
     }
 }
 
@@ -68,6 +70,8 @@ pub(crate) fn detect(cpuid: impl Fn(u32, u32) -> Leaf) -> Features {
         (Features::SMEP, b7 & 1 << 7 != 0),
         (Features::SMAP, b7 & 1 << 20 != 0),
         (Features::UMIP, c7 & 1 << 2 != 0),
+        // Its register is saved with the vector state.
+        (Features::PKU, c7 & 1 << 3 != 0 && c1 & 1 << 26 != 0),
         (Features::PCID, c1 & 1 << 17 != 0),
         (Features::HUGE_PAGES, extended & 1 << 26 != 0),
         (Features::XSAVE, c1 & 1 << 26 != 0),
@@ -103,6 +107,7 @@ pub(crate) fn control_bits(features: Features) -> u64 {
         (Features::XSAVE, 18),
         (Features::SMEP, 20),
         (Features::SMAP, 21),
+        (Features::PKU, 22),
     ] {
         if features.contains(feature) {
             bits |= 1 << bit;
@@ -176,7 +181,7 @@ mod tests {
         let all = processor(&[
             (0, 0, [0x15, 0, 0, 0]),
             (1, 0, [0, 0, 1 << 17 | 1 << 21 | 1 << 24 | 1 << 26 | 1 << 30, 0]),
-            (7, 0, [0, 1 | 1 << 7 | 1 << 18 | 1 << 20, 1 << 2, 1 << 4]),
+            (7, 0, [0, 1 | 1 << 7 | 1 << 18 | 1 << 20, 1 << 2 | 1 << 3, 1 << 4]),
             (13, 1, [1, 0, 0, 0]),
             (0x15, 0, [2, 216, 24_000_000, 0]),
             (0x8000_0000, 0, [0x8000_0008, 0, 0, 0]),
@@ -184,7 +189,7 @@ mod tests {
         ]);
         let features = detect(&all);
         assert_eq!(features, Features::all() - Features::HYPERVISOR - Features::KVM_CLOCK);
-        assert_eq!(control_bits(features), 0x680 | 1 << 11 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 20 | 1 << 21);
+        assert_eq!(control_bits(features), 0x680 | 1 << 11 | 0b11_0111 << 16 | 1 << 22);
         assert_eq!(counter_khz(all), Some(2_592_000));
     }
 

@@ -12,13 +12,19 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const LEGACY_BYTES: usize = 512;
 const HEADER_BYTES: usize = 64;
-/// x87, SSE, AVX, AVX-512 (three parts). Not MPX, PKRU, AMX.
+/// x87, SSE, AVX, AVX-512 (three parts). Not MPX, AMX.
 const SUPPORTED: u64 = 0b1110_0111;
+/// The rights by protection key (PKRU).
+const KEY_RIGHTS: u64 = 1 << 9;
+/// What a new program may do: everything with key 0, nothing with the others (Linux's choice).
+pub(crate) const DEFAULT_KEY_RIGHTS: u32 = 0x5555_5554;
 const DEFAULT_CONTROL: u16 = 0x37f;
 const DEFAULT_MXCSR: u32 = 0x1f80;
 
 static SIZE: AtomicUsize = AtomicUsize::new(LEGACY_BYTES);
 static ENABLED: AtomicU64 = AtomicU64::new(3);
+/// Where the image has the rights by key; 0 if there are none.
+static KEY_RIGHTS_AT: AtomicUsize = AtomicUsize::new(0);
 
 /// Finds out what there is, on the boot CPU, and switches it on.
 pub(super) fn init() {
@@ -26,6 +32,10 @@ pub(super) fn init() {
         let leaf = cpuid(13, 0);
         let offered = u64::from(leaf.edx) << 32 | u64::from(leaf.eax);
         let mut enabled = offered & SUPPORTED;
+        if has(Features::PKU) && offered & KEY_RIGHTS != 0 {
+            enabled |= KEY_RIGHTS;
+            KEY_RIGHTS_AT.store(cpuid(13, 9).ebx as usize, Ordering::Relaxed);
+        }
         if enabled & 0xe0 != 0xe0 {
             enabled &= !0xe0; // the three parts of AVX-512 only together
         }
@@ -59,6 +69,27 @@ pub(crate) fn fpu_size() -> usize {
 /// The state components that are switched on (XCR0).
 pub(crate) fn xcr0() -> u64 {
     ENABLED.load(Ordering::Relaxed)
+}
+
+/// Whether there are protection keys.
+#[inline]
+pub(crate) fn has_protection_keys() -> bool {
+    KEY_RIGHTS_AT.load(Ordering::Relaxed) != 0
+}
+
+/// Exchanges the running program's rights by protection key (PKRU: two bits for each key) and gives the old ones; 0 and no
+/// effect without keys.
+pub(crate) fn exchange_key_rights(rights: u32) -> u32 {
+    if !has_protection_keys() {
+        return 0;
+    }
+    let old: u32;
+    // SAFETY: CR4.PKE is on; the register concerns user pages only, and the kernel's accesses to them may fail.
+    unsafe {
+        asm!("rdpkru", in("ecx") 0, out("eax") old, out("edx") _, options(nostack));
+        asm!("wrpkru", in("ecx") 0, in("eax") rights, in("edx") 0, options(nostack));
+    }
+    old
 }
 
 /// A program's saved state.
@@ -108,6 +139,18 @@ impl FpuArea {
         bytes.fill(0);
         bytes[..2].copy_from_slice(&DEFAULT_CONTROL.to_le_bytes());
         bytes[24..28].copy_from_slice(&DEFAULT_MXCSR.to_le_bytes());
+        self.reset_key_rights();
+    }
+
+    /// Gives the rights by protection key the value of a new program: that the processor starts with allows everything.
+    pub(crate) fn reset_key_rights(&mut self) {
+        let place = KEY_RIGHTS_AT.load(Ordering::Relaxed);
+        if place == 0 {
+            return;
+        }
+        let bytes = self.bytes_mut();
+        bytes[place..place + 4].copy_from_slice(&DEFAULT_KEY_RIGHTS.to_le_bytes());
+        bytes[LEGACY_BYTES + 1] |= (KEY_RIGHTS >> 8) as u8;
     }
 
     /// Clears what the processor would refuse to load: reserved bits of MXCSR and of the XSAVE header.

@@ -33,11 +33,14 @@ pub(crate) use boot::{boot_entropy, command_line, initramfs};
 pub(crate) use clock::{boot_realtime_ns, cancel_timer, clock_parameters, now_ns, set_timer};
 pub(crate) use context::{Context, context_switch};
 pub(crate) use cpu::{
-    clear_need_resched, cpu_count, cpu_id, current_thread, elf_hwcap, idle_wait, irq_disable, irq_enable,
-    irq_enabled, irq_restore, irq_save, need_resched, preempt_add, preempt_count, preempt_sub, relax,
-    set_current_thread, set_need_resched,
+    clear_need_resched, cpu_count, cpu_id, cpuid_words, current_thread, elf_hwcap, idle_wait, irq_disable,
+    irq_enable, irq_enabled, irq_restore, irq_save, need_resched, preempt_add, preempt_count, preempt_sub,
+    relax, set_current_thread, set_need_resched,
 };
-pub(crate) use fpu::{FpuArea, fpu_restore, fpu_save, fpu_size};
+pub(crate) use fpu::{
+    DEFAULT_KEY_RIGHTS, FpuArea, exchange_key_rights, fpu_restore, fpu_save, fpu_size, has_protection_keys,
+    xcr0,
+};
 pub(crate) use paging::{
     PTE_ACCESSED, PTE_ADDRESS_MASK, PTE_DIRTY, PTE_NO_EXEC, PTE_PRESENT, PTE_USER, PTE_WRITE,
     direct_map_base, flush_all, flush_page, flush_user_all, kernel_root, load_root, max_pcid,

@@ -354,7 +354,8 @@ pub(super) fn page_fault_info(error_code: u64, address: usize) -> PageFaultInfo 
         code if code & 2 != 0 => FaultAccess::WRITE,
         _ => FaultAccess::READ,
     };
-    PageFaultInfo { address, access, present: error_code & 1 != 0 }
+    let by_key = if error_code & 0x20 != 0 { FaultAccess::KEY } else { FaultAccess::empty() };
+    PageFaultInfo { address, access: access | by_key, present: error_code & 1 != 0 }
 }
 
 /// NMI, double fault or machine check, from anywhere.

@@ -14,6 +14,10 @@ pub const SECTIONS: &[Section] = &[
     ("futex_wake_op", wake_op),
     ("futex_pi", priority_inheritance),
     ("futex_pi_owner_dies", owner_dies),
+    ("futex_pi_boost", boost),
+    ("futex_pi_circle", circle),
+    ("futex_pi_requeue", requeue_to_lock),
+    ("futex_pi_requeue_errors", requeue_to_lock_errors),
     ("futex_shared_between_processes", shared),
     ("futex_waitv", waitv),
     ("futex_robust_list", robust),
@@ -258,5 +262,157 @@ fn robust(t: &mut Transcript) -> Outcome {
     t.note("set in a thread that ended", set);
     // SAFETY: inside the page.
     t.note("its lock's word", unsafe { *((page + 80) as *const u32) });
+    Ok(())
+}
+
+const WAIT_REQUEUE_PI: i32 = 11;
+const CMP_REQUEUE_PI: i32 = 12;
+
+fn lock_pi(word: &AtomicU32) -> i64 {
+    sys!(SYS_futex, word.as_ptr(), libc::FUTEX_LOCK_PI | PRIVATE, 0, NULL)
+}
+
+fn unlock_pi(word: &AtomicU32) -> i64 {
+    sys!(SYS_futex, word.as_ptr(), libc::FUTEX_UNLOCK_PI | PRIVATE, 0, NULL)
+}
+
+/// The priority that a thread runs with, as /proc/PID/stat shows it.
+fn priority_of(tid: u32) -> Option<i64> {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).ok()?;
+    text.rsplit_once(") ")?.1.split(' ').nth(15)?.parse().ok()
+}
+
+fn set_fifo(tid: u32, priority: i32) -> i64 {
+    sys!(SYS_sched_setscheduler, tid, i32::from(priority > 0), [priority].as_ptr())
+}
+
+/// A chain: the first thread has `first`; the second has `second` and waits for `first`; more urgent ones come and go.
+fn boost(t: &mut Transcript) -> Outcome {
+    let (first, second) = (AtomicU32::new(0), AtomicU32::new(0));
+    let ids = [AtomicU32::new(0), AtomicU32::new(0)];
+    let own = sys!(SYS_gettid) as u32;
+    t.call("lock the first", lock_pi(&first));
+    std::thread::scope(|scope| {
+        let middle = scope.spawn(|| {
+            ids[0].store(sys!(SYS_gettid) as u32, Ordering::SeqCst);
+            let locked = (lock_pi(&second), lock_pi(&first));
+            let before = priority_of(sys!(SYS_gettid) as u32);
+            let unlocked = (unlock_pi(&first), unlock_pi(&second));
+            (locked, before, unlocked, priority_of(sys!(SYS_gettid) as u32))
+        });
+        sleep_ms(200);
+        t.note("alone", priority_of(own));
+        let top = scope.spawn(|| {
+            ids[1].store(sys!(SYS_gettid) as u32, Ordering::SeqCst);
+            set_fifo(0, 20);
+            let soon = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            let trial = sys!(SYS_futex, second.as_ptr(), libc::FUTEX_LOCK_PI | PRIVATE, 0, &raw const soon);
+            let error = std::io::Error::last_os_error().to_string();
+            (trial, error, lock_pi(&second), unlock_pi(&second))
+        });
+        sleep_ms(300);
+        let middle_id = ids[0].load(Ordering::SeqCst);
+        t.note("with an urgent waiter: the second, the first", (priority_of(middle_id), priority_of(own)));
+        t.call("more urgent", set_fifo(ids[1].load(Ordering::SeqCst), 60));
+        t.note("then", (priority_of(middle_id), priority_of(own)));
+        t.call("less urgent", set_fifo(ids[1].load(Ordering::SeqCst), 5));
+        t.note("then", (priority_of(middle_id), priority_of(own)));
+        t.call("unlock", unlock_pi(&first));
+        t.note("after the unlock", priority_of(own));
+        t.note("the second", middle.join().ok());
+        t.note("the urgent one", top.join().ok());
+    });
+    t.note("at the end", (first.load(Ordering::SeqCst), second.load(Ordering::SeqCst)));
+    Ok(())
+}
+
+fn circle(t: &mut Transcript) -> Outcome {
+    let words = [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)];
+    t.call("lock the first", lock_pi(&words[0]));
+    std::thread::scope(|scope| {
+        let others = [1, 2].map(|index| {
+            let words = &words;
+            let other = scope.spawn(move || {
+                let own = lock_pi(&words[index]);
+                sleep_ms(100);
+                let next = lock_pi(&words[index - 1]);
+                (own, next, unlock_pi(&words[index - 1]), unlock_pi(&words[index]))
+            });
+            sleep_ms(20);
+            other
+        });
+        sleep_ms(400);
+        t.call("close the circle", lock_pi(&words[2]));
+        t.call("a shorter one", lock_pi(&words[1]));
+        t.call("unlock", unlock_pi(&words[0]));
+        for other in others {
+            t.note("another", other.join().ok());
+        }
+    });
+    t.note("at the end", words.map(|word| word.load(Ordering::SeqCst)));
+    Ok(())
+}
+
+fn requeue_to_lock(t: &mut Transcript) -> Outcome {
+    let (word, lock) = (AtomicU32::new(0), AtomicU32::new(0));
+    let (a, b) = (word.as_ptr() as usize, lock.as_ptr() as usize);
+    let wait = || {
+        let result = sys!(SYS_futex, a, WAIT_REQUEUE_PI | PRIVATE, 0, NULL, b, 0);
+        let owns = lock.load(Ordering::SeqCst) & libc::FUTEX_TID_MASK == sys!(SYS_gettid) as u32;
+        (result, owns, unlock_pi(&lock))
+    };
+    let more = |count: usize| sys!(SYS_futex, a, CMP_REQUEUE_PI | PRIVATE, 1, count, b, 0);
+    std::thread::scope(|scope| {
+        let waiters = [(), (), (), ()].map(|()| scope.spawn(wait));
+        sleep_ms(300);
+        t.call("a plain wake", sys!(SYS_futex, a, libc::FUTEX_WAKE | PRIVATE, 1, NULL));
+        t.call("a plain requeue", sys!(SYS_futex, a, libc::FUTEX_REQUEUE | PRIVATE, 1, 1usize, b, 0));
+        t.call("the lock is free: one", more(0));
+        sleep_ms(200);
+        t.call("lock", lock_pi(&lock));
+        t.call("the lock is taken: one and one", more(1));
+        let value = lock.load(Ordering::SeqCst);
+        t.note("waiters bit", value & libc::FUTEX_WAITERS != 0);
+        t.call("the rest", more(100));
+        t.call("none left", more(100));
+        t.call("unlock", unlock_pi(&lock));
+        t.note("waiters", waiters.map(|waiter| waiter.join().ok()));
+    });
+    t.note("at the end", lock.load(Ordering::SeqCst));
+    Ok(())
+}
+
+fn requeue_to_lock_errors(t: &mut Transcript) -> Outcome {
+    let (word, lock) = (AtomicU32::new(0), AtomicU32::new(0));
+    let (a, b) = (word.as_ptr() as usize, lock.as_ptr() as usize);
+    let past = timespec(1);
+    t.call("wait, wrong value", sys!(SYS_futex, a, WAIT_REQUEUE_PI | PRIVATE, 7, NULL, b, 0));
+    t.call("wait, the same word", sys!(SYS_futex, a, WAIT_REQUEUE_PI | PRIVATE, 0, NULL, a, 0));
+    t.call("wait, over", sys!(SYS_futex, a, WAIT_REQUEUE_PI | PRIVATE, 0, &raw const past, b, 0));
+    t.call("wait, null lock", sys!(SYS_futex, a, WAIT_REQUEUE_PI | PRIVATE, 0, &raw const past, NULL, 0));
+    t.call("requeue, two wakes", sys!(SYS_futex, a, CMP_REQUEUE_PI | PRIVATE, 2, 1usize, b, 0));
+    t.call("requeue, wrong value", sys!(SYS_futex, a, CMP_REQUEUE_PI | PRIVATE, 1, 1usize, b, 9));
+    t.call("requeue, the same word", sys!(SYS_futex, a, CMP_REQUEUE_PI | PRIVATE, 1, 1usize, a, 0));
+    t.call("requeue, nobody", sys!(SYS_futex, a, CMP_REQUEUE_PI | PRIVATE, 1, 1usize, b, 0));
+    with_waiters(&word, 1, u32::MAX, || {
+        t.call("requeue, a plain waiter", sys!(SYS_futex, a, CMP_REQUEUE_PI | PRIVATE, 1, 1usize, b, 0));
+        t.call("wake it", wake(&word, 1));
+    });
+    t.call("lock", lock_pi(&lock));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let mut soon = timespec(0);
+            // SAFETY: writes the time.
+            unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut soon) };
+            soon.tv_sec += 1;
+            let result = sys!(SYS_futex, a, WAIT_REQUEUE_PI | PRIVATE, 0, &raw const soon, b, 0);
+            (result, std::io::Error::last_os_error().to_string())
+        });
+        sleep_ms(300);
+        t.call("requeue", sys!(SYS_futex, a, CMP_REQUEUE_PI | PRIVATE, 1, 1usize, b, 0));
+        t.note("out of time at the lock", waiter.join().ok());
+    });
+    t.call("unlock", unlock_pi(&lock));
+    t.note("at the end", lock.load(Ordering::SeqCst));
     Ok(())
 }

@@ -12,6 +12,8 @@ pub const SECTIONS: &[Section] = &[
     ("identity_capabilities_across_setuid", setuid),
     ("identity_no_new_privileges", no_new_privileges),
     ("identity_prctl", prctl),
+    ("identity_prctl_more", prctl_more),
+    ("identity_arch_prctl", arch_prctl),
     ("identity_names", names),
 ];
 
@@ -214,6 +216,65 @@ fn prctl(t: &mut Transcript) -> Outcome {
     t.call("personality", sys!(SYS_personality, 0xffff_ffffu32));
     t.call("set personality", sys!(SYS_personality, 0x0040000));
     t.call("personality", sys!(SYS_personality, 0xffff_ffffu32));
+    Ok(())
+}
+
+fn prctl_more(t: &mut Transcript) -> Outcome {
+    let call =
+        |operation: i32, a: usize, b: usize, c: usize, d: usize| sys!(SYS_prctl, operation, a, b, c, d);
+    let mut word = [0u64; 64];
+    let at = word.as_mut_ptr() as usize;
+    t.call("set no huge pages", call(41, 1, 0, 0, 0));
+    t.call("get", call(42, 0, 0, 0, 0));
+    t.call("get in a child", i64::from(crate::sys::in_child(|| sys!(SYS_prctl, 42, 0, 0, 0, 0) as i32)?));
+    t.call("get, with an argument", call(42, 1, 0, 0, 0));
+    t.call("memory failures", call(34, 0, 0, 0, 0));
+    t.call("kill early", call(33, 1, 1, 0, 0));
+    t.call("memory failures", call(34, 0, 0, 0, 0));
+    t.call("kill in another way", call(33, 1, 9, 0, 0));
+    t.call("kill, unknown", call(33, 7, 0, 0, 0));
+    t.call("kill, by default", call(33, 0, 0, 0, 0));
+    t.call("memory failures", call(34, 0, 0, 0, 0));
+    t.call("counter", call(25, at, 0, 0, 0));
+    t.note("counter", word[0] as u32);
+    t.call("counter allowed", call(26, 1, 0, 0, 0));
+    t.call("counter, unknown", call(26, 7, 0, 0, 0));
+    t.call("address of the thread's id", call(40, at, 0, 0, 0));
+    t.note("there is one", word[0] != 0);
+    t.works("auxiliary vector", call(0x4155_5856, at, 512, 0, 0));
+    t.note("begins with a known kind", word[0] > 0 && word[0] < 64);
+    t.call("auxiliary vector, with an argument", call(0x4155_5856, at, 512, 1, 0));
+    t.call("timer slack 0", call(29, 0, 0, 0, 0));
+    t.call("timer slack", call(30, 0, 0, 0, 0));
+    t.call("timing", call(13, 0, 0, 0, 0));
+    t.call("set timing", call(14, 1, 0, 0, 0));
+    t.call("unaligned accesses", call(5, at, 0, 0, 0));
+    t.call("byte order", call(19, at, 0, 0, 0));
+    t.call("seccomp, unknown mode", call(22, 9, 0, 0, 0));
+    t.call("parts of the program: size of all", call(35, 15, at, 0, 0));
+    t.note("size", word[0] as u32);
+    t.call("parts: unknown", call(35, 99, at, 0, 0));
+    t.call("parts: an address below all", call(35, 8, 100, 0, 0));
+    t.call("parts: with an argument", call(35, 8, at, 1, 0));
+    t.call("parts: in the kernel", call(35, 8, usize::MAX, 0, 0));
+    sys!(SYS_setresuid, 1000, 1000, 1000);
+    t.call("user: parts", call(35, 8, at, 0, 0));
+    Ok(())
+}
+
+fn arch_prctl(t: &mut Transcript) -> Outcome {
+    let mut word = 7u64;
+    let at = &raw mut word as usize;
+    t.call("CPUID is allowed", sys!(SYS_arch_prctl, 0x1011, 0));
+    t.call("forbid CPUID", sys!(SYS_arch_prctl, 0x1012, 0));
+    t.call("components", sys!(SYS_arch_prctl, 0x1021, at));
+    t.note("x87 and SSE", word & 3);
+    t.call("shadow stack", sys!(SYS_arch_prctl, 0x5005, at));
+    t.note("parts", word);
+    t.call("enable it", sys!(SYS_arch_prctl, 0x5001, 1));
+    t.call("unknown", sys!(SYS_arch_prctl, 0x9999, 0));
+    t.call("base in the kernel", sys!(SYS_arch_prctl, 0x1002, usize::MAX));
+    t.call("base to nowhere", sys!(SYS_arch_prctl, 0x1003, 8));
     Ok(())
 }
 

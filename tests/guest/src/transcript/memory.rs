@@ -19,6 +19,10 @@ pub const SECTIONS: &[Section] = &[
     ("memory_maps_text", maps),
     ("memory_membarrier", membarrier),
     ("memory_protection_keys", keys),
+    ("memory_protection_keys_in_use", keys_in_use),
+    ("memory_of_another_errors", another_errors),
+    ("memory_compared", compared),
+    ("memory_advice_to_another", advice_to_another),
 ];
 
 const NULL: usize = 0;
@@ -40,7 +44,7 @@ fn mmap(t: &mut Transcript) -> Outcome {
         ("huge", 0, 1 << 48, RW, ANON, -1, 0),
         ("wraps", 0, usize::MAX - 5, RW, ANON, -1, 0),
         ("fixed at odd address", 0x1001, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0),
-        ("fixed in the kernel", 1 << 47, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0),
+        ("fixed in the kernel", 1 << 56, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0),
         ("no descriptor", 0, PAGE, RW, libc::MAP_PRIVATE, -1, 0),
         ("shared write of a read-only file", 0, PAGE, RW, libc::MAP_SHARED, file, 0),
         ("private write of a read-only file", 0, PAGE, RW, libc::MAP_PRIVATE, file, 0),
@@ -62,7 +66,7 @@ fn mmap(t: &mut Transcript) -> Outcome {
     t.call("munmap odd", sys!(SYS_munmap, 0x1001usize, PAGE));
     t.call("munmap empty", sys!(SYS_munmap, 0x1000usize, 0usize));
     t.call("munmap nothing there", sys!(SYS_munmap, 0x10000usize, PAGE));
-    t.call("munmap in the kernel", sys!(SYS_munmap, 1usize << 47, PAGE));
+    t.call("munmap in the kernel", sys!(SYS_munmap, 1usize << 56, PAGE));
     Ok(())
 }
 
@@ -311,5 +315,194 @@ fn keys(t: &mut Transcript) -> Outcome {
     t.call("alloc, bad flags", sys!(SYS_pkey_alloc, 1, 0));
     t.call("protect without key", sys!(SYS_pkey_mprotect, at, PAGE, RW, -1));
     t.call("protect with a key that is not there", sys!(SYS_pkey_mprotect, at, PAGE, RW, 9));
+    Ok(())
+}
+
+/// What the kernel tells a handler of SIGSEGV, in static cells because a handler has nothing else.
+static FAULT: [std::sync::atomic::AtomicI64; 4] = [const { std::sync::atomic::AtomicI64::new(0) }; 4];
+static RIGHTS_IN_HANDLER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+fn rights() -> u32 {
+    let value: u32;
+    // SAFETY: reads the register of the keys' rights; called only where pkey_alloc has given a key.
+    unsafe { std::arch::asm!("rdpkru", in("ecx") 0, out("eax") value, out("edx") _) };
+    value
+}
+
+fn set_rights(value: u32) {
+    // SAFETY: as above; concerns no page that this program's own data are on.
+    unsafe { std::arch::asm!("wrpkru", in("ecx") 0, in("eax") value, in("edx") 0) };
+}
+
+/// Notes the cause and gives the interrupted program all rights, so that its access goes on.
+extern "C" fn on_fault(_signal: i32, info: *const i32, context: *mut libc::c_void) {
+    use std::sync::atomic::Ordering::Relaxed;
+    RIGHTS_IN_HANDLER.store(rights(), Relaxed);
+    // SAFETY: the kernel gives both; the layout is siginfo_t's, with the key 32 bytes in.
+    unsafe {
+        FAULT[0].fetch_add(1, Relaxed);
+        FAULT[1].store(i64::from(*info.add(2)), Relaxed);
+        FAULT[2].store(*info.add(4).cast::<i64>(), Relaxed);
+        FAULT[3].store(i64::from(*info.add(8)), Relaxed);
+        let context = &mut *context.cast::<libc::ucontext_t>();
+        let state = context.uc_mcontext.fpregs.cast::<u8>();
+        // The rights are component 9 of the XSAVE image; CPUID says where it lies.
+        let place = std::arch::x86_64::__cpuid_count(13, 9).ebx as usize;
+        *state.add(512).cast::<u64>() |= 1 << 9;
+        *state.add(place).cast::<u32>() = 0;
+    }
+}
+
+fn keys_in_use(t: &mut Transcript) -> Outcome {
+    use std::sync::atomic::Ordering::Relaxed;
+    let at = map(PAGE * 2, RW)? as usize;
+    let (no_access, no_write) = (1, 2);
+    let key = sys!(SYS_pkey_alloc, 0, no_write);
+    if key == -1 {
+        return Err(crate::case::Failure::Skip("the processor has no protection keys".into()));
+    }
+    t.call("key", key);
+    t.note("rights of a new program with it", format!("{:08x}", rights()));
+    t.call("another", sys!(SYS_pkey_alloc, 0, 0));
+    t.note("rights", format!("{:08x}", rights()));
+    let action = [on_fault as *const () as usize, 4 | 0x0400_0000, restorer as *const () as usize, 0];
+    t.call("handler", sys!(SYS_rt_sigaction, libc::SIGSEGV, action.as_ptr(), NULL, 8usize));
+    t.call("protect", sys!(SYS_pkey_mprotect, at, PAGE, RW, key));
+    let tell = |t: &mut Transcript, what: &str| {
+        let [count, code, address, fault_key] = [0, 1, 2, 3].map(|index| FAULT[index].swap(0, Relaxed));
+        t.note(what, (count, code, address - if count > 0 { at as i64 } else { 0 }, fault_key));
+        t.note("rights in the handler", format!("{:08x}", RIGHTS_IN_HANDLER.swap(0, Relaxed)));
+    };
+    // SAFETY: accesses to the mapping; those that fault are resumed by the handler.
+    unsafe {
+        t.note("read", std::ptr::read_volatile(at as *const u8));
+        std::ptr::write_volatile((at + 8) as *mut u8, 7);
+        tell(t, "after a write: faults, code, offset, key");
+        set_rights(no_access << (2 * key as u32));
+        t.note("read", std::ptr::read_volatile((at + 8) as *const u8));
+        tell(t, "after a read: faults, code, offset, key");
+    }
+    set_rights(no_access << (2 * key as u32));
+    let null = sys!(SYS_open, c"/dev/zero".as_ptr(), 0);
+    t.call("the kernel's write", sys!(SYS_read, null, at, 8usize));
+    t.call("the kernel's write beside it", sys!(SYS_read, null, at + PAGE, 8usize));
+    t.note("a thread's rights are its maker's", std::thread::spawn(rights).join().ok() == Some(rights()));
+    set_rights(0);
+    t.call("mprotect keeps the key", sys!(SYS_mprotect, at, PAGE, libc::PROT_READ));
+    t.call("and back", sys!(SYS_mprotect, at, PAGE, RW));
+    set_rights(no_write << (2 * key as u32));
+    // SAFETY: as above.
+    unsafe { std::ptr::write_volatile((at + 16) as *mut u8, 7) };
+    tell(t, "after a write: faults, code, offset, key");
+    t.call("back to key 0", sys!(SYS_pkey_mprotect, at, PAGE, RW, 0));
+    set_rights(no_access << (2 * key as u32));
+    // SAFETY: as above.
+    unsafe { std::ptr::write_volatile((at + 16) as *mut u8, 7) };
+    tell(t, "after a write: faults, code, offset, key");
+    t.call("free", sys!(SYS_pkey_free, key));
+    t.call("free again", sys!(SYS_pkey_free, key));
+    let more = (0..20).filter(|_| sys!(SYS_pkey_alloc, 0, 0) > 0).count();
+    t.note("more keys", more);
+    t.call("one too many", sys!(SYS_pkey_alloc, 0, 0));
+    Ok(())
+}
+
+std::arch::global_asm!("restore_from_signal: mov eax, 15", "syscall");
+unsafe extern "C" {
+    #[link_name = "restore_from_signal"]
+    safe fn restorer();
+}
+
+fn another_errors(t: &mut Transcript) -> Outcome {
+    let mut buffer = [0u8; 64];
+    let own = std::process::id();
+    let at = map(PAGE * 3, RW)? as usize;
+    sys!(SYS_munmap, at + PAGE, PAGE);
+    let local = [(buffer.as_mut_ptr() as usize, 64usize)];
+    let read = |remote: &[(usize, usize)], count: usize| {
+        sys!(SYS_process_vm_readv, own, local.as_ptr(), 1usize, remote.as_ptr(), count, 0)
+    };
+    t.call("nothing", read(&[], 0));
+    t.call("too many", read(&[], 1025));
+    t.call("a negative length", read(&[(at, usize::MAX)], 1));
+    t.call("more than there is room for", read(&[(at, PAGE)], 1));
+    t.call("into a hole", read(&[(at + PAGE - 10, 30)], 1));
+    t.call("over a hole", read(&[(at, 10), (at + PAGE, 10), (at + PAGE * 2, 10)], 3));
+    t.call("pid 0", sys!(SYS_process_vm_readv, 0, local.as_ptr(), 1usize, local.as_ptr(), 1usize, 0));
+    t.call("no room", sys!(SYS_process_vm_readv, 99_999_999, NULL, 0usize, local.as_ptr(), 1usize, 0));
+    sys!(SYS_mprotect, at, PAGE, 1);
+    t.call(
+        "write what is read-only",
+        sys!(SYS_process_vm_writev, own, local.as_ptr(), 1usize, [(at, 64usize)].as_ptr(), 1usize, 0),
+    );
+    sys!(SYS_mprotect, at, PAGE, 0);
+    t.call("read what is not readable", read(&[(at, 64)], 1));
+    sys!(SYS_setresuid, 1000, 1000, 1000);
+    t.call("init's", sys!(SYS_process_vm_readv, 1, local.as_ptr(), 1usize, local.as_ptr(), 1usize, 0));
+    Ok(())
+}
+
+fn compared(t: &mut Transcript) -> Outcome {
+    let own = std::process::id();
+    let child = fork(|| {
+        sleep_ms(3000);
+        0
+    })?;
+    let same = |kind: i32, other: i64, first: u64, second: u64| {
+        let result = sys!(SYS_kcmp, own, other, kind, first, second);
+        if result > 0 { 1 } else { result }
+    };
+    let file = sys!(SYS_open, c"/dev/null".as_ptr(), 0) as u64;
+    let copy = sys!(SYS_dup, file) as u64;
+    let other = sys!(SYS_open, c"/dev/null".as_ptr(), 0) as u64;
+    t.call("a file and its copy", same(0, own.into(), file, copy));
+    t.call("two files", same(0, own.into(), file, other));
+    t.call("not open", same(0, own.into(), file, 99));
+    t.call("standard input of a child", same(0, child.into(), 0, 0));
+    for kind in 1..7 {
+        t.call(&format!("kind {kind}, of itself"), same(kind, own.into(), 0, 0));
+        t.call(&format!("kind {kind}, of a child"), same(kind, child.into(), 0, 0));
+    }
+    t.call("unknown kind", same(8, own.into(), 0, 0));
+    t.call("nobody", same(1, 99_999_999, 0, 0));
+    t.call("pid 0", same(1, 0, 0, 0));
+    sys!(SYS_kill, child, 9);
+    wait(child)?;
+    sys!(SYS_setresuid, 1000, 1000, 1000);
+    t.call("init's", same(1, 1, 0, 0));
+    Ok(())
+}
+
+fn advice_to_another(t: &mut Transcript) -> Outcome {
+    let at = map(PAGE * 4, RW)? as usize;
+    let child = fork(|| {
+        sleep_ms(5000);
+        0
+    })?;
+    let fd = sys!(SYS_pidfd_open, child, 0);
+    let ranges = [(at, PAGE), (at + PAGE * 2, PAGE)];
+    let advise = |advice: i32, count: usize, flags: u32| {
+        sys!(SYS_process_madvise, fd, ranges.as_ptr(), count, advice, flags)
+    };
+    t.call("cold", advise(20, 2, 0));
+    t.call("page out", advise(21, 1, 0));
+    t.call("will need", advise(3, 2, 0));
+    t.call("dont need", advise(4, 2, 0));
+    t.call("unknown", advise(77, 2, 0));
+    t.call("flags", advise(20, 2, 1));
+    t.call("none", advise(20, 0, 0));
+    t.call("too many", advise(20, 1025, 0));
+    t.call("not a pidfd", sys!(SYS_process_madvise, 0, ranges.as_ptr(), 1usize, 20, 0));
+    let mrelease = 448;
+    // SAFETY: numbers only.
+    unsafe {
+        t.call("release of one that lives", libc::syscall(mrelease, fd, 0));
+        t.call("release, flags", libc::syscall(mrelease, fd, 1));
+        t.call("release of no pidfd", libc::syscall(mrelease, 0, 0));
+        libc::kill(child, libc::SIGKILL);
+        wait(child)?;
+        t.call("release of one that is gone", libc::syscall(mrelease, fd, 0));
+    }
+    t.call("advice to one that is gone", advise(20, 2, 0));
     Ok(())
 }

@@ -10,6 +10,7 @@ pub const SECTIONS: &[Section] = &[
     ("scheduling_attributes", attributes),
     ("scheduling_nice", nice),
     ("scheduling_affinity", affinity),
+    ("scheduling_io_priority", io_priority),
 ];
 
 const NULL: usize = 0;
@@ -121,5 +122,35 @@ fn affinity(t: &mut Transcript) -> Outcome {
     );
     sys!(SYS_setresuid, 1000, 1000, 1000);
     t.call("user: init's", sys!(SYS_sched_setaffinity, 1, 8usize, [1u64].as_ptr()));
+    Ok(())
+}
+
+fn io_priority(t: &mut Transcript) -> Outcome {
+    let get = |which: i32, who: i32| sys!(SYS_ioprio_get, which, who);
+    let set = |which: i32, who: i32, value: i32| sys!(SYS_ioprio_set, which, who, value);
+    let own = std::process::id() as i32;
+    t.call("none yet", get(1, 0));
+    t.call("none yet, the group's", get(2, 0));
+    t.call("best effort 3", set(1, 0, 2 << 13 | 3));
+    t.call("get", get(1, own));
+    t.call("a child's", i64::from(in_child(|| (sys!(SYS_ioprio_get, 1, 0) & 0xff) as i32)?));
+    t.call("level 9", set(1, 0, 2 << 13 | 9));
+    t.call("get", get(1, 0));
+    t.call("none, with a level", set(1, 0, 5));
+    t.call("class 5", set(1, 0, 5 << 13));
+    t.call("real time 0", set(1, 0, 1 << 13));
+    t.call("the group's", get(2, 0));
+    t.call("idle", set(2, 0, 3 << 13));
+    t.call("get", get(1, 0));
+    t.call("none", set(1, 0, 0));
+    t.call("get", get(1, 0));
+    t.call("unknown kind", get(4, 0));
+    t.call("set, unknown kind", set(0, 0, 2 << 13));
+    t.call("nobody", get(1, 99_999_999));
+    t.call("a user with nothing", get(3, 54_321));
+    sys!(SYS_setresuid, 1000, 1000, 1000);
+    t.call("user: real time", set(1, 0, 1 << 13));
+    t.call("user: best effort", set(1, 0, 2 << 13 | 1));
+    t.call("user: init's", set(1, 1, 2 << 13));
     Ok(())
 }
