@@ -1,4 +1,4 @@
-//! Pure algorithms with no machine under them: range map, radix tree, ELF, cpio, paths, line discipline.
+//! Pure algorithms with no machine under them: classic BPF, range map, radix tree, ELF, cpio, paths, line discipline.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -7,6 +7,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod bpf;
 pub mod cpio;
 pub mod decompress;
 pub mod elf;

@@ -49,4 +49,11 @@ impl NetNamespace {
     pub fn cookie(&self) -> u64 {
         self.cookie
     }
+
+    /// The index of the interface with this name.
+    pub fn interface_index(&self, name: &[u8]) -> Option<i32> {
+        // Devices register here once there are some; a loopback has the first index.
+        let _ = name;
+        None
+    }
 }

@@ -9,6 +9,7 @@ use abi::fcntl::{
 };
 use mm::io::{UserReader, UserWriter};
 use mm::user::{IoVec, UserBuffer, UserPtr, UserString};
+use net::SocketKind;
 use task::signal::{Signal, SignalInfo};
 use vfs::{Allocate, File, FileKind, Positioning, SeekFrom, SyncKind};
 
@@ -21,12 +22,15 @@ pub fn read(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize) -> R
 /// write(2). Errors: `EBADF`, `EFAULT`, `EINVAL`, `EAGAIN`, `EINTR`, `EIO`, `ENOSPC`, `EPIPE`, `EFBIG`.
 pub fn write(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize) -> Result<usize> {
     let file = context.file(fd)?;
-    signal_broken_pipe(context, file.write(&mut UserReader(UserBuffer::new(buffer, count)?)))
+    signal_broken_pipe(context, &file, file.write(&mut UserReader(UserBuffer::new(buffer, count)?)))
 }
 
-/// A write that finds nobody who could read sends SIGPIPE to the writer, besides its error (pipe(7)).
-fn signal_broken_pipe(context: &Context<'_>, result: Result<usize>) -> Result<usize> {
-    if result == Err(Errno::EPIPE) {
+/// A write that finds nobody who could read sends SIGPIPE to the writer, besides its error (pipe(7)); of sockets only
+/// those of streams do.
+fn signal_broken_pipe(context: &Context<'_>, file: &File, result: Result<usize>) -> Result<usize> {
+    let signals =
+        || file.operations_as::<net::Socket>().is_none_or(|socket| socket.kind() == SocketKind::Stream);
+    if result == Err(Errno::EPIPE) && signals() {
         task::signal::send::to_task(context.task, SignalInfo::from_kernel(Signal::SIGPIPE))?;
     }
     result
@@ -68,7 +72,8 @@ pub fn readv(context: &mut Context<'_>, fd: Fd, vector: UserPtr<IoVec>, count: u
 pub fn writev(context: &mut Context<'_>, fd: Fd, vector: UserPtr<IoVec>, count: usize) -> Result<usize> {
     let file = context.file(fd)?;
     file.check_writable()?;
-    signal_broken_pipe(context, file.write(&mut UserReader(UserBuffer::from_iovec(vector, count)?)))
+    let result = file.write(&mut UserReader(UserBuffer::from_iovec(vector, count)?));
+    signal_broken_pipe(context, &file, result)
 }
 
 /// preadv(2). The offset comes in two halves, the high one unused on 64-bit machines. Errors: as [`pread64`].
@@ -275,7 +280,8 @@ pub fn sendfile(
     if source.operations().positioning() == Positioning::Stream {
         return Err(Errno::EINVAL);
     }
-    transfer(&source, &target, from, Offset { place: UserPtr::NULL, value: None }, count)
+    let result = transfer(&source, &target, from, Offset { place: UserPtr::NULL, value: None }, count);
+    signal_broken_pipe(context, &target, result)
 }
 
 /// splice(2): one side must be a pipe. Errors: `EAGAIN`, `EBADF`, `EINVAL`, `ESPIPE`.
@@ -298,7 +304,8 @@ pub fn splice(
         return Err(Errno::EINVAL);
     }
     let (from, to) = (Offset::read(source_offset, &source)?, Offset::read(target_offset, &target)?);
-    transfer(&source, &target, from, to, count)
+    let result = transfer(&source, &target, from, to, count);
+    signal_broken_pipe(context, &target, result)
 }
 
 /// copy_file_range(2). Errors: `EBADF`, `EFBIG`, `EINVAL`, `EISDIR`, `ENOSPC`, `EXDEV`.

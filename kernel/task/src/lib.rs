@@ -8,7 +8,7 @@
 //! | [`run`], [`fault`], [`signal`], [`restart`] | the loop between program and kernel; exceptions; signals; restarted calls |
 //! | [`timers`], [`rseq`], [`membarrier`], [`futex`], [`vdso`] | what hangs off a thread or process |
 //! | [`limits`], [`usage`], [`calls`], [`stat`], [`oom`] | limits and accounts |
-//! | [`pidfd`], [`files`] | descriptors of processes; what exec needs from files |
+//! | [`pidfd`], [`files`], `network` | descriptors of processes; what exec needs from files; what sockets ask of tasks |
 //! | [`boot`] | the first program |
 //!
 //! # Lock order
@@ -41,6 +41,7 @@ pub mod job;
 pub mod limits;
 pub mod membarrier;
 pub mod namespaces;
+mod network;
 pub mod oom;
 pub mod pid;
 pub mod pidfd;
@@ -70,4 +71,5 @@ pub fn init() {
     futex::register();
     files::register_size_limit();
     signal::descriptor::register();
+    network::register();
 }
