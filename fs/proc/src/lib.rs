@@ -5,6 +5,7 @@
 //! | `process` | `/proc/PID`: the directory and its files |
 //! | `process_text` | the contents of those files |
 //! | `descriptors` | `/proc/PID/fd`, `fdinfo` |
+//! | `network` | `/proc/PID/net`: what others registered about a network namespace |
 //! | `system` | the files about the whole system |
 //! | `sysctl` | `/proc/sys` |
 //!
@@ -19,6 +20,7 @@ extern crate alloc;
 extern crate std;
 
 mod descriptors;
+pub mod network;
 mod process;
 mod process_text;
 mod sysctl;
@@ -51,6 +53,7 @@ pub fn register(identity: Identity) -> Result<()> {
                 StaticDirectory::new().add("ldisc", Node::directory(Arc::new(StaticDirectory::new()))),
             )),
         );
+    network::add("unix", net::unix::write_sockets)?;
     let root = process::Root::new(fixed);
     vfs::register_filesystem(PseudoFs::new("proc", MAGIC, Node::directory(Arc::new(root))))
 }

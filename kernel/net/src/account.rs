@@ -19,7 +19,7 @@ pub const LINEAR_PAGE: usize = PAGE_SIZE - TAIL;
 /// What is made linear at most (`SKB_MAX_ALLOC`); the rest of a message is in pages.
 pub const LINEAR_MAX: usize = 4 * PAGE_SIZE - TAIL;
 /// The largest piece that pages are taken in (`PAGE_ALLOC_COSTLY_ORDER`).
-const PIECE: usize = 8 * PAGE_SIZE;
+pub const PIECE: usize = 8 * PAGE_SIZE;
 
 /// What a message costs with `linear` bytes in one piece of memory and `paged` bytes in pages.
 pub fn cost(linear: usize, paged: usize) -> usize {
@@ -119,8 +119,8 @@ mod tests {
         assert_eq!(cost(100, 0), 768);
         assert_eq!(cost(193, 0), 256 + 1024);
         assert_eq!(cost(4096, 0), 256 + 8192);
-        // A stream's piece of half the default buffer: three pieces of 32 KiB and one of 8.
-        assert_eq!(cost(0, 106_432), 768 + 106_496);
+        // A stream's largest piece: a page and 32 KiB.
+        assert_eq!(cost(LINEAR_PAGE, PIECE), 256 + 4096 + 32_768);
         assert_eq!(datagram_cost(20_000), 256 + cost(20_000 - 4096, 0) - 256 + 4096);
     }
 }

@@ -5,8 +5,8 @@
 //! | [`namespace`] | a network namespace: everything below hangs on one |
 //! | [`socket`], [`mod@core`] | the layer between descriptors and families; what every socket has |
 //! | [`options`], [`filter`], [`sysctl`] | `SOL_SOCKET`, packet filters, limits |
-//! | [`message`], [`account`], [`queue`] | what is sent and received; what it costs; where it waits |
-//! | [`family`] | which families there are |
+//! | [`message`], [`account`], [`queue`], [`timestamp`] | what is sent and received; what it costs; where it waits; when it came |
+//! | [`family`], [`unix`] | which families there are; sockets within the machine |
 //!
 //! Each file says its locks.
 
@@ -28,6 +28,8 @@ pub mod options;
 pub mod queue;
 pub mod socket;
 pub mod sysctl;
+pub mod timestamp;
+pub mod unix;
 
 pub use crate::core::SocketCore;
 pub use message::{Ancillary, Identity, MessageFlags, ReceiveMessage, SendMessage, Sender, SocketAddress};

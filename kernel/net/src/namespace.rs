@@ -12,6 +12,8 @@ use machine::sync::Lazy;
 use machine::sync::atomic::{AtomicU64, Ordering};
 use security::UserNamespace;
 
+use crate::unix::UnixNamespace;
+
 /// `SO_NETNS_COOKIE` of the initial namespace; the others count up from it.
 const FIRST_COOKIE: u64 = 1;
 
@@ -23,11 +25,16 @@ static INITIAL: Lazy<Arc<NetNamespace>> =
 pub struct NetNamespace {
     cookie: u64,
     owner: Arc<UserNamespace>,
+    unix: UnixNamespace,
 }
 
 impl NetNamespace {
     fn new(owner: Arc<UserNamespace>) -> NetNamespace {
-        NetNamespace { cookie: NEXT_COOKIE.fetch_add(1, Ordering::Relaxed), owner }
+        NetNamespace {
+            cookie: NEXT_COOKIE.fetch_add(1, Ordering::Relaxed),
+            owner,
+            unix: UnixNamespace::new(),
+        }
     }
 
     /// The one the machine starts in.
@@ -48,6 +55,11 @@ impl NetNamespace {
     /// A number that no other has or will have (`SO_NETNS_COOKIE`).
     pub fn cookie(&self) -> u64 {
         self.cookie
+    }
+
+    /// Its UNIX sockets.
+    pub fn unix(&self) -> &UnixNamespace {
+        &self.unix
     }
 
     /// The index of the interface with this name.

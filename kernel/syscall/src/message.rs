@@ -297,7 +297,7 @@ fn read_control(context: &Context<'_>, socket: &SocketFile, header: &Msghdr) -> 
     if header.msg_controllen > i32::MAX as u64 {
         return Err(Errno::ENOBUFS);
     }
-    if length == 0 || header.msg_control == 0 {
+    if length == 0 {
         return Ok(ancillary);
     }
     if length > net::sysctl::OPTION_MEMORY_MAX.get() {

@@ -172,6 +172,8 @@ pub fn accept4(
     length: UserPtr<i32>,
     flags: u32,
 ) -> Result<usize> {
+    // Linux looks at the descriptor first, then at the flags, then at what the descriptor is.
+    context.task.open_files()?.get_open(fd.0)?;
     let new = NewDescriptor::from_flags(flags)?;
     let listener = context.socket(fd)?;
     let files = context.task.open_files()?;

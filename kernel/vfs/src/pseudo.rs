@@ -19,7 +19,9 @@ use mm::io::{IoReader, IoWriter};
 use security::{Kgid, Kuid};
 
 use crate::file::{File, FileOperations};
-use crate::inode::{Inode, InodeAttributes, InodeOperations, LinkTarget, NameCaching, state};
+use crate::inode::{
+    AttributeChange, Inode, InodeAttributes, InodeOperations, LinkTarget, NameCaching, state,
+};
 use crate::path::Path;
 use crate::readdir::{DirectoryEntry, DirectorySink, SinkState, emit_dots};
 use crate::superblock::{
@@ -282,6 +284,16 @@ impl InodeOperations for NodeOperations {
             Content::File(operations) => Some(operations.clone()),
             _ => None,
         })
+    }
+
+    /// A computed text has no size to be changed: `O_TRUNC` does nothing.
+    fn set_attributes(&self, inode: &Arc<Inode>, change: &AttributeChange) -> Result<()> {
+        let is_text = matches!(&self.0.content, Content::Text(..));
+        if change.size.is_some() && !is_text {
+            return Err(Errno::EINVAL);
+        }
+        AttributeChange { size: None, ..change.clone() }.apply(inode);
+        Ok(())
     }
 
     fn file_operations(&self) -> &dyn FileOperations {

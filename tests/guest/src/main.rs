@@ -19,6 +19,8 @@ mod sys;
 mod threads;
 mod time;
 mod transcript;
+mod unix;
+mod unix_help;
 
 use case::{Case, Verdict};
 
@@ -70,6 +72,7 @@ fn all() -> Vec<&'static Case> {
         pointers::CASES,
         elf::CASES,
         hostile::CASES,
+        unix::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

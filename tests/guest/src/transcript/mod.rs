@@ -13,6 +13,7 @@ mod mounts;
 mod processes;
 mod scheduling;
 mod signals;
+mod sockets;
 mod timers;
 
 use crate::case::Outcome;
@@ -84,7 +85,7 @@ const SECONDS: u32 = 20;
 
 /// Prints the sections whose names contain a filter.
 pub fn print(filters: &[String]) {
-    let groups: [&[Section]; 10] = [
+    let groups: [&[Section]; 11] = [
         files::SECTIONS,
         futexes::SECTIONS,
         identity::SECTIONS,
@@ -94,6 +95,7 @@ pub fn print(filters: &[String]) {
         processes::SECTIONS,
         scheduling::SECTIONS,
         signals::SECTIONS,
+        sockets::SECTIONS,
         timers::SECTIONS,
     ];
     for (name, section) in groups.into_iter().flatten() {
