@@ -292,7 +292,7 @@ impl InodeOperations for NodeOperations {
         if change.size.is_some() && !is_text {
             return Err(Errno::EINVAL);
         }
-        AttributeChange { size: None, ..change.clone() }.apply(inode);
+        AttributeChange { size: None, ..*change }.apply(inode);
         Ok(())
     }
 

@@ -9,9 +9,11 @@ use alloc::sync::Arc;
 use security::Credentials;
 
 use super::address::{self, UnixName};
+use super::packet::Packet;
 use super::{Backlog, State, Status, UnixSocket, rights};
 use crate::message::{Sender, SocketAddress};
-use crate::socket::Shutdown;
+use crate::queue::Message;
+use crate::socket::{Shutdown, SocketKind};
 
 /// Whether a socket that is closed was never accepted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -311,11 +313,16 @@ pub fn release(socket: &UnixSocket, embryo: Embryo) {
     socket.core.add_shutdown(Shutdown::Both);
     socket.core.namespace().unix().unregister(socket, address.as_deref());
     let messages = socket.queue.close();
+    let urgent = socket.urgent.lock().take();
+    drop(urgent);
     let backlog = core::mem::take::<Backlog>(&mut socket.backlog.lock());
     if let Some(peer) = peer {
         if socket.is_connection_based() {
             peer.core.add_shutdown(Shutdown::Both);
-            if embryo == Embryo::Yes || !messages.is_empty() {
+            // An urgent byte that was read leaves an empty message.
+            let unread =
+                |message: &Arc<Packet>| message.length() > 0 || socket.core.kind() != SocketKind::Stream;
+            if embryo == Embryo::Yes || messages.iter().any(unread) {
                 peer.core.set_error(Errno::ECONNRESET);
             }
             peer.core.wake_all();

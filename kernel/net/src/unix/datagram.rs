@@ -227,6 +227,8 @@ fn give(
         crate::timestamp::add(&socket.core, time_ns, &mut message.ancillary)?;
     }
     message.ancillary.sender.clone_from(&packet.sender);
+    // A peek has the descriptors out of the message for a moment, in which nobody else may look for them.
+    let _reading = packet.has_rights().then(|| socket.reader.lock());
     if peeking {
         message.ancillary.files = packet.peek_rights()?;
         socket.core.options.note_peeked(wanted);

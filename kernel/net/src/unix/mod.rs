@@ -12,7 +12,8 @@
 //! Key type: [`UnixSocket`]. Locks, outermost first: `binding` (a sleeping lock; one bind or autobind at a time), `reader` (a
 //! sleeping lock; one reader of a stream at a time, held while bytes are copied out), the graph of `rights` (sleeping); then
 //! spinlocks: a listener's `backlog`, then a socket's `state`, of which never two are held; the queues are leaves. A stream's
-//! bytes go through the two queues of the pair and nothing else that others share.
+//! bytes go through the two queues of the pair and nothing else that others share. The slot of the urgent byte is a leaf under
+//! its queue.
 
 mod address;
 mod connect;
@@ -24,6 +25,7 @@ mod show;
 mod stream;
 
 use abi::errno::{Errno, Result};
+use abi::ioctl::SIOCATMARK;
 use abi::poll::PollEvents;
 use abi::socket::{SIOCINQ, SIOCOUTQ};
 use alloc::boxed::Box;
@@ -84,6 +86,8 @@ pub struct UnixSocket {
     binding: Mutex<()>,
     reader: Mutex<()>,
     queue: ReceiveQueue<Packet>,
+    /// The message with the last urgent byte, until that is read.
+    urgent: SpinLock<Option<Arc<Packet>>>,
     backlog: SpinLock<Backlog>,
     /// How many datagrams may wait from those to whom it is not connected.
     queue_limit: AtomicUsize,
@@ -117,6 +121,7 @@ impl UnixSocket {
             binding: Mutex::new(()),
             reader: Mutex::new(()),
             queue: ReceiveQueue::new(),
+            urgent: SpinLock::new(None),
             backlog: SpinLock::new(Backlog::default()),
             queue_limit: AtomicUsize::new(namespace.unix().queue_length()),
             room: try_arc(WaitQueue::new())?,
@@ -241,6 +246,9 @@ impl UnixSocket {
         if !self.queue.is_empty() || (status == Status::Listening && self.has_connections()) {
             events |= PollEvents::READABLE;
         }
+        if self.urgent.lock().is_some() {
+            events |= PollEvents::PRI;
+        }
         if self.is_connection_based() && status == Status::Unconnected {
             events |= PollEvents::HUP;
         }
@@ -363,6 +371,7 @@ impl SocketOperations for UnixOperations {
             SIOCINQ if unix.status() == Status::Listening => return Err(Errno::EINVAL),
             SIOCINQ if unix.core.kind() == SocketKind::Datagram => unix.queue.first_length() as i32,
             SIOCINQ => unix.queue.bytes() as i32,
+            SIOCATMARK => i32::from(stream::is_at_mark(unix)),
             _ => return Err(Errno::ENOIOCTLCMD),
         };
         UserPtr::new(argument).write(&value)?;

@@ -1,10 +1,12 @@
 //! Streams: bytes from one socket to its partner, with descriptors and credentials between them (unix(7)).
 //!
 //! A send copies its bytes into messages of up to half the buffer, without a lock, and appends each to the partner's queue; a
-//! receive takes bytes from one message after the other, but never across a change of sender or behind descriptors.
+//! receive takes bytes from one message after the other, but never across a change of sender or behind descriptors. An urgent byte is
+//! a message of its own in the queue, to which the receiver's `urgent` points until it was read.
 //! Locks: the readers' lock of the socket, while bytes are copied out; see the module's head.
 
 use abi::errno::{Errno, Result};
+use abi::poll::PollEvents;
 use alloc::sync::Arc;
 use machine::memory::try_arc;
 
@@ -75,7 +77,8 @@ fn piece(socket: &UnixSocket, left: usize) -> (usize, usize) {
 /// send(2) on a stream. `EISCONN`, `EOPNOTSUPP`: with an address; `ENOTCONN`, `EPIPE`, `EAGAIN`, `EINTR`, `EFAULT`, `ENOMEM`,
 /// `ETOOMANYREFS`; an error only if nothing was sent.
 pub fn send(socket: &Arc<UnixSocket>, message: &mut SendMessage<'_>) -> Result<usize> {
-    if message.flags.contains(MessageFlags::OOB) {
+    let urgent = message.flags.contains(MessageFlags::OOB);
+    if urgent && message.data.remaining() == 0 {
         return Err(Errno::EOPNOTSUPP);
     }
     let (status, peer) = {
@@ -92,8 +95,15 @@ pub fn send(socket: &Arc<UnixSocket>, message: &mut SendMessage<'_>) -> Result<u
     }
     let deadline_ns = socket.core.options.send_deadline();
     let mut sent = 0;
+    // The last byte of an urgent message goes by itself.
     while message.data.remaining() > 0 {
-        match send_piece(socket, &peer, message, deadline_ns) {
+        let left = message.data.remaining();
+        let (size, urgency) = match urgent {
+            true if left == 1 => (1, Urgency::Urgent),
+            true => (left - 1, Urgency::Ordinary),
+            false => (left, Urgency::Ordinary),
+        };
+        match send_piece(socket, &peer, message, size, urgency, deadline_ns) {
             Ok(count) => sent += count,
             Err(_) if sent > 0 => break,
             Err(error) => return Err(error),
@@ -102,14 +112,23 @@ pub fn send(socket: &Arc<UnixSocket>, message: &mut SendMessage<'_>) -> Result<u
     Ok(sent)
 }
 
+/// Whether a message is one urgent byte.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    Ordinary,
+    Urgent,
+}
+
 fn send_piece(
     socket: &Arc<UnixSocket>,
     peer: &Arc<UnixSocket>,
     message: &mut SendMessage<'_>,
+    left: usize,
+    urgency: Urgency,
     deadline_ns: Option<u64>,
 ) -> Result<usize> {
     wait_for_send_room(socket, message.is_nonblocking(), deadline_ns)?;
-    let (size, cost) = piece(socket, message.data.remaining());
+    let (size, cost) = piece(socket, left);
     let charge = SendCharge::new(&socket.core, cost);
     let payload = Payload::read(message.data, size)?;
     let rights = rights_of(peer, message)?;
@@ -117,10 +136,108 @@ fn send_piece(
     packet.sender = identity_of(socket, peer, message);
 
     let packet = try_arc(packet)?;
-    peer.queue.push(packet, |_| if peer.core.is_receive_shut() { Err(Errno::EPIPE) } else { Ok(()) })?;
     let _sync = sched::sync_wakes();
-    peer.core.wake_readers();
+    if urgency == Urgency::Urgent {
+        push_urgent(peer, packet)?;
+        peer.core.readable().wake_with(1, (PollEvents::READABLE | PollEvents::PRI).bits());
+    } else {
+        peer.queue.push(packet, |_| open_for_receiving(peer))?;
+        peer.core.wake_readers();
+    }
     Ok(size)
+}
+
+fn open_for_receiving(peer: &UnixSocket) -> Result<()> {
+    if peer.core.is_receive_shut() { Err(Errno::EPIPE) } else { Ok(()) }
+}
+
+/// Appends an urgent byte, which takes the place of the one before: that becomes an ordinary byte.
+fn push_urgent(peer: &UnixSocket, packet: Arc<Packet>) -> Result<()> {
+    let mut old = None;
+    let result = peer.queue.push(packet.clone(), |_| {
+        open_for_receiving(peer)?;
+        old = peer.urgent.lock().replace(packet.clone());
+        Ok(())
+    });
+    if result.is_err() {
+        forget_urgent(peer, &packet);
+    }
+    result
+}
+
+/// The urgent byte is one no more, if it is this.
+fn forget_urgent(socket: &UnixSocket, packet: &Arc<Packet>) {
+    let old = {
+        let mut urgent = socket.urgent.lock();
+        if urgent.as_ref().is_some_and(|urgent| Arc::ptr_eq(urgent, packet)) { urgent.take() } else { None }
+    };
+    drop(old);
+}
+
+fn is_urgent(socket: &UnixSocket, packet: &Arc<Packet>) -> bool {
+    socket.urgent.lock().as_ref().is_some_and(|urgent| Arc::ptr_eq(urgent, packet))
+}
+
+/// Whether the next byte is the urgent one, or comes right behind it (`SIOCATMARK`).
+pub fn is_at_mark(socket: &UnixSocket) -> bool {
+    let Some(first) = socket.queue.get(0) else { return false };
+    if is_urgent(socket, &first) {
+        return true;
+    }
+    let read_already = first.length() == 0;
+    let next_is = socket.queue.get(1).is_some_and(|next| is_urgent(socket, &next));
+    read_already && (next_is || socket.urgent.lock().is_none())
+}
+
+/// recv(2) with `MSG_OOB`: the urgent byte. `EINVAL`: there is none, or it is among the others (`SO_OOBINLINE`); `EFAULT`.
+fn receive_urgent(socket: &UnixSocket, message: &mut ReceiveMessage<'_>) -> Result<usize> {
+    let _reading = socket.reader.lock();
+    let inline = socket.core.options.has(Switches::OOBINLINE);
+    let packet = socket.urgent.lock().clone().filter(|_| !inline).ok_or(Errno::EINVAL)?;
+    packet.copy_to(0, 1, message.data)?;
+    if !message.flags.contains(MessageFlags::PEEK) {
+        packet.consume(1);
+        socket.queue.note_consumed(1);
+        forget_urgent(socket, &packet);
+    }
+    message.answer_flags |= MessageFlags::OOB;
+    Ok(1)
+}
+
+/// What an ordinary receive does with a message because of an urgent byte.
+enum AtMark {
+    /// It is taken like any other.
+    Take,
+    /// The receive ends in front of it.
+    Stop,
+    /// It was left out.
+    Skipped,
+}
+
+/// An urgent byte ends the receive before it; one that starts with it leaves it out, unless it is to be among the others.
+fn pass_mark(socket: &UnixSocket, packet: &Arc<Packet>, progress: &mut Progress, peeking: bool) -> AtMark {
+    let read_already = packet.length() == 0;
+    let urgent = is_urgent(socket, packet);
+    if !read_already && !urgent {
+        return AtMark::Take;
+    }
+    let inline = socket.core.options.has(Switches::OOBINLINE);
+    if progress.copied > 0 && (urgent || socket.urgent.lock().is_none()) {
+        return AtMark::Stop;
+    }
+    if urgent && inline {
+        if !peeking {
+            forget_urgent(socket, packet);
+        }
+        return AtMark::Take;
+    }
+    if peeking {
+        progress.place += 1;
+    } else {
+        forget_urgent(socket, packet);
+        socket.queue.pop_if_first(packet);
+    }
+    AtMark::Skipped
 }
 
 /// What a receive has so far.
@@ -161,7 +278,7 @@ pub fn receive(socket: &Arc<UnixSocket>, message: &mut ReceiveMessage<'_>) -> Re
         return Err(Errno::EINVAL);
     }
     if message.flags.contains(MessageFlags::OOB) {
-        return Err(Errno::EOPNOTSUPP);
+        return receive_urgent(socket, message);
     }
     let options = &socket.core.options;
     let peeking = message.flags.contains(MessageFlags::PEEK);
@@ -177,10 +294,14 @@ pub fn receive(socket: &Arc<UnixSocket>, message: &mut ReceiveMessage<'_>) -> Re
                 progress.skip -= packet.length();
                 progress.place += 1;
             }
-            Some(packet) => match take(socket, &packet, message, &mut progress, peeking) {
-                Ok(Go::On) if message.data.remaining() > 0 => {}
-                Ok(_) => break Ok(()),
-                Err(error) => break Err(error),
+            Some(packet) => match pass_mark(socket, &packet, &mut progress, peeking) {
+                AtMark::Skipped => {}
+                AtMark::Stop => break Ok(()),
+                AtMark::Take => match take(socket, &packet, message, &mut progress, peeking) {
+                    Ok(Go::On) if message.data.remaining() > 0 => {}
+                    Ok(_) => break Ok(()),
+                    Err(error) => break Err(error),
+                },
             },
             // A peek does not wait for more than is there.
             None if progress.copied >= target || (peeking && progress.copied > 0) => break Ok(()),

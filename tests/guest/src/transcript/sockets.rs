@@ -34,6 +34,7 @@ pub const SECTIONS: &[Section] = &[
     ("unix_backlog", backlog),
     ("unix_stream_states", stream_states),
     ("unix_stream_peek", stream_peek),
+    ("unix_stream_urgent", stream_urgent),
     ("unix_stream_closed", stream_closed),
     ("unix_stream_buffer", stream_buffer),
     ("unix_stream_senders", stream_senders),
@@ -1081,6 +1082,63 @@ fn stream_peek(t: &mut Transcript) -> Outcome {
     t.note("peek beyond", recv(b, 20, libc::MSG_PEEK | libc::MSG_DONTWAIT));
     t.note("read", recv(b, 20, libc::MSG_DONTWAIT));
     note_option(t, "offset", b, 42);
+    Ok(())
+}
+
+fn at_mark(fd: i32) -> (i64, i32) {
+    let mut value = -1_i32;
+    (sys!(SYS_ioctl, fd, 0x8905, &raw mut value), value)
+}
+
+fn stream_urgent(t: &mut Transcript) -> Outcome {
+    let (oob, peek, wait) = (libc::MSG_OOB, libc::MSG_PEEK, libc::MSG_DONTWAIT);
+    let (a, b) = pair(libc::SOCK_STREAM)?;
+    t.note("none there", recv(b, 5, oob));
+    t.call("send hello!", send(a, b"hello!", oob));
+    t.note("events and mark", (poll_events(b), at_mark(b)));
+    t.note("peek it", recv(b, 5, oob | peek));
+    t.note("ordinary", recv(b, 20, wait));
+    t.note("at the mark", at_mark(b));
+    t.note("urgent", recv(b, 5, oob));
+    t.note("urgent again", recv(b, 5, oob));
+    t.note("at the mark", at_mark(b));
+    t.note("ordinary", recv(b, 20, wait));
+    t.note("events and mark", (poll_events(b), at_mark(b)));
+    send(a, b"one!", oob);
+    send(a, b"two", 0);
+    t.note("urgent first", recv(b, 5, oob));
+    t.note("stops where it was", recv(b, 20, wait));
+    t.note("then", recv(b, 20, wait));
+    send(a, b"one!", oob);
+    send(a, b"two", 0);
+    t.note("ordinary stops", recv(b, 20, wait));
+    t.note("ordinary leaves it out", recv(b, 20, wait));
+    t.note("it is gone", recv(b, 5, oob));
+    send(a, b"one!", oob);
+    send(a, b"two?", oob);
+    t.note("the second takes its place", recv(b, 5, oob));
+    t.note("the rest", recv(b, 20, wait));
+    t.note("and", recv(b, 20, wait));
+    send(a, b"x", oob);
+    t.note("peek past it", recv(b, 20, wait | peek));
+    send(a, b"yz", 0);
+    t.note("peek past it", recv(b, 20, wait | peek));
+    t.note("read past it", recv(b, 20, wait));
+    set_option(b, 10, 1);
+    send(a, b"in!", oob);
+    t.note("inline by OOB", recv(b, 5, oob));
+    t.note("inline", recv(b, 20, wait));
+    t.note("inline mark", at_mark(b));
+    t.note("inline then", recv(b, 20, wait));
+    send(a, b"!", oob);
+    sys!(SYS_close, a);
+    t.note("closed", recv(b, 20, wait));
+    t.note("closed", recv(b, 20, wait));
+    let (a, b) = pair(libc::SOCK_STREAM)?;
+    send(a, b"!", oob);
+    t.note("taken", recv(b, 5, oob));
+    sys!(SYS_close, b);
+    note_option(t, "error after the urgent byte was read", a, 4);
     Ok(())
 }
 
