@@ -15,3 +15,4 @@ pub mod ldisc;
 pub mod path;
 pub mod radix_tree;
 pub mod range_map;
+pub mod tree;

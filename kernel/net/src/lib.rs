@@ -22,6 +22,7 @@ pub mod core;
 pub mod family;
 pub mod file;
 pub mod filter;
+pub mod ids;
 pub mod message;
 pub mod namespace;
 pub mod options;
