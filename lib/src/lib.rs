@@ -12,6 +12,7 @@ pub mod cpio;
 pub mod decompress;
 pub mod elf;
 pub mod ldisc;
+pub mod netlink;
 pub mod path;
 pub mod radix_tree;
 pub mod range_map;
