@@ -14,6 +14,8 @@ use zerocopy::{FromBytes, IntoBytes};
 pub const HEADER: usize = size_of::<MessageHeader>();
 /// Bytes of an attribute's header.
 pub const ATTRIBUTE_HEADER: usize = 4;
+/// What is said of bytes behind the last attribute.
+pub const LEFTOVER: &str = "bytes leftover after parsing attributes";
 /// Deepest nesting that validation follows.
 pub const MAX_DEPTH: usize = 10;
 
@@ -27,8 +29,10 @@ pub const fn align(length: usize) -> usize {
 pub struct Failure {
     /// The error.
     pub errno: Errno,
-    /// NLMSGERR_ATTR_MSG.
+    /// NLMSGERR_ATTR_MSG; `{}` in it stands for `inset`.
     pub text: Option<&'static str>,
+    /// A name or number in the text.
+    pub inset: Option<Inset>,
     /// NLMSGERR_ATTR_OFFS: where the offending attribute begins.
     pub offset: Option<usize>,
     /// NLMSGERR_ATTR_MISS_TYPE: the attribute that is missing.
@@ -39,12 +43,38 @@ pub struct Failure {
     pub policy: Option<Policy>,
 }
 
+/// A short name or number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inset([u8; 16]);
+
+impl Inset {
+    /// Of text, cut to 16 bytes.
+    pub fn new(text: &[u8]) -> Inset {
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(text).for_each(|(place, byte)| *place = *byte);
+        Inset(bytes)
+    }
+
+    /// Its text.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
 /// What handling a request gives.
 pub type Outcome<T> = Result<T, Failure>;
 
 impl From<Errno> for Failure {
     fn from(errno: Errno) -> Failure {
-        Failure { errno, text: None, offset: None, missing: None, missing_in: None, policy: None }
+        Failure {
+            errno,
+            text: None,
+            inset: None,
+            offset: None,
+            missing: None,
+            missing_in: None,
+            policy: None,
+        }
     }
 }
 
@@ -57,6 +87,11 @@ impl Failure {
     /// The same, pointing at an attribute.
     pub fn at(self, attribute: &Attribute<'_>) -> Failure {
         Failure { offset: Some(attribute.offset), ..self }
+    }
+
+    /// The same with a name or number in its text.
+    pub fn with(self, inset: &[u8]) -> Failure {
+        Failure { inset: Some(Inset::new(inset)), ..self }
     }
 
     /// `EINVAL` for an attribute that is missing from the message.
@@ -85,8 +120,10 @@ pub enum Policy {
     Reject(&'static str),
     /// No value.
     Flag,
-    /// One byte, within a range.
-    U8(u8, u8),
+    /// One byte.
+    U8,
+    /// One byte within a range.
+    U8Range(u8, u8),
     /// Two bytes.
     U16,
     /// Four bytes.
@@ -111,11 +148,6 @@ pub enum Policy {
     Nested(&'static Policies),
     /// Attributes in it that the user of the nest checks.
     Nest,
-}
-
-impl Policy {
-    /// Any byte.
-    pub const U8: Policy = Policy::U8(0, u8::MAX);
 }
 
 /// The policies of one place: attribute types with what each must be. Types up to `max` without an entry are known but
@@ -223,6 +255,7 @@ impl<'a> Iterator for AttributeIter<'a> {
 #[derive(Debug)]
 pub struct Attributes<'a, const N: usize> {
     found: [Option<Attribute<'a>>; N],
+    has_leftover: bool,
 }
 
 impl<'a, const N: usize> Attributes<'a, N> {
@@ -233,12 +266,12 @@ impl<'a, const N: usize> Attributes<'a, N> {
         strictness: Strictness,
     ) -> Outcome<Attributes<'a, N>> {
         let mut found = [None; N];
-        validate(iter, policies, strictness, 0, &mut |attribute| {
+        let has_leftover = validate(iter, policies, strictness, 0, &mut |attribute| {
             if let Some(slot) = found.get_mut(usize::from(attribute.kind)) {
                 *slot = Some(attribute);
             }
         })?;
-        Ok(Attributes { found })
+        Ok(Attributes { found, has_leftover })
     }
 
     /// The same for what follows a fixed header of `header` bytes in a message. `EINVAL`: the message is shorter than that.
@@ -253,6 +286,11 @@ impl<'a, const N: usize> Attributes<'a, N> {
         }
         let start = align(header).min(message.payload.len());
         Attributes::parse(AttributeIter::new(&message.payload[start..], HEADER + start), policies, strictness)
+    }
+
+    /// Whether there were bytes behind the last attribute that are none.
+    pub fn has_leftover(&self) -> bool {
+        self.has_leftover
     }
 
     /// The last attribute of a type.
@@ -271,13 +309,14 @@ impl<'a, const N: usize> Attributes<'a, N> {
     }
 }
 
+/// Hands every attribute that is known and right to `take`; whether bytes were left over.
 fn validate<'a>(
     mut iter: AttributeIter<'a>,
     policies: &'static Policies,
     strictness: Strictness,
     depth: usize,
     take: &mut dyn FnMut(Attribute<'a>),
-) -> Outcome<()> {
+) -> Outcome<bool> {
     if depth >= MAX_DEPTH {
         return Err(Failure::new(Errno::EINVAL, "allowed policy recursion depth exceeded"));
     }
@@ -291,10 +330,11 @@ fn validate<'a>(
         check(&attribute, policies.of(attribute.kind), strictness, depth)?;
         take(attribute);
     }
-    if iter.remaining() > 0 && strictness != Strictness::Liberal {
-        return Err(Failure::new(Errno::EINVAL, "bytes leftover after parsing attributes"));
+    let has_leftover = iter.remaining() > 0;
+    if has_leftover && strictness != Strictness::Liberal {
+        return Err(Failure::new(Errno::EINVAL, LEFTOVER));
     }
-    Ok(())
+    Ok(has_leftover)
 }
 
 /// One attribute against its policy.
@@ -336,7 +376,8 @@ fn check(attribute: &Attribute<'_>, policy: Policy, strictness: Strictness, dept
         }
         Policy::Unspecified(least) if length < least => fail(Errno::ERANGE),
         Policy::Flag if length > 0 => fail(Errno::ERANGE),
-        Policy::U8(low, high) => {
+        Policy::U8 => number(1),
+        Policy::U8Range(low, high) => {
             number(1)?;
             range((low..=high).contains(&attribute.u8()))
         }
@@ -363,7 +404,7 @@ fn check(attribute: &Attribute<'_>, policy: Policy, strictness: Strictness, dept
         Policy::Exact(bytes) if length != bytes => fail(Errno::EINVAL),
         Policy::Nested(_) | Policy::Nest if length > 0 && length < ATTRIBUTE_HEADER => fail(Errno::ERANGE),
         Policy::Nested(inner) if length > 0 => {
-            validate(attribute.nested(), inner, strictness, depth + 1, &mut |_| {})
+            validate(attribute.nested(), inner, strictness, depth + 1, &mut |_| {}).map(drop)
         }
         _ => Ok(()),
     }
@@ -580,7 +621,7 @@ mod tests {
             (1, Policy::U32),
             (2, Policy::NulString(15)),
             (3, Policy::Nested(&INNER)),
-            (4, Policy::U8(0, 3)),
+            (4, Policy::U8Range(0, 3)),
             (5, Policy::Flag),
             (6, Policy::Exact(4)),
             (7, Policy::Reject("no")),

@@ -3,7 +3,7 @@
 //! Locks: none; the table is constant. A family adds its arm to [`create`].
 
 use abi::errno::{Errno, Result};
-use abi::socket::AF_UNIX;
+use abi::socket::{AF_NETLINK, AF_UNIX};
 use alloc::sync::Arc;
 use security::Credentials;
 
@@ -20,6 +20,7 @@ pub fn create(
 ) -> Result<Arc<Socket>> {
     match family as u32 {
         AF_UNIX => crate::unix::create(kind, protocol, namespace, credentials),
+        AF_NETLINK => crate::netlink::socket::create(kind, protocol, namespace, credentials),
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }

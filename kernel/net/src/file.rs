@@ -65,8 +65,7 @@ impl FileOperations for Socket {
                 Ok(0)
             }
             _ => match self.operations().ioctl(self, command, argument) {
-                // Where the network devices answer, once there are some.
-                Err(Errno::ENOIOCTLCMD) => Err(Errno::ENOTTY),
+                Err(Errno::ENOIOCTLCMD) => crate::device::ioctl::ioctl(self.namespace(), command, argument),
                 other => other,
             },
         }

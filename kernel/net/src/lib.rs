@@ -7,6 +7,9 @@
 //! | [`options`], [`filter`], [`sysctl`] | `SOL_SOCKET`, packet filters, limits |
 //! | [`message`], [`account`], [`queue`], [`timestamp`] | what is sent and received; what it costs; where it waits; when it came |
 //! | [`family`], [`unix`] | which families there are; sockets within the machine |
+//! | [`ids`], [`lifetime`] | what namespaces call each other; how they end |
+//! | [`device`], [`packet`] | interfaces and what goes through them |
+//! | [`netlink`] | how programs see and change all that |
 //!
 //! Each file says its locks.
 
@@ -19,15 +22,20 @@ extern crate std;
 
 pub mod account;
 pub mod core;
+pub mod device;
 pub mod family;
 pub mod file;
 pub mod filter;
 pub mod ids;
+pub mod lifetime;
 pub mod message;
 pub mod namespace;
+pub mod netlink;
 pub mod options;
+pub mod packet;
 pub mod queue;
 pub mod socket;
+pub mod sync;
 pub mod sysctl;
 pub mod timestamp;
 pub mod unix;

@@ -3,6 +3,7 @@
 //! Key types: [`SendMessage`], [`ReceiveMessage`], [`SocketAddress`], [`Ancillary`]. The system-call layer decodes user
 //! memory into these; families never touch user memory but through the readers and writers. Locks: none.
 
+use crate::namespace::NetNamespace;
 use abi::errno::{Errno, Result};
 use abi::socket as linux;
 use alloc::sync::Arc;
@@ -118,6 +119,10 @@ pub trait Caller: Sync {
     fn file_system(&self) -> Option<Arc<FsContext>>;
     /// How many descriptors it may have (`RLIMIT_NOFILE`).
     fn descriptor_limit(&self) -> Option<u64>;
+    /// The network namespace that one of its descriptors stands for. `EBADF`: it is not open; `EINVAL`: it is something else.
+    fn namespace_of_descriptor(&self, descriptor: i32) -> Result<Arc<NetNamespace>>;
+    /// The network namespace of a process, by the number the caller knows it by. `ESRCH`.
+    fn namespace_of_process(&self, process: i32) -> Result<Arc<NetNamespace>>;
 }
 
 static CALLER: Once<&'static dyn Caller> = Once::new();

@@ -27,7 +27,7 @@ use crate::place;
 use crate::runqueue::{Decision, Entity, Preemption, Release, RunQueue};
 use crate::thread::{Owner, Schedulable, State, Thread, WakeHint, current};
 use crate::timer_queue::TimerQueue;
-use linnet_lib::tree::Pile;
+use crate::tree::Pile;
 
 type Queue = RunQueue<Owner>;
 type QueueGuard<'a> = IrqSpinLockGuard<'a, Scheduled>;

@@ -38,6 +38,7 @@ mod tests;
 pub use account::{Counts, CpuTimes, counts, cpu_times, load_averages, note_program};
 pub use boot::{init, run_idle, start_cpu, start_kernel_threads};
 pub use cpu::{exit_current, preempt, schedule_if_needed, timer_interrupt, yield_now};
+pub use linnet_lib::tree;
 pub use machine::sync::{WaitKind, WakeReason};
 pub use policy::{Attributes, Policy, Priority, ResetOnFork};
 pub use sleep::{IoWaitGuard, SyncWakes, hint as wake_hint, io_wait, park, sleep_until, sync_wakes};

@@ -17,7 +17,7 @@ use core::cmp::Ordering;
 
 use crate::fair::{Arrival, Average, FairState};
 use crate::policy::{Class, Parameters, ROUND_ROBIN_NS};
-use linnet_lib::tree::{Item, Node, Tree};
+use crate::tree::{Item, Node, Tree};
 
 /// How long real-time threads may run in each [`RT_PERIOD_NS`] while fair threads wait.
 pub const RT_RUNTIME_NS: u64 = 950_000_000;

@@ -35,7 +35,7 @@ use crate::fair::Arrival;
 use crate::policy::{Attributes, Class, Parameters, Policy, Priority, ROUND_ROBIN_NS, SLICE_DEFAULT_NS};
 use crate::runqueue::{Entity, EntityBox, Key, Payload};
 use crate::timer::{TimerAction, TimerCore, TimerOwner};
-use linnet_lib::tree::Node;
+use crate::tree::Node;
 
 /// How many words of affinity a thread has.
 const AFFINITY_WORDS: usize = machine::MAX_CPUS / 64;

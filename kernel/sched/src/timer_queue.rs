@@ -7,7 +7,7 @@
 
 use alloc::boxed::Box;
 
-use linnet_lib::tree::{Item, Node, Tree};
+use crate::tree::{Item, Node, Tree};
 
 /// Where a timer is in its queue.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]

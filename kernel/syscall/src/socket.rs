@@ -268,7 +268,12 @@ pub fn getsockopt(
     bytes.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
     bytes.resize(size, 0);
     let count = socket.operations().get_option(socket, level, name, &mut bytes)?;
-    give_option(bytes.get(..count.min(size)).unwrap_or_default(), value, room, length).map(|()| 0)
+    give_option(bytes.get(..count.min(size)).unwrap_or_default(), value, room, length)?;
+    if count > size {
+        // What did not fit is told: how much there is.
+        length.write(&(count as i32))?;
+    }
+    Ok(0)
 }
 
 /// An option of `SOL_SOCKET`; `None` if it is not one that all sockets have.

@@ -7,8 +7,8 @@ use crate::pid::Pid;
 use crate::task::with_current;
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
-use net::Sender;
 use net::message::{Caller, ProcessHandle, register_caller};
+use net::{NetNamespace, Sender};
 use vfs::{File, FsContext};
 
 impl ProcessHandle for Pid {
@@ -38,6 +38,19 @@ impl Caller for CallingTask {
 
     fn descriptor_limit(&self) -> Option<u64> {
         with_current(|task| task.process().limit(Resource::OpenFiles))
+    }
+
+    fn namespace_of_descriptor(&self, descriptor: i32) -> Result<Arc<NetNamespace>> {
+        let files = with_current(|task| task.open_files()).ok_or(Errno::EBADF)??;
+        let _file = files.get_open(descriptor)?;
+        // No descriptor stands for a network namespace yet.
+        Err(Errno::EINVAL)
+    }
+
+    fn namespace_of_process(&self, process: i32) -> Result<Arc<NetNamespace>> {
+        let found = with_current(|task| task.process().namespace().find_task(process));
+        // There is one namespace yet, so it is everyone's.
+        found.flatten().map(|_| NetNamespace::initial().clone()).ok_or(Errno::ESRCH)
     }
 }
 

@@ -35,7 +35,7 @@ struct Reference(Arc<Space>);
 impl Drop for Reference {
     fn drop(&mut self) {
         if self.0.references.fetch_sub(1, Ordering::AcqRel) == 1 {
-            clean(&[self.0.clone()]);
+            clean(core::slice::from_ref(&self.0));
         }
     }
 }

@@ -73,6 +73,9 @@ impl<N: Holder> Item for Incoming<N> {
     fn merge((): (), (): ()) {}
 }
 
+/// An id that was taken out.
+pub(super) type Removed<N> = (Box<Node<ByPeer>>, Box<Node<ById<N>>>);
+
 /// The ids that a namespace gave.
 pub(super) struct Forward<N: Holder> {
     /// It is dying: gives no more.
@@ -149,8 +152,8 @@ impl<N: Holder> Forward<N> {
         rank as i32
     }
 
-    /// Takes the id of a peer out and queues its last event. Whether there was one.
-    pub(super) fn remove(&mut self, peer: u64) -> Option<(Box<Node<ByPeer>>, Box<Node<ById<N>>>)> {
+    /// Takes the id of a peer out and queues its last event. Gives what is to be dropped without the lock.
+    pub(super) fn remove(&mut self, peer: u64) -> Option<Removed<N>> {
         let by_peer = self.by_peer.remove(&peer)?;
         let mut by_id = self.by_id.remove(&by_peer.id)?;
         if let Some(end) = by_id.end.take().filter(|_| !self.closed) {

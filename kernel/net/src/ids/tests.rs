@@ -232,7 +232,7 @@ fn an_id_for_itself() {
     let own = space();
     assert_eq!(get_or_allocate(&own, &own), Ok(Some(0)));
     assert_eq!(get_or_allocate(&own, &own), Ok(Some(0)));
-    assert_eq!(kill(&[own.clone()]), 1);
+    assert_eq!(kill(core::slice::from_ref(&own)), 1);
     assert_eq!(own.sides.counts(), (0, 0));
     assert_eq!(own.told.lock().unwrap().len(), 1, "nobody is told on behalf of the dying");
     assert_eq!(get_or_allocate(&own, &own), Ok(None));
