@@ -11,6 +11,7 @@ mod elf;
 mod files;
 mod hostile;
 mod memory;
+mod netlink;
 mod pipes;
 mod pointers;
 mod process;

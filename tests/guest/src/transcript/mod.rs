@@ -10,6 +10,7 @@ mod identity;
 mod locks;
 mod memory;
 mod mounts;
+mod netlink;
 mod processes;
 mod scheduling;
 mod signals;
@@ -92,6 +93,7 @@ pub fn print(filters: &[String]) {
         locks::SECTIONS,
         memory::SECTIONS,
         mounts::SECTIONS,
+        netlink::SECTIONS,
         processes::SECTIONS,
         scheduling::SECTIONS,
         signals::SECTIONS,
