@@ -54,6 +54,7 @@ pub fn register(identity: Identity) -> Result<()> {
             )),
         );
     network::add("unix", net::unix::write_sockets)?;
+    network::add("dev", net::device::show::write_devices)?;
     let root = process::Root::new(fixed);
     vfs::register_filesystem(PseudoFs::new("proc", MAGIC, Node::directory(Arc::new(root))))
 }

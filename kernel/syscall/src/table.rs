@@ -83,7 +83,7 @@ system_calls! {
     setitimer = 38 => timer::setitimer;
     getpid = 39 => process::getpid;
     sendfile = 40 => file::sendfile;
-    socket = 41 => socket::socket, "UNIX sockets only";
+    socket = 41 => socket::socket, "UNIX and netlink sockets only";
     connect = 42 => socket::connect;
     accept = 43 => socket::accept;
     sendto = 44 => message::sendto;
