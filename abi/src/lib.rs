@@ -28,6 +28,13 @@ macro_rules! abi_struct {
     };
 }
 
+/// Constants of one area and type; the group's text stands for each.
+macro_rules! constants {
+    (#[doc = $doc:literal] $type:ident: $($name:ident = $value:literal;)*) => {
+        $(#[doc = $doc] pub const $name: $type = $value;)*
+    };
+}
+
 pub mod auxv;
 pub mod capability;
 pub mod clone;
@@ -46,6 +53,7 @@ pub mod kcmp;
 pub mod membarrier;
 pub mod mman;
 pub mod mount;
+pub mod netlink;
 pub mod nr;
 pub mod personality;
 pub mod poll;
@@ -55,6 +63,7 @@ pub mod random;
 pub mod reboot;
 pub mod resource;
 pub mod rseq;
+pub mod rtnetlink;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;

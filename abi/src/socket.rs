@@ -51,3 +51,136 @@ pub const SOCK_SEQPACKET: u32 = 5;
 pub const SOCK_CLOEXEC: u32 = 0o2000000;
 /// Do not block.
 pub const SOCK_NONBLOCK: u32 = 0o4000;
+
+/// `SOCK_MAX`: one more than the highest socket type.
+pub const SOCK_MAX: u32 = 11;
+/// The bits of socket(2)'s `type` that are the type.
+pub const SOCK_TYPE_MASK: u32 = 0xf;
+/// `SCM_PIDFD`: a descriptor of the sender's process.
+pub const SCM_PIDFD: u32 = 4;
+/// The most descriptors in one message (`SCM_MAX_FD`).
+pub const SCM_MAX_FD: usize = 253;
+/// Send a datagram's pieces as they are (`MSG_BATCH`, internal to sendmmsg(2)).
+pub const MSG_BATCH: u32 = 0x40000;
+/// recvmmsg(2): block for the first message only.
+pub const MSG_WAITFORONE: u32 = 0x10000;
+/// Splice pages (internal; never from a program).
+pub const MSG_SPLICE_PAGES: u32 = 0x800_0000;
+/// Flags that only the kernel may set.
+pub const MSG_INTERNAL_SEND_FLAGS: u32 = MSG_SPLICE_PAGES | 0x100_0000 | 0x80000;
+/// Compatibility calls of 32-bit programs (never on 64-bit).
+pub const MSG_CMSG_COMPAT: u32 = 0x8000_0000;
+/// Bytes waiting to be read.
+pub const SIOCINQ: u32 = 0x541b;
+/// Bytes not yet taken by the receiver.
+pub const SIOCOUTQ: u32 = 0x5411;
+/// A descriptor of the place a UNIX socket is bound to.
+pub const SIOCUNIXFILE: u32 = 0x89e0;
+/// `struct sockaddr_un`: bytes of `sun_path`.
+pub const UNIX_PATH_MAX: usize = 108;
+/// Values in the answer of `SO_MEMINFO`.
+pub const SK_MEMINFO_VARS: usize = 9;
+
+abi_struct! {
+    /// `struct msghdr` (`struct user_msghdr`).
+    pub struct Msghdr: 56 {
+        /// Address of the name.
+        pub msg_name: u64,
+        /// Its length.
+        pub msg_namelen: i32,
+        /// Explicit padding.
+        pub pad0: u32,
+        /// Address of the `struct iovec` array.
+        pub msg_iov: u64,
+        /// Its length.
+        pub msg_iovlen: u64,
+        /// Address of the control messages.
+        pub msg_control: u64,
+        /// Their length.
+        pub msg_controllen: u64,
+        /// Flags of a received message.
+        pub msg_flags: u32,
+        /// Explicit padding.
+        pub pad1: u32,
+    }
+}
+
+abi_struct! {
+    /// `struct mmsghdr`.
+    pub struct Mmsghdr: 64 {
+        /// The message.
+        pub msg_hdr: Msghdr,
+        /// Bytes moved.
+        pub msg_len: u32,
+        /// Explicit padding.
+        pub pad0: u32,
+    }
+}
+
+abi_struct! {
+    /// `struct cmsghdr`.
+    pub struct Cmsghdr: 16 {
+        /// Bytes, with this header.
+        pub cmsg_len: u64,
+        /// Protocol.
+        pub cmsg_level: i32,
+        /// Type in it.
+        pub cmsg_type: i32,
+    }
+}
+
+/// Where the next control message starts: control messages are aligned to words.
+pub const fn cmsg_align(length: usize) -> usize {
+    length.next_multiple_of(8)
+}
+
+abi_struct! {
+    /// `struct ucred`.
+    #[derive(PartialEq, Eq)]
+    pub struct Ucred: 12 {
+        /// Process.
+        pub pid: i32,
+        /// User.
+        pub uid: u32,
+        /// Group.
+        pub gid: u32,
+    }
+}
+
+abi_struct! {
+    /// `struct linger`.
+    #[derive(PartialEq, Eq)]
+    pub struct Linger: 8 {
+        /// Whether to linger.
+        pub l_onoff: i32,
+        /// Seconds.
+        pub l_linger: i32,
+    }
+}
+
+abi_struct! {
+    /// `struct sock_filter`: an instruction of classic BPF.
+    #[derive(PartialEq, Eq)]
+    pub struct SockFilter: 8 {
+        /// Operation.
+        pub code: u16,
+        /// Jump if true.
+        pub jt: u8,
+        /// Jump if false.
+        pub jf: u8,
+        /// Operand.
+        pub k: u32,
+    }
+}
+
+abi_struct! {
+    /// `struct sock_fprog`.
+    pub struct SockFprog: 16 {
+        /// Instructions.
+        pub len: u16,
+        /// Explicit padding.
+        pub pad0: [u16; 3],
+        /// Their address.
+        pub filter: u64,
+    }
+}

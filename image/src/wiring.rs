@@ -67,6 +67,7 @@ pub fn register_late() -> Result<()> {
         devfs::provoke::register(provoke)?;
     }
     tty::init()?;
+    net::lifetime::start()?;
     ipc::pipe::register_fifos();
     Ok(())
 }

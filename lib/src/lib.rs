@@ -1,4 +1,4 @@
-//! Pure algorithms with no machine under them: range map, radix tree, ELF, cpio, paths, line discipline.
+//! Pure algorithms with no machine under them: classic BPF, range map, radix tree, ELF, cpio, paths, line discipline.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -7,10 +7,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod bpf;
 pub mod cpio;
 pub mod decompress;
 pub mod elf;
 pub mod ldisc;
+pub mod netlink;
 pub mod path;
 pub mod radix_tree;
 pub mod range_map;
+pub mod tree;

@@ -48,7 +48,7 @@ fn link_mode(file: &File) -> u32 {
 }
 
 fn info(table: &DescriptorTable, number: i32, file: &File, out: &mut String) -> Result<()> {
-    let mut flags = file.flags().bits() | abi::fcntl::O_LARGEFILE;
+    let mut flags = file.flags().bits();
     if table.close_on_exec(number)? == CloseOnExec::Yes {
         flags |= abi::fcntl::O_CLOEXEC;
     }

@@ -6,6 +6,7 @@
 //! | `process_text` | the contents of those files |
 //! | `descriptors` | `/proc/PID/fd`, `fdinfo` |
 //! | `memory` | `/proc/PID/mem` |
+//! | `network` | `/proc/PID/net`: what others registered about a network namespace |
 //! | `system`, `cpuinfo`, `kmsg` | the files about the whole system |
 //! | `sysctl` | `/proc/sys` |
 //!
@@ -23,6 +24,7 @@ mod cpuinfo;
 mod descriptors;
 mod kmsg;
 mod memory;
+pub mod network;
 mod process;
 mod process_text;
 mod sysctl;
@@ -55,6 +57,8 @@ pub fn register(identity: Identity) -> Result<()> {
                 StaticDirectory::new().add("ldisc", Node::directory(Arc::new(StaticDirectory::new()))),
             )),
         );
+    network::add("unix", net::unix::write_sockets)?;
+    network::add("dev", net::device::show::write_devices)?;
     let root = process::Root::new(fixed);
     // A name that is not there is an error even for who wants to make it, as on Linux.
     let root = Node::directory(Arc::new(root));

@@ -37,6 +37,7 @@ impl Root {
             "thread-self",
             own(|task| alloc::format!("{}/task/{}", task.process_id(), task.thread_id())),
         );
+        let fixed = fixed.add("net", Node::symlink("self/net"));
         Root { fixed }
     }
 }
@@ -238,6 +239,7 @@ const NAMES: &[(&str, FileKind)] = &[
     ("mem", FileKind::Regular),
     ("mountinfo", FileKind::Regular),
     ("mounts", FileKind::Regular),
+    ("net", FileKind::Directory),
     ("oom_score", FileKind::Regular),
     ("oom_score_adj", FileKind::Regular),
     ("personality", FileKind::Regular),
@@ -297,6 +299,7 @@ impl Directory for ProcessDirectory {
             }),
             b"fd" => Node::directory(Arc::new(FdDirectory::new(self.clone(), FdKind::Links))).mode(0o500),
             b"fdinfo" => Node::directory(Arc::new(FdDirectory::new(self.clone(), FdKind::Info))).mode(0o555),
+            b"net" => crate::network::directory(self.clone()),
             b"task" if self.thread.is_none() => {
                 Node::directory(Arc::new(TaskDirectory(self.clone()))).mode(0o555)
             }

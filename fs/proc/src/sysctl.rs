@@ -10,6 +10,7 @@ use core::fmt::{Display, Write};
 use core::str::FromStr;
 use machine::oops::{self, OopsPolicy};
 use machine::sync::Once;
+use net::{NetNamespace, sysctl};
 use vfs::pseudo::{Node, StaticDirectory};
 
 /// The id of this boot, made when it is first asked for.
@@ -78,6 +79,7 @@ pub fn tree(identity: Identity) -> StaticDirectory {
         .add("kernel", directory(kernel(identity)))
         .add("vm", directory(vm()))
         .add("fs", directory(fs()))
+        .add("net", directory(net()))
 }
 
 fn kernel(identity: Identity) -> StaticDirectory {
@@ -146,12 +148,59 @@ fn vm() -> StaticDirectory {
 }
 
 fn fs() -> StaticDirectory {
-    StaticDirectory::new().add("nr_open", constant(task::calls::max_open_files())).add(
-        "pipe-max-size",
-        number(
-            || ipc::pipe::max_size() as u64,
-            |size| ipc::pipe::set_max_size(usize::try_from(size).map_err(|_| Errno::EINVAL)?),
+    // No limit of its own: memory is the limit, as with Linux's default of the largest number.
+    let file_nr = |out: &mut String| writeln!(out, "{}\t0\t{}", vfs::file::count(), i64::MAX);
+    StaticDirectory::new()
+        .add("nr_open", constant(task::calls::max_open_files()))
+        .add("file-nr", Node::text(0o444, file_nr))
+        .add(
+            "pipe-max-size",
+            number(
+                || ipc::pipe::max_size() as u64,
+                |size| ipc::pipe::set_max_size(usize::try_from(size).map_err(|_| Errno::EINVAL)?),
+            ),
+        )
+}
+
+/// A limit of the socket layer.
+fn limit(setting: &'static sysctl::Setting) -> Node {
+    Node::writable_text(
+        0o644,
+        move |out| writeln!(out, "{}", setting.get()).map_err(|_| Errno::EIO),
+        move |input| setting.set(parse(input)?),
+    )
+}
+
+fn parse<N: FromStr>(input: &[u8]) -> Result<N> {
+    core::str::from_utf8(input).map_err(|_| Errno::EINVAL)?.trim().parse().map_err(|_| Errno::EINVAL)
+}
+
+fn net() -> StaticDirectory {
+    let core = StaticDirectory::new()
+        .add("wmem_default", limit(&sysctl::SEND_BUFFER_DEFAULT))
+        .add("wmem_max", limit(&sysctl::SEND_BUFFER_MAX))
+        .add("rmem_default", limit(&sysctl::RECEIVE_BUFFER_DEFAULT))
+        .add("rmem_max", limit(&sysctl::RECEIVE_BUFFER_MAX))
+        .add("optmem_max", limit(&sysctl::OPTION_MEMORY_MAX))
+        .add("somaxconn", limit(&sysctl::BACKLOG_MAX));
+    let unix = StaticDirectory::new().add(
+        "max_dgram_qlen",
+        per_network(
+            |network| network.unix().queue_length() as u64,
+            |network, length| {
+                network.unix().set_queue_length(usize::try_from(length).map_err(|_| Errno::EINVAL)?)
+            },
         ),
+    );
+    StaticDirectory::new().add("core", directory(core)).add("unix", directory(unix))
+}
+
+/// A number of the caller's network namespace.
+fn per_network(get: fn(&NetNamespace) -> u64, set: fn(&NetNamespace, u64) -> Result<()>) -> Node {
+    Node::writable_text(
+        0o644,
+        move |out| writeln!(out, "{}", get(&crate::network::of_caller())).map_err(|_| Errno::EIO),
+        move |input| set(&crate::network::of_caller(), parse(input)?),
     )
 }
 

@@ -3,6 +3,7 @@
 //! Locks: none; the table is constant. A family adds its arm to [`create`].
 
 use abi::errno::{Errno, Result};
+use abi::socket::{AF_NETLINK, AF_UNIX};
 use alloc::sync::Arc;
 use security::Credentials;
 
@@ -17,6 +18,9 @@ pub fn create(
     namespace: &Arc<NetNamespace>,
     credentials: &Credentials,
 ) -> Result<Arc<Socket>> {
-    let _ = (family, kind, protocol, namespace, credentials);
-    Err(Errno::EAFNOSUPPORT)
+    match family as u32 {
+        AF_UNIX => crate::unix::create(kind, protocol, namespace, credentials),
+        AF_NETLINK => crate::netlink::socket::create(kind, protocol, namespace, credentials),
+        _ => Err(Errno::EAFNOSUPPORT),
+    }
 }

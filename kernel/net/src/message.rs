@@ -3,13 +3,15 @@
 //! Key types: [`SendMessage`], [`ReceiveMessage`], [`SocketAddress`], [`Ancillary`]. The system-call layer decodes user
 //! memory into these; families never touch user memory but through the readers and writers. Locks: none.
 
+use crate::namespace::NetNamespace;
 use abi::errno::{Errno, Result};
 use abi::socket as linux;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use machine::sync::Once;
 use mm::io::{IoReader, IoWriter};
-use security::Credentials;
-use vfs::File;
+use security::{Credentials, Kgid, Kuid};
+use vfs::{File, FsContext};
 
 /// Room for the largest address (`struct sockaddr_storage`).
 pub const ADDRESS_MAX: usize = 128;
@@ -83,7 +85,7 @@ impl SocketAddress {
     }
 }
 
-/// Who sent something (`SCM_CREDENTIALS`, `SO_PEERCRED`): a process handle that `task` gave, and identifiers.
+/// Who calls: a process handle that `task` gave, and on whose behalf.
 #[derive(Clone)]
 pub struct Sender {
     /// The process; `None` for the kernel. Numbered in the receiver's pid namespace by [`ProcessHandle::number`].
@@ -92,10 +94,70 @@ pub struct Sender {
     pub credentials: Arc<Credentials>,
 }
 
+impl Sender {
+    /// The kernel.
+    pub fn kernel() -> Sender {
+        Sender { process: None, credentials: Credentials::initial() }
+    }
+
+    /// Who calls now; on a kernel thread, the kernel.
+    pub fn current() -> Sender {
+        caller().and_then(|caller| caller.sender()).unwrap_or_else(Sender::kernel)
+    }
+
+    /// What `SCM_CREDENTIALS` says of it if it does not say otherwise itself.
+    pub fn identity(&self) -> Identity {
+        Identity { process: self.process.clone(), uid: self.credentials.ruid, gid: self.credentials.rgid }
+    }
+}
+
+/// What this crate asks of the task that calls now; `task` implements it. Each gives `None` on a kernel thread.
+pub trait Caller: Sync {
+    /// Who it is.
+    fn sender(&self) -> Option<Sender>;
+    /// What paths mean to it.
+    fn file_system(&self) -> Option<Arc<FsContext>>;
+    /// How many descriptors it may have (`RLIMIT_NOFILE`).
+    fn descriptor_limit(&self) -> Option<u64>;
+    /// The network namespace that one of its descriptors stands for. `EBADF`: it is not open; `EINVAL`: it is something else.
+    fn namespace_of_descriptor(&self, descriptor: i32) -> Result<Arc<NetNamespace>>;
+    /// The network namespace of a process, by the number the caller knows it by. `ESRCH`.
+    fn namespace_of_process(&self, process: i32) -> Result<Arc<NetNamespace>>;
+}
+
+static CALLER: Once<&'static dyn Caller> = Once::new();
+
+/// Says how to ask about the calling task; once, from `task`.
+pub fn register_caller(caller: &'static dyn Caller) {
+    let _ = CALLER.set(caller);
+}
+
+/// What was registered.
+pub(crate) fn caller() -> Option<&'static dyn Caller> {
+    CALLER.get().copied()
+}
+
+/// Who sent something, as `SCM_CREDENTIALS` carries it.
+#[derive(Clone)]
+pub struct Identity {
+    /// The process; `None` for the kernel.
+    pub process: Option<Arc<dyn ProcessHandle>>,
+    /// The user.
+    pub uid: Kuid,
+    /// The group.
+    pub gid: Kgid,
+}
+
 /// What this crate needs to know of a process; `task` implements it.
 pub trait ProcessHandle: Send + Sync {
     /// Its number as the calling task sees it, 0 if it cannot.
     fn number(&self) -> i32;
+    /// A descriptor of it (a pidfd). `ESRCH`: it has been reaped; `ENOMEM`.
+    fn open(&self) -> Result<Arc<File>>;
+    /// The same process?
+    fn is(&self, other: &dyn ProcessHandle) -> bool {
+        core::ptr::addr_eq(core::ptr::from_ref(self), core::ptr::from_ref(other))
+    }
 }
 
 /// The control messages of one message, decoded. Generic ones have a field; those of a protocol travel as they are.
@@ -103,8 +165,8 @@ pub trait ProcessHandle: Send + Sync {
 pub struct Ancillary {
     /// `SCM_RIGHTS`.
     pub files: Vec<Arc<File>>,
-    /// `SCM_CREDENTIALS`, checked by the system-call layer on the way in.
-    pub sender: Option<Sender>,
+    /// `SCM_CREDENTIALS`, checked by the system-call layer on the way in. On the way out it is shown if the receiver wants it.
+    pub sender: Option<Identity>,
     /// The others: (level, type, bytes), in order.
     pub others: Vec<ControlMessage>,
 }
@@ -133,6 +195,13 @@ pub struct SendMessage<'a> {
     pub sender: Sender,
 }
 
+impl SendMessage<'_> {
+    /// Whether it must not block.
+    pub fn is_nonblocking(&self) -> bool {
+        self.flags.contains(MessageFlags::DONTWAIT)
+    }
+}
+
 /// Room for a message to be received, and what came.
 pub struct ReceiveMessage<'a> {
     /// Where the data goes.
@@ -145,4 +214,22 @@ pub struct ReceiveMessage<'a> {
     pub ancillary: Ancillary,
     /// Answer: flags of the message (`TRUNC`, `EOR`, `OOB`, `ERRQUEUE`).
     pub answer_flags: MessageFlags,
+}
+
+impl ReceiveMessage<'_> {
+    /// Room for a message in `data`, with these flags asked for.
+    pub fn new(data: &mut dyn IoWriter, flags: MessageFlags) -> ReceiveMessage<'_> {
+        ReceiveMessage {
+            data,
+            flags,
+            address: SocketAddress::NONE,
+            ancillary: Ancillary::default(),
+            answer_flags: MessageFlags::empty(),
+        }
+    }
+
+    /// Whether it must not block.
+    pub fn is_nonblocking(&self) -> bool {
+        self.flags.contains(MessageFlags::DONTWAIT)
+    }
 }

@@ -1,20 +1,23 @@
 //! The socket layer: one object behind a socket's descriptor, whatever its family (socket(7)).
 //!
-//! Key types: [`Socket`] (what all sockets have: kind, namespace, generic options, pending error), [`SocketOperations`] (what
-//! a family implements). A `Socket` is the `FileOperations` of its description, so that read, write, poll and close work on it.
-//! Locks: none here yet; a family's own lock is taken inside its operations and never while user memory is copied
+//! Key types: [`Socket`] (a [`SocketCore`] with what its family does), [`SocketOperations`] (what a family implements). A
+//! `Socket` is the `FileOperations` of its description, so that read, write, poll and close work on it.
+//! Locks: none here; a family's own lock is taken inside its operations and never while user memory is copied
 //! under a spinlock.
 
 use abi::errno::{Errno, Result};
+use abi::fcntl::OpenFlags;
+use abi::poll::PollEvents;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
-use machine::sync::atomic::{AtomicI32, Ordering};
-use vfs::PollTable;
+use machine::memory::try_arc;
+use security::Credentials;
+use vfs::{File, PollTable};
 
+use crate::core::SocketCore;
 use crate::message::{ReceiveMessage, SendMessage, SocketAddress};
 use crate::namespace::NetNamespace;
-use abi::poll::PollEvents;
 
 /// `SOCK_STREAM` and its like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +32,8 @@ pub enum SocketKind {
     ReliableDatagram,
     /// `SOCK_SEQPACKET`.
     SequencedPacket,
+    /// Another number below `SOCK_MAX`, for which there is no name here.
+    Other(u8),
 }
 
 /// Which directions shutdown(2) ends.
@@ -95,20 +100,25 @@ pub trait SocketOperations: Any + Send + Sync {
         let _ = (socket, how);
         Err(Errno::EOPNOTSUPP)
     }
-    /// setsockopt(2) on a level other than `SOL_SOCKET`.
+    /// setsockopt(2) on a level other than `SOL_SOCKET`, or with a name that not every socket has.
+    /// A family without options of its own answers `EOPNOTSUPP`.
     fn set_option(&self, socket: &Socket, level: i32, name: i32, value: &[u8]) -> Result<()> {
-        let _ = (socket, level, name, value);
-        Err(Errno::ENOPROTOOPT)
+        let _ = (socket, name, value);
+        Err(no_option(level))
     }
-    /// getsockopt(2) on a level other than `SOL_SOCKET`: writes into `value`, gives the length.
+    /// getsockopt(2), in the same cases: writes into `value`, gives the length.
     fn get_option(&self, socket: &Socket, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
-        let _ = (socket, level, name, value);
-        Err(Errno::ENOPROTOOPT)
+        let _ = (socket, name, value);
+        Err(no_option(level))
     }
-    /// An ioctl of the family. `ENOIOCTLCMD` becomes the device layer's, then `ENOTTY`.
+    /// An ioctl of the family. `ENOIOCTLCMD`: ask the device layer.
     fn ioctl(&self, socket: &Socket, command: u32, argument: usize) -> Result<usize> {
         let _ = (socket, command, argument);
-        Err(Errno::ENOTTY)
+        Err(Errno::ENOIOCTLCMD)
+    }
+    /// The socket has got its descriptor's file (`sock->file`).
+    fn attach(&self, socket: &Socket, file: &Arc<File>) {
+        let _ = (socket, file);
     }
     /// What it is ready for; registers the queues first.
     fn poll(&self, socket: &Socket, table: &mut PollTable<'_>) -> PollEvents;
@@ -118,47 +128,46 @@ pub trait SocketOperations: Any + Send + Sync {
     }
 }
 
+/// What a family without options answers: it has none of that level, or the level has no such name.
+fn no_option(level: i32) -> Errno {
+    if level as u32 == abi::socket::SOL_SOCKET { Errno::ENOPROTOOPT } else { Errno::EOPNOTSUPP }
+}
+
 /// A socket.
 pub struct Socket {
-    family: u16,
-    kind: SocketKind,
-    protocol: i32,
-    namespace: Arc<NetNamespace>,
+    core: Arc<SocketCore>,
     operations: Box<dyn SocketOperations>,
-    /// The error that the next call reports once (`SO_ERROR`), as a positive number; 0 for none.
-    pending_error: AtomicI32,
 }
 
 impl Socket {
-    /// A socket of this kind in `namespace`.
-    pub fn new(
-        family: u16,
-        kind: SocketKind,
-        protocol: i32,
-        namespace: Arc<NetNamespace>,
-        operations: Box<dyn SocketOperations>,
-    ) -> Socket {
-        Socket { family, kind, protocol, namespace, operations, pending_error: AtomicI32::new(0) }
+    /// A socket of this core that does what its family says. `ENOMEM`.
+    pub fn new(core: Arc<SocketCore>, operations: Box<dyn SocketOperations>) -> Result<Arc<Socket>> {
+        Ok(try_arc(Socket { core, operations })?)
+    }
+
+    /// What all sockets have.
+    pub fn core(&self) -> &Arc<SocketCore> {
+        &self.core
     }
 
     /// `AF_*` (`SO_DOMAIN`).
     pub fn family(&self) -> u16 {
-        self.family
+        self.core.family()
     }
 
     /// `SO_TYPE`.
     pub fn kind(&self) -> SocketKind {
-        self.kind
+        self.core.kind()
     }
 
     /// `SO_PROTOCOL`.
     pub fn protocol(&self) -> i32 {
-        self.protocol
+        self.core.protocol()
     }
 
     /// Where it was made; it keeps it alive.
     pub fn namespace(&self) -> &Arc<NetNamespace> {
-        &self.namespace
+        self.core.namespace()
     }
 
     /// What its family does.
@@ -172,13 +181,12 @@ impl Socket {
         any.downcast_ref()
     }
 
-    /// Notes an error for the next call.
-    pub fn set_error(&self, error: Errno) {
-        self.pending_error.store(error.code(), Ordering::Relaxed);
-    }
-
-    /// Takes the noted error (`SO_ERROR`).
-    pub fn take_error(&self) -> i32 {
-        self.pending_error.swap(0, Ordering::Relaxed)
+    /// A description of it, shown as `socket:[N]`. `flags`: of the status flags, `NONBLOCK`. `ENOMEM`.
+    pub fn into_file(self: Arc<Self>, flags: OpenFlags, who: &Arc<Credentials>) -> Result<Arc<File>> {
+        let place = vfs::anonymous::new_socket_place(who)?;
+        self.core.set_inode_number(place.inode()?.number());
+        let file = File::new(place, self.clone(), OpenFlags::RDWR | flags, who);
+        self.operations.attach(&self, &file);
+        Ok(file)
     }
 }

@@ -1,7 +1,7 @@
 //! The scheduler: threads, run queues, policies, timers and deferred work.
 //!
 //! Where to look: *what runs next* is pure and tested as such: [`fair`] (EEVDF), [`runqueue`] (all policies of
-//! one CPU), [`tree`] (the structure under both), [`policy`] (what user space may ask for), [`timer_queue`].
+//! one CPU), `linnet_lib::tree` (the structure under both), [`policy`] (what user space may ask for), [`timer_queue`].
 //! *Making it so* is `cpu` (switch, wake, preempt), `place` (which CPU), [`sleep`] (park, deadlines), [`timer`],
 //! [`thread`], [`account`] (times, load), [`work`] (deferred work), [`boot`] (start, idle loop), [`clock`] (wall
 //! time).
@@ -30,7 +30,6 @@ pub mod sleep;
 pub mod thread;
 pub mod timer;
 pub mod timer_queue;
-pub mod tree;
 pub mod work;
 
 #[cfg(test)]
@@ -39,6 +38,7 @@ mod tests;
 pub use account::{Counts, CpuTimes, counts, cpu_times, load_averages, note_program};
 pub use boot::{init, run_idle, start_cpu, start_kernel_threads};
 pub use cpu::{exit_current, preempt, schedule_if_needed, timer_interrupt, yield_now};
+pub use linnet_lib::tree;
 pub use machine::sync::{WaitKind, WakeReason};
 pub use policy::{Attributes, Policy, Priority, ResetOnFork};
 pub use sleep::{IoWaitGuard, SyncWakes, hint as wake_hint, io_wait, park, sleep_until, sync_wakes};

@@ -83,8 +83,7 @@ pub fn fcntl(context: &mut Context<'_>, fd: Fd, command: u32, argument: u64) -> 
             let close = if argument as u32 & FD_CLOEXEC != 0 { CloseOnExec::Yes } else { CloseOnExec::No };
             context.task.open_files()?.set_close_on_exec(fd.0, close).map(|()| 0)
         }
-        F_GETFL if file.is_place() => Ok(file.flags().bits() as usize),
-        F_GETFL => Ok((file.flags() | OpenFlags::LARGEFILE).bits() as usize),
+        F_GETFL => Ok(file.flags().bits() as usize),
         F_SETFL => file.set_flags(OpenFlags::from_bits_truncate(argument as u32)).map(|()| 0),
         F_GETPIPE_SZ => Ok(pipe_of(&file)?.size()),
         F_SETPIPE_SZ => pipe_of(&file)?.set_size(argument as u32 as usize, &context.credentials()),

@@ -11,6 +11,7 @@ use abi::uio::SPLICE_F_NONBLOCK;
 use ipc::pipe::{Framing, PipeEnd};
 use mm::io::{UserReader, UserWriter};
 use mm::user::{IoVec, UserBuffer, UserPtr, UserString};
+use net::SocketKind;
 use task::signal::{Signal, SignalInfo};
 use vfs::file::Appended;
 use vfs::{Allocate, File, FileKind, Positioning, SeekFrom, SyncKind};
@@ -24,7 +25,7 @@ pub fn read(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize) -> R
 /// write(2). Errors: `EBADF`, `EFAULT`, `EINVAL`, `EAGAIN`, `EINTR`, `EIO`, `ENOSPC`, `EPIPE`, `EFBIG`.
 pub fn write(context: &mut Context<'_>, fd: Fd, buffer: usize, count: usize) -> Result<usize> {
     let file = context.file(fd)?;
-    signal_broken_pipe(context, file.write(&mut UserReader(UserBuffer::new(buffer, count)?)))
+    signal_broken_pipe(context, &file, file.write(&mut UserReader(UserBuffer::new(buffer, count)?)))
 }
 
 /// Notes a call that read, for `/proc/PID/io`.
@@ -41,10 +42,13 @@ fn count_write(context: &Context<'_>, result: Result<usize>) -> Result<usize> {
     result
 }
 
-/// A write that finds nobody who could read sends SIGPIPE to the writer, besides its error (pipe(7)).
-fn signal_broken_pipe(context: &Context<'_>, result: Result<usize>) -> Result<usize> {
+/// A write that finds nobody who could read sends SIGPIPE to the writer, besides its error (pipe(7)); of sockets only
+/// those of streams do.
+fn signal_broken_pipe(context: &Context<'_>, file: &File, result: Result<usize>) -> Result<usize> {
     let result = count_write(context, result);
-    if result == Err(Errno::EPIPE) {
+    let signals =
+        || file.operations_as::<net::Socket>().is_none_or(|socket| socket.kind() == SocketKind::Stream);
+    if result == Err(Errno::EPIPE) && signals() {
         task::signal::send::to_task(context.task, SignalInfo::from_kernel(Signal::SIGPIPE))?;
     }
     result
@@ -86,7 +90,8 @@ pub fn readv(context: &mut Context<'_>, fd: Fd, vector: UserPtr<IoVec>, count: u
 pub fn writev(context: &mut Context<'_>, fd: Fd, vector: UserPtr<IoVec>, count: usize) -> Result<usize> {
     let file = context.file(fd)?;
     file.check_writable()?;
-    signal_broken_pipe(context, file.write(&mut UserReader(UserBuffer::from_iovec(vector, count)?)))
+    let result = file.write(&mut UserReader(UserBuffer::from_iovec(vector, count)?));
+    signal_broken_pipe(context, &file, result)
 }
 
 /// preadv(2). The offset comes in two halves, the high one unused on 64-bit machines. Errors: as [`pread64`].
@@ -172,7 +177,7 @@ pub fn pwritev2(
         let file = context.file(fd)?;
         let place = if offset == -1 { Appended::Follow } else { Appended::StayBehind };
         let mut from = UserReader(UserBuffer::from_iovec(vector, count)?);
-        signal_broken_pipe(context, file.append(&mut from, place))?
+        signal_broken_pipe(context, &file, file.append(&mut from, place))?
     } else if offset == -1 {
         writev(context, fd, vector, count)?
     } else {
@@ -330,7 +335,8 @@ pub fn sendfile(
         return Err(Errno::EINVAL);
     }
     refuse_appending(&target)?;
-    transfer(&source, &target, from, Offset { place: UserPtr::NULL, value: None }, count)
+    let result = transfer(&source, &target, from, Offset { place: UserPtr::NULL, value: None }, count);
+    signal_broken_pipe(context, &target, result)
 }
 
 /// splice(2): one side must be a pipe. Errors: `EAGAIN`, `EBADF`, `EINVAL`, `ESPIPE`.
@@ -355,7 +361,8 @@ pub fn splice(
     if !is_pipe(&target) {
         refuse_appending(&target)?;
     }
-    transfer(&source, &target, from, to, count)
+    let result = transfer(&source, &target, from, to, count);
+    signal_broken_pipe(context, &target, result)
 }
 
 /// tee(2): what is in one pipe is put into another as well; the pages are shared. Errors: `EAGAIN`, `EBADF`, `EINVAL`, `ENOMEM`.
@@ -372,7 +379,7 @@ pub fn tee(context: &mut Context<'_>, source: Fd, target: Fd, count: usize, flag
     let pipe = |file: &File| file.operations_arc::<PipeEnd>().ok_or(Errno::EINVAL);
     let nonblocking = flags & SPLICE_F_NONBLOCK != 0 || source.is_nonblocking() || target.is_nonblocking();
     let result = pipe(&source)?.pipe().tee(pipe(&target)?.pipe(), count, nonblocking);
-    signal_broken_pipe(context, result)
+    signal_broken_pipe(context, &target, result)
 }
 
 /// vmsplice(2): memory into a pipe, or out of one. The bytes are copied, so that `SPLICE_F_GIFT` changes nothing.
@@ -393,7 +400,11 @@ pub fn vmsplice(
     let nonblocking = flags & SPLICE_F_NONBLOCK != 0 || file.is_nonblocking();
     let buffer = UserBuffer::from_iovec(vector, count)?;
     if file.flags().writes() {
-        signal_broken_pipe(context, end.pipe().write(&mut UserReader(buffer), nonblocking, Framing::Stream))
+        signal_broken_pipe(
+            context,
+            &file,
+            end.pipe().write(&mut UserReader(buffer), nonblocking, Framing::Stream),
+        )
     } else {
         end.pipe().read(&mut UserWriter(buffer), nonblocking)
     }

@@ -8,6 +8,7 @@
 //! | `memory`, `remote`, `futex` | memory, one's own and others'; futexes |
 //! | `file`, `open`, `descriptor`, `directory`, `attributes`, `xattr`, `mount` | files |
 //! | `poll`, `event` | waiting for things |
+//! | `socket`, `message` | sockets |
 //! | `time`, `system` | clocks; the system as a whole |
 //!
 //! A handler decodes and encodes; the work and its locks are in the crates below. Unknown numbers answer `ENOSYS`.
@@ -31,6 +32,7 @@ pub mod file;
 pub mod futex;
 pub mod limits;
 pub mod memory;
+pub mod message;
 pub mod mount;
 pub mod open;
 pub mod poll;
@@ -39,6 +41,7 @@ pub mod process;
 pub mod remote;
 pub mod scheduling;
 pub mod signal;
+pub mod socket;
 pub mod system;
 pub mod table;
 pub mod time;

@@ -34,6 +34,9 @@ pub fn openat(
     if flags.contains(OpenFlags::PATH) {
         // All others are ignored with O_PATH (open(2)).
         flags &= OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW | OpenFlags::CLOEXEC;
+    } else {
+        // Shown by F_GETFL: 64-bit programs always mean it.
+        flags |= OpenFlags::LARGEFILE;
     }
     let request = OpenRequest { flags, mode: mode & 0o7777, resolve: ResolveFlags::empty() };
     open_descriptor(context, directory, path, &request)

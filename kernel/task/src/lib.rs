@@ -9,7 +9,7 @@
 //! | [`timers`], [`rseq`], [`membarrier`], [`futex`], [`vdso`] | what hangs off a thread or process |
 //! | [`limits`], [`usage`], [`calls`], [`stat`], [`oom`] | limits and accounts |
 //! | [`syslog`] | the kernel's log for those who read it |
-//! | [`pidfd`], [`files`] | descriptors of processes; what exec needs from files |
+//! | [`pidfd`], [`files`], `network` | descriptors of processes; what exec needs from files; what sockets ask of tasks |
 //! | [`boot`] | the first program |
 //!
 //! # Lock order
@@ -42,6 +42,7 @@ pub mod job;
 pub mod limits;
 pub mod membarrier;
 pub mod namespaces;
+mod network;
 pub mod oom;
 pub mod pid;
 pub mod pidfd;
@@ -72,4 +73,5 @@ pub fn init() {
     futex::register();
     files::register_size_limit();
     signal::descriptor::register();
+    network::register();
 }

@@ -64,6 +64,11 @@ fn new_file(task: &Task, pid: &Arc<Pid>, flags: OpenFlags) -> Result<Arc<File>> 
     vfs::anonymous::new_file("pidfd", operations, OpenFlags::RDWR | flags, &task.credentials())
 }
 
+/// A description of this process, for a descriptor that comes with a socket's message.
+pub(crate) fn file_of(task: &Task, pid: &Arc<Pid>) -> Result<Arc<File>> {
+    new_file(task, pid, OpenFlags::empty())
+}
+
 /// pidfd_open(2).
 ///
 /// # Errors

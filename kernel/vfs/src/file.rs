@@ -15,8 +15,10 @@ use core::fmt;
 use abi::errno::{Errno, Result};
 use abi::fcntl::{F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, OpenFlags};
 use abi::poll::PollEvents;
-use machine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use machine::sync::{Mutex, Once, SpinLock};
+use machine::cpu::PerCpu;
+use machine::preempt;
+use machine::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use machine::sync::{Lazy, Mutex, Once, SpinLock};
 use mm::io::{IoReader, IoWriter};
 use mm::page_cache::MappedFile;
 use security::{Capability, Credentials};
@@ -242,6 +244,20 @@ impl SignalOwner {
     }
 }
 
+/// How many descriptions there are, one count for each CPU: what one makes another may drop.
+static OPEN_FILES: Lazy<PerCpu<AtomicI64>> = Lazy::new(|| PerCpu::new_with(|_| AtomicI64::new(0)));
+
+fn count_file(change: i64) {
+    let guard = preempt::disable();
+    OPEN_FILES.get(&guard).fetch_add(change, Ordering::Relaxed);
+}
+
+/// How many open file descriptions there are (`/proc/sys/fs/file-nr`).
+pub fn count() -> u64 {
+    let sum: i64 = OPEN_FILES.iter().map(|(_, count)| count.load(Ordering::Relaxed)).sum();
+    sum.max(0) as u64
+}
+
 /// An open file description.
 pub struct File {
     path: Path,
@@ -301,6 +317,7 @@ impl File {
     }
 
     fn with(path: Path, flags: OpenFlags, credentials: Arc<Credentials>) -> File {
+        count_file(1);
         let dropped = OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::TRUNC;
         File {
             path,
@@ -543,6 +560,7 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        count_file(-1);
         if let Some(operations) = &self.operations {
             operations.release(self);
         } else if self.counted != Counted::Not {

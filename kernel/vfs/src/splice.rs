@@ -34,7 +34,13 @@ pub fn copy(
         let result = move_piece(source, from.as_deref_mut(), target, to.as_deref_mut(), piece);
         match result {
             Ok(0) => break,
-            Ok(moved) => done += moved,
+            Ok(moved) => {
+                done += moved;
+                // A pipe or socket may have no more just now; what was moved is not kept waiting for it.
+                if !source.is_seekable() {
+                    break;
+                }
+            }
             Err(_) if done > 0 => break,
             Err(error) => return Err(error),
         }

@@ -11,6 +11,7 @@ mod elf;
 mod files;
 mod hostile;
 mod memory;
+mod netlink;
 mod pipes;
 mod pointers;
 mod process;
@@ -19,6 +20,8 @@ mod sys;
 mod threads;
 mod time;
 mod transcript;
+mod unix;
+mod unix_help;
 
 use case::{Case, Verdict};
 
@@ -70,6 +73,7 @@ fn all() -> Vec<&'static Case> {
         pointers::CASES,
         elf::CASES,
         hostile::CASES,
+        unix::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

@@ -10,9 +10,11 @@ mod identity;
 mod locks;
 mod memory;
 mod mounts;
+mod netlink;
 mod processes;
 mod scheduling;
 mod signals;
+mod sockets;
 mod timers;
 
 use crate::case::Outcome;
@@ -84,16 +86,18 @@ const SECONDS: u32 = 20;
 
 /// Prints the sections whose names contain a filter.
 pub fn print(filters: &[String]) {
-    let groups: [&[Section]; 10] = [
+    let groups: [&[Section]; 11] = [
         files::SECTIONS,
         futexes::SECTIONS,
         identity::SECTIONS,
         locks::SECTIONS,
         memory::SECTIONS,
         mounts::SECTIONS,
+        netlink::SECTIONS,
         processes::SECTIONS,
         scheduling::SECTIONS,
         signals::SECTIONS,
+        sockets::SECTIONS,
         timers::SECTIONS,
     ];
     for (name, section) in groups.into_iter().flatten() {

@@ -9,7 +9,7 @@
 //! deadline among the eligible" of EEVDF an O(log n) question. All operations are O(log n); the recursion is
 //! as deep as the tree is high, which is at most 1.44 log2 n.
 //!
-//! Neighbours: [`crate::fair`] and [`crate::runqueue`] (threads), [`crate::timer_queue`] (timers). No locks.
+//! Neighbours: `sched`'s run queues and timers, `net`'s tables of ids, devices and sockets. No locks.
 
 use alloc::boxed::Box;
 
@@ -327,6 +327,20 @@ impl<T: Item> Tree<T> {
         best
     }
 
+    /// Walks down from the top: `turn` is given the summary of what is left of an item, and the item, and says where to
+    /// go on. Gives the item at which it says [`Turn::Here`]. O(log n).
+    pub fn descend(&self, mut turn: impl FnMut(Option<T::Summary>, &T) -> Turn) -> Option<&T> {
+        let mut link = &self.root;
+        while let Some(node) = link {
+            match turn(node.left.as_ref().map(|left| left.summary), &node.item) {
+                Turn::Left => link = &node.left,
+                Turn::Right => link = &node.right,
+                Turn::Here => return Some(&node.item),
+            }
+        }
+        None
+    }
+
     /// The summary of all items; `None` when empty.
     pub fn summary(&self) -> Option<T::Summary> {
         self.root.as_ref().map(|node| node.summary)
@@ -336,6 +350,17 @@ impl<T: Item> Tree<T> {
     pub fn find(&self, mut wanted: impl FnMut(&T) -> bool) -> Option<&T> {
         find_at(&self.root, &mut wanted)
     }
+}
+
+/// Where [`Tree::descend`] goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Smaller keys.
+    Left,
+    /// Greater keys.
+    Right,
+    /// This item is the one.
+    Here,
 }
 
 /// Boxed nodes in a pile, last in, first out: for those that are in no tree but must be kept without allocating.
@@ -380,6 +405,13 @@ impl<T: Item> Pile<T> {
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.top.is_none()
+    }
+}
+
+impl<T: Item> Drop for Pile<T> {
+    /// One after the other: dropping a box of a box of a box would need a stack as deep as the pile is high.
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
     }
 }
 

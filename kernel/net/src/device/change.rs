@@ -1,0 +1,226 @@
+//! Changing a device: flags, MTU, address, carrier and the rest. Each change tells the listeners and RTNLGRP_LINK.
+//!
+//! All under [`Rtnl`] of the device's namespace (for a veth's flags: of both ends). Locks: see `super`.
+
+use abi::errno::{Errno, Result};
+use abi::rtnetlink as linux;
+use alloc::sync::Arc;
+use linnet_lib::netlink::{Failure, Outcome};
+use machine::sync::atomic::Ordering;
+
+use super::notify::notify;
+use super::{DeviceEvent, HardwareAddress, NetDevice, Rtnl};
+use crate::netlink::route::link;
+
+/// Flags that a program may set.
+const CHANGEABLE: u32 = linux::IFF_DEBUG
+    | linux::IFF_NOTRAILERS
+    | linux::IFF_NOARP
+    | linux::IFF_DYNAMIC
+    | linux::IFF_MULTICAST
+    | linux::IFF_PORTSEL
+    | linux::IFF_AUTOMEDIA;
+
+/// Sets flags as a program means them (`dev_change_flags`): up and down, promiscuous, those that are only noted.
+/// What the driver says if it does not come up.
+pub fn set_flags(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, flags: u32) -> Outcome<()> {
+    rtnl.assert_covers(device);
+    let before = device.flags();
+    let kept = device.flags.load(Ordering::Relaxed);
+    let mut now = kept & !CHANGEABLE | flags & CHANGEABLE;
+    for (bit, count) in
+        [(linux::IFF_PROMISC, &device.promiscuity), (linux::IFF_ALLMULTI, &device.all_multicast)]
+    {
+        if (flags ^ kept) & bit != 0 {
+            let step = if flags & bit != 0 { 1 } else { u32::MAX };
+            count.fetch_add(step, Ordering::Relaxed);
+            now = now & !bit | flags & bit;
+        }
+    }
+    device.flags.store(now, Ordering::Relaxed);
+    let result = match (kept & linux::IFF_UP != 0, flags & linux::IFF_UP != 0) {
+        (false, true) => open(rtnl, device),
+        (true, false) => {
+            close(rtnl, device);
+            Ok(())
+        }
+        _ => Ok(()),
+    };
+    let after = device.flags();
+    let changed = (before ^ after) & !linux::IFF_UP;
+    if changed & !(linux::IFF_RUNNING | linux::IFF_LOWER_UP | linux::IFF_DORMANT) != 0 {
+        let _ = notify(rtnl, device, DeviceEvent::Changed);
+        link::announce(device, changed);
+    }
+    result.map_err(Failure::from)
+}
+
+fn open(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) -> Result<()> {
+    device.flags.fetch_or(linux::IFF_UP, Ordering::Relaxed);
+    if let Err(error) = device.operations().open(device, rtnl) {
+        device.flags.fetch_and(!linux::IFF_UP, Ordering::Relaxed);
+        return Err(error);
+    }
+    if device.operational.load(Ordering::Relaxed) != linux::IF_OPER_UNKNOWN {
+        update_operational_state(device);
+    }
+    device.namespace().devices.note_change();
+    let _ = notify(rtnl, device, DeviceEvent::Up);
+    link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
+    Ok(())
+}
+
+/// Takes a device down.
+pub(super) fn close(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
+    if !device.is_up() {
+        return;
+    }
+    let _ = notify(rtnl, device, DeviceEvent::GoingDown);
+    device.flags.fetch_and(!linux::IFF_UP, Ordering::Relaxed);
+    device.operations().stop(device, rtnl);
+    device.namespace().devices.note_change();
+    let _ = notify(rtnl, device, DeviceEvent::Down);
+    link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
+}
+
+/// Sets the MTU. `EINVAL`: outside the device's range.
+pub fn set_mtu(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, mtu: u32) -> Outcome<()> {
+    rtnl.assert_covers(device);
+    if mtu == device.mtu() {
+        return Ok(());
+    }
+    check_mtu(device, mtu)?;
+    device.mtu.store(mtu, Ordering::Relaxed);
+    device.namespace().devices.note_change();
+    let _ = notify(rtnl, device, DeviceEvent::MtuChanged);
+    link::announce(device, 0);
+    Ok(())
+}
+
+/// Whether a device may have this MTU.
+pub(crate) fn check_mtu(device: &NetDevice, mtu: u32) -> Outcome<()> {
+    let (least, most) = device.mtu_range();
+    if mtu > i32::MAX as u32 || mtu < least {
+        return Err(Failure::new(Errno::EINVAL, "mtu less than device minimum"));
+    }
+    if most > 0 && mtu > most {
+        return Err(Failure::new(Errno::EINVAL, "mtu greater than device maximum"));
+    }
+    device.operations().check_mtu(device, mtu).map_err(Failure::from)
+}
+
+/// Sets the address. `EINVAL`: not its length; `EADDRNOTAVAIL`: none that a device can have; `EOPNOTSUPP`.
+pub fn set_address(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address: &[u8]) -> Result<()> {
+    rtnl.assert_covers(device);
+    let address: &[u8] = address.get(..device.address().len()).ok_or(Errno::EINVAL)?;
+    device.operations().check_address(device, address)?;
+    let address = HardwareAddress::try_from(address).map_err(|_| Errno::EINVAL)?;
+    device.settings.lock().address = address;
+    device.namespace().devices.note_change();
+    let _ = notify(rtnl, device, DeviceEvent::AddressChanged);
+    link::announce(device, 0);
+    Ok(())
+}
+
+/// Sets the broadcast address.
+pub fn set_broadcast(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, broadcast: HardwareAddress) {
+    rtnl.assert_covers(device);
+    device.settings.lock().broadcast = broadcast;
+    device.namespace().devices.note_change();
+    let _ = notify(rtnl, device, DeviceEvent::AddressChanged);
+    link::announce(device, 0);
+}
+
+/// Sets the alias; an empty one takes it away. `EINVAL`: 256 bytes or more; `ENOMEM`.
+pub fn set_alias(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, alias: &[u8]) -> Result<()> {
+    rtnl.assert_covers(device);
+    if alias.len() >= linux::IFALIASZ {
+        return Err(Errno::EINVAL);
+    }
+    let alias = if alias.is_empty() { None } else { Some(super::text(alias)?) };
+    let old = core::mem::replace(&mut device.settings.lock().alias, alias);
+    drop(old);
+    device.namespace().devices.note_change();
+    Ok(())
+}
+
+/// Puts it in a group.
+pub fn set_group(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, group: u32) {
+    rtnl.assert_covers(device);
+    device.group.store(group, Ordering::Relaxed);
+    device.namespace().devices.note_change();
+}
+
+/// Sets how long its queue may be. `ERANGE`: more than an `int`.
+pub fn set_queue_length(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, length: u32) -> Result<()> {
+    rtnl.assert_covers(device);
+    if length > i32::MAX as u32 {
+        return Err(Errno::ERANGE);
+    }
+    if device.queue_length.swap(length, Ordering::Relaxed) != length && device.is_registered() {
+        device.namespace().devices.note_change();
+        let _ = notify(rtnl, device, DeviceEvent::Changed);
+        link::announce(device, 0);
+    }
+    Ok(())
+}
+
+/// Sets IFLA_LINKMODE.
+pub fn set_link_mode(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, mode: u8) {
+    rtnl.assert_covers(device);
+    device.link_mode.store(mode, Ordering::Relaxed);
+    device.namespace().devices.note_change();
+}
+
+/// Says that the carrier is there or not, where software decides that. `EOPNOTSUPP`.
+pub fn set_carrier(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, present: bool) -> Result<()> {
+    rtnl.assert_covers(device);
+    if !device.operations().may_change_carrier() {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if present {
+        carrier_on(device)
+    } else {
+        carrier_off(device)
+    };
+    Ok(())
+}
+
+/// The driver sees a carrier.
+pub(crate) fn carrier_on(device: &Arc<NetDevice>) {
+    if !device.carrier.swap(true, Ordering::Relaxed) && device.is_registered() {
+        device.carrier_ups.fetch_add(1, Ordering::Relaxed);
+        carrier_changed(device);
+    }
+}
+
+/// The driver sees no carrier any more.
+pub(crate) fn carrier_off(device: &Arc<NetDevice>) {
+    if device.carrier.swap(false, Ordering::Relaxed) && device.is_registered() {
+        device.carrier_downs.fetch_add(1, Ordering::Relaxed);
+        carrier_changed(device);
+    }
+}
+
+fn carrier_changed(device: &Arc<NetDevice>) {
+    update_operational_state(device);
+    device.namespace().devices.note_change();
+    if device.is_up() {
+        link::announce(device, 0);
+    }
+}
+
+/// RFC 2863's state from carrier and peer (`default_operstate`).
+fn update_operational_state(device: &Arc<NetDevice>) {
+    let state = if device.has_carrier() {
+        linux::IF_OPER_UP
+    } else {
+        let namespace = device.namespace();
+        let below = device.peer().filter(|peer| Arc::ptr_eq(&peer.namespace(), &namespace));
+        match below {
+            Some(peer) if !peer.has_carrier() => linux::IF_OPER_LOWERLAYERDOWN,
+            _ => linux::IF_OPER_DOWN,
+        }
+    };
+    device.operational.store(state, Ordering::Relaxed);
+}

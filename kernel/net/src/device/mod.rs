@@ -1,0 +1,387 @@
+//! Network devices: what an interface is, and who may do what with it.
+//!
+//! | file | what |
+//! |---|---|
+//! | `name`, `table` | names; the devices of a namespace by index and name |
+//! | `rtnl` | the lock under which configuration changes |
+//! | `registry` | a device comes, goes, is renamed, moves to another namespace |
+//! | `change` | flags, MTU, address and the like |
+//! | `notify` | who is told |
+//! | `traffic`, `statistics` | packets in and out, taps, counters |
+//! | `ioctl`, `show` | the old calls; `/proc/net/dev` |
+//! | `loopback`, `dummy`, `veth` | the devices that are software |
+//!
+//! Key types: [`NetDevice`], [`DeviceOperations`], [`LinkKind`].
+//!
+//! Contexts: everything that changes a device needs an [`Rtnl`] that covers its namespace (sleeping). Reading is free:
+//! numbers are atomics, the rest is copied under the device's leaf lock. Packets go through [`traffic`] in any context.
+
+mod change;
+pub mod dummy;
+pub(crate) mod ioctl;
+pub mod loopback;
+mod name;
+pub mod notify;
+pub mod registry;
+pub mod rtnl;
+pub mod show;
+pub mod statistics;
+mod table;
+#[cfg(test)]
+mod tests;
+pub mod traffic;
+pub mod veth;
+
+pub(crate) use change::check_mtu;
+pub use change::{
+    set_address, set_alias, set_broadcast, set_carrier, set_flags, set_group, set_link_mode, set_mtu,
+    set_queue_length,
+};
+pub use name::{InterfaceName, parse_alternative};
+pub use notify::DeviceEvent;
+pub use rtnl::Rtnl;
+pub use statistics::Statistics;
+pub use table::DeviceTable;
+
+use abi::errno::{Errno, Result};
+use abi::rtnetlink as linux;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use arrayvec::ArrayVec;
+use core::any::Any;
+use linnet_lib::netlink::{Builder, Outcome};
+use machine::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
+use machine::sync::{RcuArc, SpinLock};
+
+use crate::namespace::NetState;
+use crate::packet::Packet;
+
+/// A link-layer address.
+pub type HardwareAddress = ArrayVec<u8, { linux::MAX_ADDR_LEN }>;
+
+/// A text of some length that is shared.
+pub type Text = Arc<Vec<u8>>;
+
+/// Makes a text. `ENOMEM`.
+pub(crate) fn text(bytes: &[u8]) -> Result<Text> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len()).map_err(|_| Errno::ENOMEM)?;
+    copy.extend_from_slice(bytes);
+    Ok(machine::memory::try_arc(copy)?)
+}
+
+/// A kind of virtual link, as IFLA_INFO_KIND names it (`rtnl_link_ops`).
+#[derive(Debug)]
+pub struct LinkKind {
+    /// Its name.
+    pub name: &'static str,
+    /// Writes its IFLA_INFO_DATA; none if it has none.
+    pub fill: Option<fn(&NetDevice, &mut Builder) -> Result<()>>,
+}
+
+/// What a driver does. `transmit` runs in any context with preemption off; the others under [`Rtnl`] and may sleep.
+pub trait DeviceOperations: Any + Send + Sync {
+    /// Sends a packet: the driver owns it now. Counts it.
+    fn transmit(&self, device: &Arc<NetDevice>, packet: Packet);
+    /// The device goes up.
+    fn open(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) -> Result<()> {
+        let _ = (device, rtnl);
+        Ok(())
+    }
+    /// The device goes down.
+    fn stop(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) {
+        let _ = (device, rtnl);
+    }
+    /// Whether this MTU can be; the range has been checked.
+    fn check_mtu(&self, device: &NetDevice, mtu: u32) -> Result<()> {
+        let _ = (device, mtu);
+        Ok(())
+    }
+    /// Whether it may have this address. `EOPNOTSUPP`: it never changes.
+    fn check_address(&self, device: &NetDevice, address: &[u8]) -> Result<()> {
+        let _ = (device, address);
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// Whether software may say that the carrier is on or off (IFLA_CARRIER).
+    fn may_change_carrier(&self) -> bool {
+        false
+    }
+    /// The device at the other end (IFLA_LINK).
+    fn peer(&self) -> Option<Arc<NetDevice>> {
+        None
+    }
+    /// The device is about to go for good; lets go of others.
+    fn uninit(&self, device: &NetDevice) {
+        let _ = device;
+    }
+}
+
+/// What a device is made with.
+pub struct Template {
+    /// `ARPHRD_*`.
+    pub hardware_type: u16,
+    /// `IFF_*` at first.
+    pub flags: u32,
+    /// Bytes of payload.
+    pub mtu: u32,
+    /// The least and the greatest MTU; 0 for no limit above.
+    pub mtu_range: (u32, u32),
+    /// Its address at first.
+    pub address: HardwareAddress,
+    /// Its broadcast address.
+    pub broadcast: HardwareAddress,
+    /// Queues in each direction.
+    pub queues: u32,
+    /// It stays in its namespace (IFLA_NETNS_IMMUTABLE).
+    pub is_bound: bool,
+    /// What made it; `None` for hardware and the loopback.
+    pub kind: Option<&'static LinkKind>,
+}
+
+/// What changes as a whole, under the device's leaf lock.
+pub(crate) struct Settings {
+    pub(crate) name: InterfaceName,
+    pub(crate) alternatives: Vec<Text>,
+    pub(crate) alias: Option<Text>,
+    pub(crate) address: HardwareAddress,
+    pub(crate) broadcast: HardwareAddress,
+    pub(crate) namespace: Arc<NetState>,
+}
+
+/// Takes what a device receives instead of the protocols (bridge, VLAN and the like). Preemption is off.
+pub trait ReceiveHandler: Send + Sync {
+    /// The packet back, or none if it took it.
+    fn receive(&self, device: &Arc<NetDevice>, packet: Packet) -> Option<Packet>;
+}
+
+/// A network device.
+pub struct NetDevice {
+    pub(crate) settings: SpinLock<Settings>,
+    pub(crate) index: AtomicI32,
+    hardware_type: u16,
+    pub(crate) flags: AtomicU32,
+    pub(crate) mtu: AtomicU32,
+    mtu_range: (u32, u32),
+    queues: u32,
+    is_bound: bool,
+    kind: Option<&'static LinkKind>,
+    pub(crate) operational: AtomicU8,
+    pub(crate) link_mode: AtomicU8,
+    pub(crate) carrier: AtomicBool,
+    pub(crate) carrier_ups: AtomicU32,
+    pub(crate) carrier_downs: AtomicU32,
+    /// Who wants all packets (IFLA_PROMISCUITY), all multicast packets (IFLA_ALLMULTI).
+    pub(crate) promiscuity: AtomicU32,
+    pub(crate) all_multicast: AtomicU32,
+    pub(crate) group: AtomicU32,
+    pub(crate) queue_length: AtomicU32,
+    pub(crate) registered: AtomicBool,
+    pub(crate) statistics: Statistics,
+    pub(crate) handler: RcuArc<Box<dyn ReceiveHandler>>,
+    pub(crate) taps: traffic::Taps,
+    operations: Box<dyn DeviceOperations>,
+}
+
+impl NetDevice {
+    /// A device that is in no table yet. `ENOMEM`.
+    pub(crate) fn new(
+        namespace: &Arc<NetState>,
+        template: Template,
+        operations: Box<dyn DeviceOperations>,
+    ) -> Result<Arc<NetDevice>> {
+        let settings = Settings {
+            name: InterfaceName::EMPTY,
+            alternatives: Vec::new(),
+            alias: None,
+            address: template.address,
+            broadcast: template.broadcast,
+            namespace: namespace.clone(),
+        };
+        Ok(machine::memory::try_arc(NetDevice {
+            settings: SpinLock::new(settings),
+            index: AtomicI32::new(0),
+            hardware_type: template.hardware_type,
+            flags: AtomicU32::new(template.flags),
+            mtu: AtomicU32::new(template.mtu),
+            mtu_range: template.mtu_range,
+            queues: template.queues,
+            is_bound: template.is_bound,
+            kind: template.kind,
+            operational: AtomicU8::new(linux::IF_OPER_UNKNOWN),
+            link_mode: AtomicU8::new(linux::IF_LINK_MODE_DEFAULT),
+            carrier: AtomicBool::new(true),
+            carrier_ups: AtomicU32::new(0),
+            carrier_downs: AtomicU32::new(0),
+            promiscuity: AtomicU32::new(0),
+            all_multicast: AtomicU32::new(0),
+            group: AtomicU32::new(0),
+            queue_length: AtomicU32::new(1000),
+            registered: AtomicBool::new(false),
+            statistics: Statistics::new()?,
+            handler: RcuArc::empty(),
+            taps: traffic::Taps::default(),
+            operations,
+        })?)
+    }
+
+    /// Its name now.
+    pub fn name(&self) -> InterfaceName {
+        self.settings.lock().name
+    }
+    /// Its index now: it changes only if it moves to a namespace where the index is taken.
+    pub fn index(&self) -> i32 {
+        self.index.load(Ordering::Relaxed)
+    }
+    /// Where it is.
+    pub fn namespace(&self) -> Arc<NetState> {
+        self.settings.lock().namespace.clone()
+    }
+    /// `ARPHRD_*`.
+    pub fn hardware_type(&self) -> u16 {
+        self.hardware_type
+    }
+    /// What kind of virtual link it is.
+    pub fn kind(&self) -> Option<&'static LinkKind> {
+        self.kind
+    }
+    /// Whether it stays in its namespace.
+    pub fn is_bound(&self) -> bool {
+        self.is_bound
+    }
+    /// Whether it is up.
+    pub fn is_up(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & linux::IFF_UP != 0
+    }
+    /// Whether it is a loopback.
+    pub fn is_loopback(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & linux::IFF_LOOPBACK != 0
+    }
+    /// Whether it can send now.
+    pub fn has_carrier(&self) -> bool {
+        self.carrier.load(Ordering::Relaxed)
+    }
+    /// The flags as programs see them (`dev_get_flags`).
+    pub fn flags(&self) -> u32 {
+        let mut flags = self.flags.load(Ordering::Relaxed);
+        if self.is_up() {
+            let state = self.operational.load(Ordering::Relaxed);
+            if state == linux::IF_OPER_UP || state == linux::IF_OPER_UNKNOWN {
+                flags |= linux::IFF_RUNNING;
+            }
+            if self.has_carrier() {
+                flags |= linux::IFF_LOWER_UP;
+            }
+        }
+        flags
+    }
+    /// IFLA_OPERSTATE.
+    pub fn operational_state(&self) -> u8 {
+        if self.is_up() { self.operational.load(Ordering::Relaxed) } else { linux::IF_OPER_DOWN }
+    }
+    /// Bytes of payload that a packet may have.
+    pub fn mtu(&self) -> u32 {
+        self.mtu.load(Ordering::Relaxed)
+    }
+    /// The least and the greatest MTU; 0 for no limit above.
+    pub fn mtu_range(&self) -> (u32, u32) {
+        self.mtu_range
+    }
+    /// Queues in each direction.
+    pub fn queues(&self) -> u32 {
+        self.queues
+    }
+    /// Its link-layer address.
+    pub fn address(&self) -> HardwareAddress {
+        self.settings.lock().address.clone()
+    }
+    /// Its broadcast address.
+    pub fn broadcast(&self) -> HardwareAddress {
+        self.settings.lock().broadcast.clone()
+    }
+    /// What the administrator calls it (IFLA_IFALIAS).
+    pub fn alias(&self) -> Option<Text> {
+        self.settings.lock().alias.clone()
+    }
+    /// Its other names. `ENOMEM`.
+    pub fn alternatives(&self) -> Result<Vec<Text>> {
+        let settings = self.settings.lock();
+        let mut names = Vec::new();
+        names.try_reserve_exact(settings.alternatives.len()).map_err(|_| Errno::ENOMEM)?;
+        names.extend(settings.alternatives.iter().cloned());
+        Ok(names)
+    }
+    /// Whether it is in a table.
+    pub fn is_registered(&self) -> bool {
+        self.registered.load(Ordering::Acquire)
+    }
+    /// Its counters.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+    /// What its driver does.
+    pub fn operations(&self) -> &dyn DeviceOperations {
+        &*self.operations
+    }
+    /// What its driver keeps, if it is this type.
+    pub fn operations_as<T: DeviceOperations>(&self) -> Option<&T> {
+        let any: &dyn Any = &*self.operations;
+        any.downcast_ref()
+    }
+    /// The device it sends through or to (IFLA_LINK).
+    pub fn peer(&self) -> Option<Arc<NetDevice>> {
+        self.operations.peer()
+    }
+    /// Who gets what it receives before the protocols do.
+    pub fn set_receive_handler(&self, rtnl: &Rtnl<'_>, handler: Option<Arc<Box<dyn ReceiveHandler>>>) {
+        rtnl.assert_covers(self);
+        self.handler.replace(handler);
+    }
+    /// One of its numbers.
+    pub(crate) fn gauge(&self, which: Gauge) -> u32 {
+        match which {
+            Gauge::Promiscuity => &self.promiscuity,
+            Gauge::AllMulticast => &self.all_multicast,
+            Gauge::Group => &self.group,
+            Gauge::QueueLength => &self.queue_length,
+            Gauge::CarrierUps => &self.carrier_ups,
+            Gauge::CarrierDowns => &self.carrier_downs,
+        }
+        .load(Ordering::Relaxed)
+    }
+}
+
+/// A number of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    /// How many want all packets.
+    Promiscuity,
+    /// How many want all multicast packets.
+    AllMulticast,
+    /// The group that the administrator put it in.
+    Group,
+    /// IFLA_TXQLEN.
+    QueueLength,
+    /// How often the carrier came.
+    CarrierUps,
+    /// How often it went.
+    CarrierDowns,
+}
+
+/// A random Ethernet address: unicast, locally administered.
+pub(crate) fn random_address() -> HardwareAddress {
+    let mut bytes = [0u8; 6];
+    machine::random::fill(&mut bytes);
+    bytes[0] = bytes[0] & 0xfe | 0x02;
+    bytes.into_iter().collect()
+}
+
+/// What an Ethernet device may be called at its link layer: unicast and not zero.
+pub(crate) fn check_ethernet_address(address: &[u8]) -> Result<()> {
+    let is_zero = address.iter().all(|byte| *byte == 0);
+    let is_multicast = address.first().is_some_and(|byte| byte & 1 != 0);
+    if address.len() != 6 || is_zero || is_multicast { Err(Errno::EADDRNOTAVAIL) } else { Ok(()) }
+}
+
+/// Something that a request about a device can fail with, text and all.
+pub type DeviceResult<T> = Outcome<T>;

@@ -1,0 +1,214 @@
+//! The devices of one namespace, by index and by name.
+//!
+//! Key type: [`DeviceTable`]. Both trees are balanced and keyed, so that a look-up is O(log devices) and a dump goes on from an
+//! index. Names hash under a key of the machine's, so that nobody can choose names that collide.
+//! Locks: a leaf reader-writer spinlock; changes also need [`super::Rtnl`] of the namespace, so that who holds that sees a
+//! stable table.
+
+use abi::errno::{Errno, Result};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use linnet_lib::tree::{Item, Node, Tree};
+use machine::memory::try_box;
+use machine::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use machine::sync::{Lazy, RwSpinLock};
+
+use super::NetDevice;
+
+struct ByIndex {
+    index: i32,
+    device: Arc<NetDevice>,
+}
+
+impl Item for ByIndex {
+    type Key = i32;
+    type Summary = ();
+    fn key(&self) -> i32 {
+        self.index
+    }
+    fn summary(&self) {}
+    fn merge((): (), (): ()) {}
+}
+
+/// A name, ordered by its hash and then by when it was added.
+struct ByName {
+    hash: u64,
+    serial: u64,
+    name: Box<[u8]>,
+    device: Arc<NetDevice>,
+}
+
+impl Item for ByName {
+    type Key = (u64, u64);
+    type Summary = ();
+    fn key(&self) -> (u64, u64) {
+        (self.hash, self.serial)
+    }
+    fn summary(&self) {}
+    fn merge((): (), (): ()) {}
+}
+
+#[derive(Default)]
+struct Trees {
+    by_index: Tree<ByIndex>,
+    by_name: Tree<ByName>,
+    serial: u64,
+}
+
+/// See the module.
+pub struct DeviceTable {
+    trees: RwSpinLock<Trees>,
+    /// The last index given.
+    last_index: AtomicI32,
+    count: AtomicUsize,
+    /// Counts changes: a dump that sees it move says so (NLM_F_DUMP_INTR).
+    generation: AtomicU32,
+}
+
+/// The memory of an index or name, taken before the table is changed.
+pub(crate) struct Place<T: Item>(Box<Node<T>>);
+
+fn hash(name: &[u8]) -> u64 {
+    static KEY: Lazy<u64> = Lazy::new(|| {
+        let mut bytes = [0; 8];
+        machine::random::fill(&mut bytes);
+        u64::from_ne_bytes(bytes) | 1
+    });
+    name.iter().fold(*KEY, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ *KEY
+    })
+}
+
+impl DeviceTable {
+    pub(crate) fn new() -> DeviceTable {
+        DeviceTable {
+            trees: RwSpinLock::new(Trees::default()),
+            last_index: AtomicI32::new(0),
+            count: AtomicUsize::new(0),
+            generation: AtomicU32::new(0),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Moves with every change of what a dump would show.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_change(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The device with this index. Any context.
+    pub fn by_index(&self, index: i32) -> Option<Arc<NetDevice>> {
+        self.trees.read().by_index.get(&index).map(|found| found.device.clone())
+    }
+
+    /// The device with this name, be it an alternative one. Any context.
+    pub fn by_name(&self, name: &[u8]) -> Option<Arc<NetDevice>> {
+        let hash = hash(name);
+        let trees = self.trees.read();
+        let mut at = (hash, 0);
+        loop {
+            let found = trees.by_name.first_from(&at).filter(|found| found.hash == hash)?;
+            if *found.name == *name {
+                return Some(found.device.clone());
+            }
+            at = (hash, found.serial + 1);
+        }
+    }
+
+    /// The first device with an index from `index` on.
+    pub fn next_from(&self, index: i32) -> Option<Arc<NetDevice>> {
+        self.trees.read().by_index.first_from(&index).map(|found| found.device.clone())
+    }
+
+    /// Adds a device under an index: the one wanted, or the next after the last one given. Under rtnl.
+    /// `EBUSY`: it is taken; `ENOMEM`.
+    pub(super) fn add(&self, device: &Arc<NetDevice>, wanted: Option<i32>) -> Result<()> {
+        let index = match wanted {
+            Some(index) if self.by_index(index).is_some() => return Err(Errno::EBUSY),
+            Some(index) => index,
+            None => self.next_free_index(),
+        };
+        let place =
+            try_box(Node::new(ByIndex { index, device: device.clone() })).map_err(|_| Errno::ENOMEM)?;
+        self.trees.write().by_index.insert(place);
+        device.index.store(index, Ordering::Relaxed);
+        if wanted.is_none() {
+            self.last_index.store(index, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.note_change();
+        Ok(())
+    }
+
+    fn next_free_index(&self) -> i32 {
+        let mut index = self.last_index.load(Ordering::Relaxed);
+        loop {
+            index = if index == i32::MAX { 1 } else { index + 1 };
+            if self.by_index(index).is_none() {
+                return index;
+            }
+        }
+    }
+
+    /// Takes a device's index out.
+    pub(super) fn remove(&self, index: i32) {
+        let taken = self.trees.write().by_index.remove(&index);
+        if taken.is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            self.note_change();
+        }
+    }
+
+    /// Takes memory for a name. `ENOMEM`.
+    fn place(device: &Arc<NetDevice>, name: &[u8]) -> Result<Place<ByName>> {
+        let mut bytes = alloc::vec::Vec::new();
+        bytes.try_reserve_exact(name.len()).map_err(|_| Errno::ENOMEM)?;
+        bytes.extend_from_slice(name);
+        let item =
+            ByName { hash: hash(name), serial: 0, name: bytes.into_boxed_slice(), device: device.clone() };
+        try_box(Node::new(item)).map(Place).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// Adds a name; it is not there yet. Under rtnl. `ENOMEM`.
+    pub(super) fn add_name(&self, device: &Arc<NetDevice>, name: &[u8]) -> Result<()> {
+        let Place(mut node) = DeviceTable::place(device, name)?;
+        let mut trees = self.trees.write();
+        trees.serial += 1;
+        node.serial = trees.serial;
+        trees.by_name.insert(node);
+        drop(trees);
+        self.note_change();
+        Ok(())
+    }
+
+    /// Takes a name out.
+    pub(super) fn remove_name(&self, name: &[u8]) {
+        let hash = hash(name);
+        let mut trees = self.trees.write();
+        let mut at = (hash, 0);
+        let mut taken = None;
+        while let Some(found) = trees.by_name.first_from(&at).filter(|found| found.hash == hash) {
+            let key = found.key();
+            if *found.name == *name {
+                taken = trees.by_name.remove(&key);
+                break;
+            }
+            at = (hash, key.1 + 1);
+        }
+        drop(trees);
+        drop(taken);
+        self.note_change();
+    }
+}

@@ -1,0 +1,212 @@
+//! Packets in and out of devices.
+//!
+//! Key functions: [`transmit`], [`receive`], [`run`]. Software devices do not call each other's receivers: what is received goes to
+//! a queue of the CPU it happens on, at most [`BACKLOG_MAX`] long (what does not fit is dropped and counted), and is worked
+//! off by the sender itself once it holds no spin lock and is not working one off already. So a chain of devices needs no more
+//! stack than one, and a sender pays for what it causes.
+//!
+//! Contexts: any. Protocols and taps are called with preemption off and must not sleep. A sender who still holds a spin lock
+//! leaves the work to its CPU's worker thread.
+//! Locks: each CPU's queue, a leaf, interrupts off; a device's list of taps is read under RCU, changed under a leaf spinlock.
+
+use abi::errno::{Errno, Result};
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use machine::cpu::{self, CpuId, PerCpu};
+use machine::preempt;
+use machine::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use machine::sync::{IrqSpinLock, Once, RcuArc, SpinLock, rcu};
+
+use super::NetDevice;
+use super::statistics::Counted;
+use crate::packet::Packet;
+
+/// `net.core.netdev_max_backlog`.
+pub static BACKLOG_MAX: AtomicUsize = AtomicUsize::new(1000);
+/// How many packets are worked off before others may run on the CPU.
+const BUDGET: usize = 64;
+
+#[derive(Default)]
+struct Backlog {
+    queue: IrqSpinLock<VecDeque<Packet>>,
+    /// Someone works it off.
+    active: AtomicBool,
+    /// The worker has been asked to.
+    asked: AtomicBool,
+    dropped: AtomicUsize,
+}
+
+fn backlogs() -> &'static PerCpu<Backlog> {
+    static BACKLOGS: Once<PerCpu<Backlog>> = Once::new();
+    BACKLOGS.get_or_init(|| PerCpu::new_with(|_| Backlog::default()))
+}
+
+/// How many packets were dropped because a queue was full.
+pub fn backlog_drops() -> usize {
+    backlogs().iter().map(|(_, backlog)| backlog.dropped.load(Ordering::Relaxed)).sum()
+}
+
+/// What a protocol does with a packet for it; its link header is off.
+type Protocol = fn(Packet);
+
+/// Who gets which protocol's packets. Protocols of this crate add themselves.
+const PROTOCOLS: &[(u16, Protocol)] = &[];
+
+/// Listens to a device (packet(7)).
+pub trait Tap: Send + Sync {
+    /// A packet passed; its bytes begin with the link header. Preemption is off.
+    fn take(&self, packet: &Packet);
+}
+
+/// The taps of a device.
+#[derive(Default)]
+pub struct Taps {
+    list: RcuArc<Vec<Arc<dyn Tap>>>,
+    change: SpinLock<()>,
+}
+
+impl Taps {
+    /// Adds one. `ENOMEM`.
+    pub fn add(&self, tap: Arc<dyn Tap>) -> Result<()> {
+        self.replace(|list| list.push(tap))
+    }
+
+    /// Takes one off. `ENOMEM`.
+    pub fn remove(&self, tap: &Arc<dyn Tap>) -> Result<()> {
+        self.replace(|list| list.retain(|other| !Arc::ptr_eq(other, tap)))
+    }
+
+    fn replace(&self, change: impl FnOnce(&mut Vec<Arc<dyn Tap>>)) -> Result<()> {
+        let _guard = self.change.lock();
+        let old = self.list.load_arc();
+        let mut list = Vec::new();
+        let old = old.as_deref().map_or(&[][..], |old| old);
+        list.try_reserve_exact(old.len() + 1).map_err(|_| Errno::ENOMEM)?;
+        list.extend(old.iter().cloned());
+        change(&mut list);
+        let list = if list.is_empty() { None } else { Some(machine::memory::try_arc(list)?) };
+        self.list.replace(list);
+        Ok(())
+    }
+
+    fn tell(&self, packet: &Packet) {
+        if self.list.is_none() {
+            return;
+        }
+        let guard = rcu::read_lock();
+        self.list.load(&guard).into_iter().flatten().for_each(|tap| tap.take(packet));
+    }
+}
+
+impl NetDevice {
+    /// Who listens.
+    pub fn taps(&self) -> &Taps {
+        &self.taps
+    }
+}
+
+/// Sends a packet, whose bytes begin with its link header, through a device. Any context; works off what that causes.
+/// `ENETDOWN`: the device is down.
+pub fn transmit(device: &Arc<NetDevice>, packet: Packet) -> Result<()> {
+    if !device.is_up() {
+        return Err(Errno::ENETDOWN);
+    }
+    {
+        let _guard = preempt::disable();
+        device.taps.tell(&packet);
+        device.operations().transmit(device, packet);
+    }
+    run();
+    Ok(())
+}
+
+/// A packet has come in through `device`; its bytes begin at its network header. Queues it here. Any context; whoever calls it
+/// calls [`run`] afterwards, as soon as it can.
+pub fn receive(device: &Arc<NetDevice>, mut packet: Packet) {
+    packet.device = Some(device.clone());
+    packet.received_ns = machine::time::now_ns();
+    let guard = preempt::disable();
+    let backlog = backlogs().get(&guard);
+    let mut queue = backlog.queue.lock();
+    let has_room = queue.len() < BACKLOG_MAX.load(Ordering::Relaxed) && queue.try_reserve(1).is_ok();
+    if has_room {
+        queue.push_back(packet);
+        return;
+    }
+    drop(queue);
+    drop(packet);
+    backlog.dropped.fetch_add(1, Ordering::Relaxed);
+    device.statistics.count(Counted::ReceiveDropped, 0);
+}
+
+/// Works off what this CPU has received, or has it worked off. Any context.
+pub fn run() {
+    if !preempt::may_sleep() {
+        ask_worker();
+        return;
+    }
+    let cpu = cpu::current();
+    while run_some(cpu) {}
+}
+
+/// Asks this CPU's worker to work it off: for who holds a lock now.
+fn ask_worker() {
+    let guard = preempt::disable();
+    let backlog = backlogs().get(&guard);
+    if backlog.queue.lock().is_empty() || backlog.asked.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let cpu = cpu::current();
+    let work = move || {
+        backlogs().get_on(cpu).asked.store(false, Ordering::Release);
+        while run_some(cpu) {}
+    };
+    if sched::work::queue(work).is_err() {
+        backlog.asked.store(false, Ordering::Release);
+    }
+}
+
+/// Works off some packets of a CPU's queue; whether there may be more. Nothing to do for a second one at a time.
+fn run_some(cpu: CpuId) -> bool {
+    let _guard = preempt::disable();
+    let backlog = backlogs().get_on(cpu);
+    if backlog.active.swap(true, Ordering::Acquire) {
+        return false;
+    }
+    let mut more = true;
+    for _ in 0..BUDGET {
+        let next = backlog.queue.lock().pop_front();
+        match next {
+            Some(packet) => deliver(packet),
+            None => {
+                more = false;
+                break;
+            }
+        }
+    }
+    backlog.active.store(false, Ordering::Release);
+    // Who came meanwhile found it active and left its packet here.
+    more || !backlog.queue.lock().is_empty()
+}
+
+/// One packet: to the taps, to the device's handler, to its protocol. Preemption is off.
+fn deliver(packet: Packet) {
+    let Some(device) = packet.device.clone() else { return };
+    if !device.is_up() {
+        return;
+    }
+    device.taps.tell(&packet);
+    let handler = device.handler.load_arc();
+    let packet = match handler {
+        Some(handler) => match handler.receive(&device, packet) {
+            Some(packet) => packet,
+            None => return,
+        },
+        None => packet,
+    };
+    match PROTOCOLS.iter().find(|(protocol, _)| *protocol == packet.protocol) {
+        Some((_, take)) => take(packet),
+        None => device.statistics.count(Counted::ReceiveDropped, 0),
+    }
+}

@@ -1,0 +1,120 @@
+//! `veth`: two devices, each of which receives what the other sends; each may be in another namespace (veth(4)).
+//!
+//! An end knows the other weakly; both go together. It has carrier while both are up.
+//! Locks: the reference to the other end, a leaf; changes of both ends need [`Rtnl`] over both namespaces.
+
+use abi::errno::{Errno, Result};
+use abi::rtnetlink as linux;
+use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
+use machine::sync::SpinLock;
+
+use super::statistics::Counted;
+use super::{
+    DeviceOperations, HardwareAddress, LinkKind, NetDevice, Rtnl, Template, change, check_ethernet_address,
+    random_address, traffic,
+};
+use crate::namespace::NetState;
+use crate::packet::{Packet, PacketKind};
+
+/// The kind.
+pub static KIND: LinkKind = LinkKind { name: "veth", fill: None };
+
+const HEADER: usize = 14;
+
+#[derive(Default)]
+struct Veth {
+    other: SpinLock<Weak<NetDevice>>,
+}
+
+impl DeviceOperations for Veth {
+    fn transmit(&self, device: &Arc<NetDevice>, mut packet: Packet) {
+        let length = packet.len();
+        let other = self.peer().filter(|other| other.is_up() && length <= HEADER + other.mtu() as usize);
+        let Some(other) = other else {
+            device.statistics.count(Counted::SendDropped, length);
+            return;
+        };
+        packet.mark_link_header();
+        let kind = kind_of(packet.bytes(), &other);
+        let Some(header) = packet.pull(HEADER) else {
+            device.statistics.count(Counted::SendDropped, length);
+            return;
+        };
+        let protocol = u16::from_be_bytes([header[12], header[13]]);
+        packet.mark_network_header();
+        (packet.protocol, packet.kind, packet.is_checked) = (protocol, kind, true);
+        packet.leave_namespace();
+        device.statistics.count(Counted::Sent, length);
+        other.statistics.count(Counted::Received, length);
+        traffic::receive(&other, packet);
+    }
+
+    fn open(&self, device: &Arc<NetDevice>, _rtnl: &Rtnl<'_>) -> Result<()> {
+        let other = self.peer().ok_or(Errno::ENOTCONN)?;
+        if other.is_up() {
+            change::carrier_on(device);
+            change::carrier_on(&other);
+        }
+        Ok(())
+    }
+
+    fn stop(&self, device: &Arc<NetDevice>, _rtnl: &Rtnl<'_>) {
+        change::carrier_off(device);
+        if let Some(other) = self.peer() {
+            change::carrier_off(&other);
+        }
+    }
+
+    fn check_address(&self, _device: &NetDevice, address: &[u8]) -> Result<()> {
+        check_ethernet_address(address)
+    }
+
+    fn peer(&self) -> Option<Arc<NetDevice>> {
+        self.other.lock().upgrade()
+    }
+
+    fn uninit(&self, _device: &NetDevice) {
+        *self.other.lock() = Weak::new();
+    }
+}
+
+/// For whom a frame is, as the receiver sees it (`eth_type_trans`).
+fn kind_of(frame: &[u8], receiver: &NetDevice) -> PacketKind {
+    let Some(destination) = frame.first_chunk::<6>() else { return PacketKind::OtherHost };
+    if destination[0] & 1 == 0 {
+        let is_own = receiver.address().as_slice() == destination;
+        return if is_own { PacketKind::Host } else { PacketKind::OtherHost };
+    }
+    if *destination == [0xff; 6] { PacketKind::Broadcast } else { PacketKind::Multicast }
+}
+
+/// One end that is in no table yet and has no other. `ENOMEM`.
+pub(crate) fn create(namespace: &Arc<NetState>, address: Option<HardwareAddress>) -> Result<Arc<NetDevice>> {
+    let template = Template {
+        hardware_type: linux::ARPHRD_ETHER,
+        flags: linux::IFF_BROADCAST | linux::IFF_MULTICAST,
+        mtu: 1500,
+        mtu_range: (68, 65535),
+        address: address.unwrap_or_else(random_address),
+        broadcast: HardwareAddress::from_iter([0xff; 6]),
+        queues: machine::cpu::possible_count() as u32,
+        is_bound: false,
+        kind: Some(&KIND),
+    };
+    NetDevice::new(namespace, template, Box::new(Veth::default()))
+}
+
+/// A new end has no carrier: the other is not up.
+pub(crate) fn without_carrier(end: &Arc<NetDevice>) {
+    change::carrier_off(end);
+}
+
+/// Joins two ends.
+pub(crate) fn join(one: &Arc<NetDevice>, other: &Arc<NetDevice>) {
+    for (end, far) in [(one, other), (other, one)] {
+        if let Some(veth) = end.operations_as::<Veth>() {
+            *veth.other.lock() = Arc::downgrade(far);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! How network namespaces end: the last reference queues one, a thread removes its ids at once, its devices go beside others'.
+//!
+//! Key types: [`Grave`] (a dying namespace in the queue). The thread `netns` takes all that are queued: their ids are removed and
+//! listeners told first, whatever other namespaces' devices still have to do; then each namespace is torn down, those with more
+//! than a loopback on the CPUs' workers, so that independent ones go in parallel. Nothing here waits for a grace period.
+//!
+//! Back-pressure: who makes a namespace while [`DYING_MAX`] are dying waits until some are gone.
+//! Locks: the queue's, a leaf, usable in any context.
+
+use abi::errno::{Errno, Result};
+use alloc::sync::Arc;
+use arrayvec::ArrayVec;
+use linnet_lib::tree::{Item, Node, Pile};
+use machine::sync::atomic::{AtomicUsize, Ordering};
+use machine::sync::{IrqSpinLock, WaitKind, WaitQueue};
+
+use alloc::boxed::Box;
+
+use crate::ids::{self, Event, EventKind, Holder, Sides};
+use crate::namespace::{NetNamespace, NetState};
+use crate::sync::{Sleep, Spin};
+
+/// How many namespaces may be dying before making one waits.
+const DYING_MAX: usize = 512;
+/// How many are cleaned in one go.
+const BATCH: usize = 64;
+
+/// A namespace that has lost its last reference.
+pub struct Grave {
+    state: Arc<NetState>,
+}
+
+impl Grave {
+    pub(crate) fn new(state: Arc<NetState>) -> Grave {
+        Grave { state }
+    }
+}
+
+impl Item for Grave {
+    type Key = ();
+    type Summary = ();
+    fn key(&self) {}
+    fn summary(&self) {}
+    fn merge((): (), (): ()) {}
+}
+
+static QUEUE: IrqSpinLock<Pile<Grave>> = IrqSpinLock::new(Pile::new());
+static QUEUED: WaitQueue = WaitQueue::new();
+static GONE: WaitQueue = WaitQueue::new();
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static DYING: AtomicUsize = AtomicUsize::new(0);
+
+/// How many namespaces are alive and how many are dying.
+pub fn counts() -> (usize, usize) {
+    (LIVE.load(Ordering::Relaxed), DYING.load(Ordering::Relaxed))
+}
+
+pub(crate) fn count_birth() {
+    LIVE.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Waits until not too many are dying. `EINTR`: killed.
+pub(crate) fn wait_for_room() -> Result<()> {
+    let room = || (DYING.load(Ordering::Acquire) < DYING_MAX).then_some(());
+    GONE.wait_until(WaitKind::Killable, None, room).map_err(|_| Errno::EINTR)
+}
+
+/// Queues a namespace whose last reference is gone. Any context.
+pub(crate) fn bury(grave: Box<Node<Grave>>) {
+    LIVE.fetch_sub(1, Ordering::Relaxed);
+    DYING.fetch_add(1, Ordering::AcqRel);
+    QUEUE.lock().push(grave);
+    QUEUED.wake_all();
+}
+
+/// Makes the initial namespace and starts the thread that cleans. Once, at boot. `ENOMEM`.
+pub fn start() -> Result<()> {
+    let _ = NetNamespace::initial();
+    sched::spawn("netns", sched::SpawnOptions::default(), || {
+        loop {
+            let some = || (!QUEUE.lock().is_empty()).then_some(());
+            let _ = QUEUED.wait_until(WaitKind::Uninterruptible, None, some);
+            clean_queued();
+        }
+    })
+    .map(drop)
+}
+
+/// Cleans all that are queued now, oldest first.
+pub fn clean_queued() {
+    let mut graves = core::mem::take(&mut *QUEUE.lock()).reversed();
+    loop {
+        let mut batch = ArrayVec::<Arc<NetState>, BATCH>::new();
+        while batch.remaining_capacity() > 0
+            && let Some(grave) = graves.pop()
+        {
+            batch.push(grave.state.clone());
+        }
+        if batch.is_empty() {
+            return;
+        }
+        ids::clean(&batch);
+        batch.into_iter().for_each(tear_down);
+    }
+}
+
+/// Lets go of what a namespace holds: here if it is little, else on a CPU's worker.
+fn tear_down(state: Arc<NetState>) {
+    fn finish(state: Arc<NetState>) {
+        state.tear_down();
+        drop(state);
+        DYING.fetch_sub(1, Ordering::AcqRel);
+        GONE.wake_all();
+    }
+    if state.devices.len() > 1 {
+        let other = state.clone();
+        if sched::work::queue_on(next_cpu(), move || finish(other)).is_ok() {
+            return;
+        }
+    }
+    finish(state);
+}
+
+/// The CPUs in turn.
+fn next_cpu() -> machine::cpu::CpuId {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let turn = NEXT.fetch_add(1, Ordering::Relaxed) % machine::cpu::count().max(1);
+    machine::cpu::online().nth(turn).unwrap_or_else(machine::cpu::current)
+}
+
+impl Holder for NetState {
+    type Spin<T: Send> = Spin<T>;
+    type Sleep = Sleep;
+    type Live = Arc<NetNamespace>;
+    type Origin = crate::netlink::Origin;
+
+    fn sides(&self) -> &Sides<NetState> {
+        &self.ids
+    }
+    fn number(&self) -> u64 {
+        self.cookie()
+    }
+    fn live(&self) -> Option<Arc<NetNamespace>> {
+        NetState::live(self)
+    }
+    fn deliver(&self, event: &Event<crate::netlink::Origin>) {
+        let given = event.kind == EventKind::Given;
+        crate::netlink::route::nsid::announce(self, given, event.id, &event.origin);
+    }
+}

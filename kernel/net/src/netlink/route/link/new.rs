@@ -1,0 +1,322 @@
+//! RTM_NEWLINK: makes an interface, or changes one that is there (`rtnl_newlink`).
+//!
+//! Everything a request names (namespaces, kind, the other end's attributes) is resolved before the lock; under [`Rtnl`] of all of
+//! them the device is looked for, and made or changed.
+
+use abi::errno::{Errno, Result};
+use abi::netlink as linux;
+use abi::rtnetlink::*;
+use alloc::sync::Arc;
+use linnet_lib::netlink::{
+    Attribute, AttributeIter, Attributes, Failure, Outcome, Policies, Policy, Strictness, align,
+};
+use zerocopy::FromBytes;
+
+use super::{
+    HEADER, POLICIES, Parsed, check_unique_namespace, device_by_name, has_name, kind_named, parse, set,
+    target_namespace, wanted_name,
+};
+use crate::device::registry::{self, Arrival};
+use crate::device::{
+    HardwareAddress, InterfaceName, LinkKind, NetDevice, Rtnl, check_ethernet_address, dummy, veth,
+};
+use crate::device::{set_flags, set_group, set_link_mode, set_queue_length};
+use crate::namespace::NetNamespace;
+use crate::netlink::Origin;
+use crate::netlink::request::Request;
+
+static INFO: Policies = Policies {
+    max: IFLA_INFO_SLAVE_DATA,
+    rules: &[
+        (IFLA_INFO_KIND, Policy::String(0)),
+        (IFLA_INFO_DATA, Policy::Nest),
+        (IFLA_INFO_SLAVE_KIND, Policy::String(0)),
+        (IFLA_INFO_SLAVE_DATA, Policy::Nest),
+    ],
+};
+
+static VETH: Policies =
+    Policies { max: VETH_INFO_PEER, rules: &[(VETH_INFO_PEER, Policy::Unspecified(HEADER))] };
+
+/// What is to be made: of the request itself, or of a veth's other end.
+struct Plan<'a> {
+    header: InterfaceMessage,
+    attributes: &'a Parsed<'a>,
+    namespace: Arc<NetNamespace>,
+}
+
+/// RTM_NEWLINK.
+pub(super) fn new(request: &Request<'_>) -> Outcome<()> {
+    let (header, attributes) = parse(request, Strictness::Liberal)?;
+    check_unique_namespace(&attributes, false)?;
+    let info = match attributes.get(IFLA_LINKINFO) {
+        Some(nest) => Some(
+            Attributes::<{ IFLA_INFO_SLAVE_DATA as usize + 1 }>::parse(
+                nest.nested(),
+                &INFO,
+                Strictness::Liberal,
+            )
+            .map_err(|failure| Failure::from(failure.errno))?,
+        ),
+        None => None,
+    };
+    let info = info.as_ref();
+    let kind = info.and_then(|info| info.get(IFLA_INFO_KIND)).map(|name| name.text());
+    let kind = kind.and_then(kind_named);
+    let data = info.and_then(|info| info.get(IFLA_INFO_DATA));
+    if kind.is_some() {
+        validate(&attributes, kind)?;
+    }
+    let peer = other_end(data, kind)?;
+    let peer_attributes = peer.as_ref().map(|(_, attributes)| attributes);
+    if let Some(attributes) = peer_attributes {
+        check_unique_namespace(attributes, false)?;
+        validate(attributes, kind)?;
+    }
+    let peer_namespace = target_namespace(request, peer_attributes.unwrap_or(&attributes))?;
+    let target = target_namespace(request, &attributes)?;
+    let link_namespace = link_namespace(request, &target, &attributes)?;
+    let own = request.namespace().clone();
+    let mut all: arrayvec::ArrayVec<&crate::namespace::NetState, 4> = arrayvec::ArrayVec::new();
+    all.extend([own.state(), target.state(), peer_namespace.state()].map(|state| &**state));
+    all.extend(link_namespace.iter().map(|namespace| &**namespace.state()));
+    let (device, rtnl) = {
+        let rtnl = Rtnl::lock_all(&all);
+        let look_in = if request.has_flag(linux::NLM_F_EXCL) { &target } else { &own };
+        (existing(look_in, &header, &attributes)?, rtnl)
+    };
+    if let Some(device) = device {
+        drop(rtnl);
+        return change(request, &device, &header, &attributes, data, kind, &target);
+    }
+    if !request.has_flag(linux::NLM_F_CREATE) {
+        drop(rtnl);
+        if header.ifi_index > 0 || has_name(&attributes) || !attributes.has(IFLA_GROUP) {
+            return Err(Errno::ENODEV.into());
+        }
+        return set::change_group(request, &header, &attributes, &target);
+    }
+    if attributes.has(IFLA_MAP) || attributes.has(IFLA_PROTINFO) {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let Some(kind) = kind else { return Err(Failure::new(Errno::EOPNOTSUPP, "Unknown device type")) };
+    let plan = Plan { header, attributes: &attributes, namespace: target.clone() };
+    let far = peer.as_ref().map(|(header, attributes)| Plan {
+        header: *header,
+        attributes,
+        namespace: peer_namespace.clone(),
+    });
+    create(request, &rtnl, kind, &plan, far.as_ref(), &peer_namespace, link_namespace.as_ref())
+}
+
+/// The device that the request means, if it is there.
+fn existing(
+    namespace: &NetNamespace,
+    header: &InterfaceMessage,
+    attributes: &Parsed<'_>,
+) -> Outcome<Option<Arc<NetDevice>>> {
+    match header.ifi_index {
+        index if index < 0 => Err(Failure::new(Errno::EINVAL, "ifindex can't be negative")),
+        0 if has_name(attributes) => Ok(device_by_name(namespace, attributes)),
+        0 => Ok(None),
+        index => Ok(namespace.devices.by_index(index)),
+    }
+}
+
+/// What a kind demands of addresses and MTU, before anything is made.
+fn validate(attributes: &Parsed<'_>, kind: Option<&LinkKind>) -> Outcome<()> {
+    if let Some(address) = attributes.get(IFLA_ADDRESS) {
+        if address.value.len() != 6 {
+            return Err(Errno::EINVAL.into());
+        }
+        check_ethernet_address(address.value)?;
+    }
+    let is_veth = kind.is_some_and(|kind| core::ptr::eq(kind, &veth::KIND));
+    if is_veth
+        && let Some(mtu) = attributes.get(IFLA_MTU)
+        && !(68..=65535).contains(&mtu.u32())
+    {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(())
+}
+
+/// The header and attributes of a veth's other end.
+fn other_end<'a>(
+    data: Option<&Attribute<'a>>,
+    kind: Option<&LinkKind>,
+) -> Outcome<Option<(InterfaceMessage, Parsed<'a>)>> {
+    let (Some(data), Some(kind)) = (data, kind) else { return Ok(None) };
+    if !core::ptr::eq(kind, &veth::KIND) {
+        return Ok(None);
+    }
+    let data =
+        Attributes::<{ VETH_INFO_PEER as usize + 1 }>::parse(data.nested(), &VETH, Strictness::Liberal)?;
+    let Some(peer) = data.get(VETH_INFO_PEER) else { return Ok(None) };
+    let (header, _) = InterfaceMessage::read_from_prefix(peer.value).map_err(|_| Errno::EINVAL)?;
+    let start = align(HEADER);
+    let rest = peer.value.get(start..).unwrap_or_default();
+    let offset = peer.offset + linnet_lib::netlink::ATTRIBUTE_HEADER + start;
+    let attributes = Attributes::parse(AttributeIter::new(rest, offset), &POLICIES, Strictness::Liberal)?;
+    if header.ifi_index < 0 {
+        return Err(Failure::new(Errno::EINVAL, "ifindex can't be negative"));
+    }
+    Ok(Some((header, attributes)))
+}
+
+/// IFLA_LINK_NETNSID: where the device below is. `EINVAL`, `EPERM`.
+fn link_namespace(
+    request: &Request<'_>,
+    target: &NetNamespace,
+    attributes: &Parsed<'_>,
+) -> Outcome<Option<Arc<NetNamespace>>> {
+    let Some(id) = attributes.get(IFLA_LINK_NETNSID) else { return Ok(None) };
+    let found = target.ids.peer(id.i32()).and_then(|state| state.live());
+    let found = found.ok_or(Failure::new(Errno::EINVAL, "Unknown network namespace id"))?;
+    if !request.is_capable(found.owner(), security::Capability::NetAdmin) {
+        return Err(Errno::EPERM.into());
+    }
+    Ok(Some(found))
+}
+
+/// The device is there: the request changes it.
+fn change(
+    request: &Request<'_>,
+    device: &Arc<NetDevice>,
+    header: &InterfaceMessage,
+    attributes: &Parsed<'_>,
+    data: Option<&Attribute<'_>>,
+    kind: Option<&'static LinkKind>,
+    target: &Arc<NetNamespace>,
+) -> Outcome<()> {
+    if request.has_flag(linux::NLM_F_EXCL) {
+        return Err(Errno::EEXIST.into());
+    }
+    if request.has_flag(linux::NLM_F_REPLACE) {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let _ = kind;
+    // Neither kind here has data that can be changed.
+    if data.is_some() {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    set::change(request, device, header, attributes, target)
+}
+
+/// A device in no table, as a plan wants it.
+fn build(kind: &LinkKind, plan: &Plan<'_>) -> Outcome<Arc<NetDevice>> {
+    let attributes = plan.attributes;
+    for queues in [IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES] {
+        if let Some(count) = attributes.get(queues)
+            && !(1..=4096).contains(&count.u32())
+        {
+            let text = if queues == IFLA_NUM_TX_QUEUES {
+                "Invalid number of transmit queues"
+            } else {
+                "Invalid number of receive queues"
+            };
+            return Err(Failure::new(Errno::EINVAL, text));
+        }
+    }
+    let address = attributes.get(IFLA_ADDRESS).and_then(|one| HardwareAddress::try_from(one.value).ok());
+    let state = plan.namespace.state();
+    let device = if core::ptr::eq(kind, &veth::KIND) {
+        veth::create(state, address)?
+    } else {
+        dummy::create(state, address)?
+    };
+    let relaxed = machine::sync::atomic::Ordering::Relaxed;
+    if let Some(mtu) = attributes.get(IFLA_MTU) {
+        crate::device::check_mtu(&device, mtu.u32())?;
+        device.mtu.store(mtu.u32(), relaxed);
+    }
+    if let Some(broadcast) = attributes.get(IFLA_BROADCAST)
+        && let Ok(broadcast) = HardwareAddress::try_from(broadcast.value)
+    {
+        device.settings.lock().broadcast = broadcast;
+    }
+    Ok(device)
+}
+
+/// What is set of a new device once it is in its table.
+fn configure(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, plan: &Plan<'_>, origin: &Origin) -> Outcome<()> {
+    let attributes = plan.attributes;
+    if let Some(length) = attributes.get(IFLA_TXQLEN) {
+        set_queue_length(rtnl, device, length.u32())?;
+    }
+    if let Some(group) = attributes.get(IFLA_GROUP) {
+        set_group(rtnl, device, group.u32());
+    }
+    if let Some(mode) = attributes.get(IFLA_LINKMODE) {
+        set_link_mode(rtnl, device, mode.u8());
+    }
+    let header = &plan.header;
+    let result = if header.ifi_flags != 0 || header.ifi_change != 0 {
+        set_flags(rtnl, device, set::combine_flags(device, header))
+    } else {
+        Ok(())
+    };
+    super::announce_new(device, u32::MAX, origin);
+    result
+}
+
+fn index_of(plan: &Plan<'_>) -> Option<i32> {
+    Some(plan.header.ifi_index).filter(|index| *index > 0)
+}
+
+fn default_name(kind: &LinkKind) -> Result<InterfaceName> {
+    InterfaceName::new(alloc::format!("{}%d", kind.name).as_bytes())
+}
+
+/// Makes the device, for a veth both. What was made before something failed goes again.
+fn create(
+    request: &Request<'_>,
+    rtnl: &Rtnl<'_>,
+    kind: &'static LinkKind,
+    plan: &Plan<'_>,
+    far: Option<&Plan<'_>>,
+    far_namespace: &Arc<NetNamespace>,
+    link_namespace: Option<&Arc<NetNamespace>>,
+) -> Outcome<()> {
+    let origin = request.origin();
+    let quiet = Origin::default();
+    let first = Plan { namespace: link_namespace.unwrap_or(&plan.namespace).clone(), ..*plan };
+    let device = build(kind, &first)?;
+    let name = wanted_name(plan.attributes)?.map_or_else(|| default_name(kind), Ok)?;
+    let mut made: arrayvec::ArrayVec<Arc<NetDevice>, 2> = arrayvec::ArrayVec::new();
+    let result = (|| {
+        if core::ptr::eq(kind, &veth::KIND) {
+            // Without attributes of its own the other end gets those of this one, but for name and index.
+            let same = Plan {
+                header: InterfaceMessage::default(),
+                attributes: plan.attributes,
+                namespace: far_namespace.clone(),
+            };
+            let other = build(kind, far.unwrap_or(&same))?;
+            let far_name = far.map_or(Ok(None), |far| wanted_name(far.attributes))?;
+            let far_name = far_name.map_or_else(|| default_name(kind), Ok)?;
+            registry::register(rtnl, &other, far_name, far.and_then(index_of))?;
+            made.push(other.clone());
+            veth::without_carrier(&other);
+            // As on Linux the other end is announced before it has a peer, so that this gives no id.
+            configure(rtnl, &other, far.unwrap_or(&same), &quiet)?;
+            registry::register(rtnl, &device, name, index_of(plan))?;
+            made.push(device.clone());
+            veth::without_carrier(&device);
+            veth::join(&device, &other);
+        } else {
+            registry::register(rtnl, &device, name, index_of(plan))?;
+            made.push(device.clone());
+        }
+        configure(rtnl, &device, plan, &origin)?;
+        if link_namespace.is_some() {
+            let arrival = Arrival { namespace: plan.namespace.state(), fallback: Some(name), index: None };
+            registry::move_to(rtnl, &device, &arrival)?;
+        }
+        Ok(())
+    })();
+    if result.is_err() {
+        registry::unregister(rtnl, &made, &quiet);
+    }
+    result
+}

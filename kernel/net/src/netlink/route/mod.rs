@@ -1,0 +1,89 @@
+//! NETLINK_ROUTE: one table of handlers by message type; links and ids of namespaces are here (rtnetlink(7)).
+//!
+//! Key types: [`Handler`]. Addresses, routes, rules and neighbours add theirs to [`HANDLERS`]. A handler that changes things
+//! takes [`crate::device::Rtnl`] itself, for the namespaces it concerns. Locks: none of its own.
+
+pub mod link;
+pub mod nsid;
+pub mod stats;
+
+use abi::errno::{Errno, Result};
+use abi::netlink as linux;
+use abi::rtnetlink::{self as route, RTM_BASE};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use linnet_lib::netlink::{Failure, Outcome};
+use security::Capability;
+
+use super::request::{Dumper, Handled, Request, begin_dump};
+use crate::message::caller;
+use crate::namespace::NetNamespace;
+
+/// How many multicast groups there are (`RTNLGRP_MAX`).
+pub const GROUPS: u32 = 38;
+/// The last message type that Linux knows.
+const LAST: u16 = route::RTM_GETTUNNEL + 4;
+
+/// Does what a request asks for.
+type Do = fn(&Request<'_>) -> Outcome<()>;
+/// Begins a dump.
+type Dump = fn(&Request<'_>) -> Outcome<Box<dyn Dumper>>;
+
+/// Who handles a type of message, for a protocol family (`AF_UNSPEC`: for those that have none of their own).
+#[derive(Clone, Copy)]
+pub struct Handler {
+    /// RTM_*.
+    pub message: u16,
+    /// AF_*.
+    pub family: u8,
+    /// For one object.
+    pub act: Option<Do>,
+    /// For all.
+    pub dump: Option<Dump>,
+}
+
+/// All of them.
+const HANDLERS: &[&[Handler]] = &[link::HANDLERS, nsid::HANDLERS, stats::HANDLERS];
+
+fn find<T>(message: u16, family: u8, want: impl Fn(&Handler) -> Option<T>) -> Option<T> {
+    let of = |family| {
+        let all = HANDLERS.iter().copied().flatten();
+        all.filter(|handler| handler.message == message && handler.family == family).find_map(&want)
+    };
+    of(family).or_else(|| of(0))
+}
+
+/// One message. `EOPNOTSUPP`: nobody handles it; `EPERM`: it changes something and the sender may not.
+pub(super) fn handle(request: &Request<'_>) -> Outcome<Handled> {
+    let kind = request.message.header.nlmsg_type;
+    if kind > LAST {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    // Shorter than a family: nothing to do, which Linux calls a success.
+    let Some(family) = request.message.payload.first().copied() else { return Ok(Handled::Done) };
+    // New, delete, get, set: in fours.
+    let verb = (kind - RTM_BASE) % 4;
+    let (deletes, gets) = (verb == 1, verb == 2);
+    if !gets && !request.may(Capability::NetAdmin) {
+        return Err(Errno::EPERM.into());
+    }
+    if gets && request.message.header.nlmsg_flags & linux::NLM_F_DUMP != 0 {
+        let dump = find(kind, family, |handler| handler.dump).ok_or(Errno::EOPNOTSUPP)?;
+        return begin_dump(request, || dump(request));
+    }
+    let act = find(kind, family, |handler| handler.act).ok_or(Errno::EOPNOTSUPP)?;
+    if deletes && request.has_flag(linux::NLM_F_BULK) {
+        return Err(Failure::new(Errno::EOPNOTSUPP, "Bulk delete is not supported"));
+    }
+    act(request).map(|()| Handled::Done)
+}
+
+/// The namespace of one of the caller's descriptors. `EBADF`, `EINVAL`.
+pub(crate) fn namespace_by_descriptor(descriptor: i32) -> Result<Arc<NetNamespace>> {
+    caller().ok_or(Errno::EBADF)?.namespace_of_descriptor(descriptor)
+}
+
+/// The namespace of a process. `ESRCH`.
+pub(crate) fn namespace_by_process(process: i32) -> Result<Arc<NetNamespace>> {
+    caller().ok_or(Errno::ESRCH)?.namespace_of_process(process)
+}

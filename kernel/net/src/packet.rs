@@ -1,0 +1,217 @@
+//! A packet on its way: bytes with room in front, where its headers are, and the device it belongs to.
+//!
+//! Key types: [`Packet`], [`PacketKind`]. The bytes are shared (`Arc`): a clone for a tap costs one reference, and who wants to
+//! change shared bytes copies them first. All memory is taken fallibly. Locks: none.
+
+use abi::errno::{Errno, Result};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::ops::Range;
+use machine::memory::try_arc;
+
+use crate::device::NetDevice;
+
+/// Room in front that a fresh packet has for headers below the one that made it.
+pub const HEAD_ROOM: usize = 64;
+
+/// For whom a packet is, as the link layer sees it (`PACKET_*`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PacketKind {
+    /// For this host.
+    #[default]
+    Host,
+    /// For all.
+    Broadcast,
+    /// For a group.
+    Multicast,
+    /// For someone else.
+    OtherHost,
+    /// Going out.
+    Outgoing,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Packet {
+    buffer: Arc<Vec<u8>>,
+    data: Range<usize>,
+    /// Which protocol the network header is of (Ethernet's numbers, host order).
+    pub protocol: u16,
+    /// For whom.
+    pub kind: PacketKind,
+    /// The device it came from or goes to.
+    pub device: Option<Arc<NetDevice>>,
+    /// Where the link-layer header begins in the buffer.
+    link_header: usize,
+    /// Where the network header begins in the buffer.
+    network_header: usize,
+    /// `SO_MARK`.
+    pub mark: u32,
+    /// `SO_PRIORITY`.
+    pub priority: u32,
+    /// When it was received (monotonic nanoseconds); 0 for never.
+    pub received_ns: u64,
+    /// Whether the checksum of its transport header is known to be right, or need not be (it never left the machine).
+    pub is_checked: bool,
+    /// What is charged for it until it is dropped.
+    pub charge: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Packet {
+    /// An empty packet with room for `head` bytes in front and `length` behind. `ENOMEM`.
+    pub fn with_room(head: usize, length: usize) -> Result<Packet> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(head + length).map_err(|_| Errno::ENOMEM)?;
+        bytes.resize(head, 0);
+        Ok(Packet {
+            buffer: try_arc(bytes)?,
+            data: head..head,
+            protocol: 0,
+            kind: PacketKind::default(),
+            device: None,
+            link_header: head,
+            network_header: head,
+            mark: 0,
+            priority: 0,
+            received_ns: 0,
+            is_checked: false,
+            charge: None,
+        })
+    }
+
+    /// The bytes from the current header on.
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.data.clone()).unwrap_or_default()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The bytes to be changed; copied first if someone shares them. `ENOMEM`.
+    pub fn bytes_mut(&mut self) -> Result<&mut [u8]> {
+        let data = self.data.clone();
+        Ok(self.own_buffer()?.get_mut(data).unwrap_or_default())
+    }
+
+    fn own_buffer(&mut self) -> Result<&mut Vec<u8>> {
+        if Arc::get_mut(&mut self.buffer).is_none() {
+            let mut copy = Vec::new();
+            copy.try_reserve_exact(self.buffer.capacity()).map_err(|_| Errno::ENOMEM)?;
+            copy.extend_from_slice(&self.buffer);
+            self.buffer = try_arc(copy)?;
+        }
+        Arc::get_mut(&mut self.buffer).ok_or(Errno::ENOMEM)
+    }
+
+    /// Adds bytes at the end. `ENOMEM`.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let end = self.data.end;
+        let buffer = self.own_buffer()?;
+        buffer.truncate(end);
+        buffer.try_reserve(bytes.len()).map_err(|_| Errno::ENOMEM)?;
+        buffer.extend_from_slice(bytes);
+        self.data.end += bytes.len();
+        Ok(())
+    }
+
+    /// Puts a header of `length` bytes in front and gives its place. Where the room does not suffice more is made. `ENOMEM`.
+    pub fn push(&mut self, length: usize) -> Result<&mut [u8]> {
+        if self.data.start < length {
+            let more = length - self.data.start + HEAD_ROOM;
+            let mut copy = Vec::new();
+            copy.try_reserve_exact(more + self.buffer.len()).map_err(|_| Errno::ENOMEM)?;
+            copy.resize(more, 0);
+            copy.extend_from_slice(&self.buffer);
+            self.buffer = try_arc(copy)?;
+            self.data = self.data.start + more..self.data.end + more;
+            self.link_header += more;
+            self.network_header += more;
+        }
+        self.data.start -= length;
+        let place = self.data.start..self.data.start + length;
+        Ok(self.own_buffer()?.get_mut(place).unwrap_or_default())
+    }
+
+    /// Takes a header of `length` bytes off the front and gives it; `None` if the packet is shorter.
+    pub fn pull(&mut self, length: usize) -> Option<&[u8]> {
+        if self.len() < length {
+            return None;
+        }
+        let header = self.data.start..self.data.start + length;
+        self.data.start += length;
+        self.buffer.get(header)
+    }
+
+    /// Cuts it to `length` bytes.
+    pub fn truncate(&mut self, length: usize) {
+        self.data.end = self.data.end.min(self.data.start + length);
+    }
+
+    /// Notes that the link-layer header begins here.
+    pub fn mark_link_header(&mut self) {
+        self.link_header = self.data.start;
+    }
+
+    /// Notes that the network header begins here.
+    pub fn mark_network_header(&mut self) {
+        self.network_header = self.data.start;
+    }
+
+    /// From the link-layer header to the end.
+    pub fn from_link_header(&self) -> &[u8] {
+        self.buffer.get(self.link_header..self.data.end).unwrap_or_default()
+    }
+
+    /// From the network header to the end.
+    pub fn from_network_header(&self) -> &[u8] {
+        self.buffer.get(self.network_header..self.data.end).unwrap_or_default()
+    }
+
+    /// Forgets what concerns only the namespace it came from: it goes to another.
+    pub fn leave_namespace(&mut self) {
+        (self.mark, self.priority, self.charge) = (0, 0, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_come_and_go() {
+        let mut packet = Packet::with_room(4, 8).unwrap();
+        packet.append(b"data").unwrap();
+        packet.push(4).unwrap().copy_from_slice(b"ip4 ");
+        packet.mark_network_header();
+        packet.push(14).unwrap().copy_from_slice(b"ethernet......");
+        packet.mark_link_header();
+        assert_eq!(packet.bytes(), b"ethernet......ip4 data");
+        assert_eq!(packet.from_network_header(), b"ip4 data");
+        assert_eq!(packet.pull(14), Some(&b"ethernet......"[..]));
+        assert_eq!(packet.pull(4), Some(&b"ip4 "[..]));
+        assert_eq!(packet.pull(5), None);
+        assert_eq!(packet.from_link_header(), b"ethernet......ip4 data");
+        packet.truncate(2);
+        assert_eq!(packet.bytes(), b"da");
+        packet.append(b"y").unwrap();
+        assert_eq!(packet.bytes(), b"day");
+    }
+
+    #[test]
+    fn a_clone_keeps_its_bytes() {
+        let mut packet = Packet::with_room(0, 8).unwrap();
+        packet.append(b"abc").unwrap();
+        let shared = packet.clone();
+        packet.bytes_mut().unwrap()[0] = b'x';
+        packet.append(b"d").unwrap();
+        assert_eq!((shared.bytes(), packet.bytes()), (&b"abc"[..], &b"xbcd"[..]));
+    }
+}
