@@ -5,6 +5,8 @@
 //! memory). Nothing here trusts a length. Offsets are from the start of the message's header, as acknowledgements
 //! count them. Locks: none.
 
+use core::borrow::Borrow;
+
 use abi::errno::{Errno, Result as ErrnoResult};
 use abi::netlink::{MessageHeader, NLA_F_NESTED, NLA_F_NET_BYTEORDER};
 use alloc::vec::Vec;
@@ -85,7 +87,8 @@ impl Failure {
     }
 
     /// The same, pointing at an attribute.
-    pub fn at(self, attribute: &Attribute<'_>) -> Failure {
+    pub fn at<'a>(self, attribute: impl Borrow<Attribute<'a>>) -> Failure {
+        let attribute = attribute.borrow();
         Failure { offset: Some(attribute.offset), ..self }
     }
 
@@ -251,10 +254,13 @@ impl<'a> Iterator for AttributeIter<'a> {
     }
 }
 
-/// The attributes of one place by type: of each type the last.
+/// The attributes of one place by type: of each type the last. Only their places are kept: a table of what many types there are
+/// lies on a kernel stack.
 #[derive(Debug)]
 pub struct Attributes<'a, const N: usize> {
-    found: [Option<Attribute<'a>>; N],
+    place: AttributeIter<'a>,
+    /// One more than the distance of the attribute's header from the first one's; 0 for none.
+    found: [u32; N],
     has_leftover: bool,
 }
 
@@ -265,13 +271,13 @@ impl<'a, const N: usize> Attributes<'a, N> {
         policies: &'static Policies,
         strictness: Strictness,
     ) -> Outcome<Attributes<'a, N>> {
-        let mut found = [None; N];
+        let mut found = [0; N];
         let has_leftover = validate(iter, policies, strictness, 0, &mut |attribute| {
             if let Some(slot) = found.get_mut(usize::from(attribute.kind)) {
-                *slot = Some(attribute);
+                *slot = (attribute.offset - iter.offset) as u32 + 1;
             }
         })?;
-        Ok(Attributes { found, has_leftover })
+        Ok(Attributes { place: iter, found, has_leftover })
     }
 
     /// The same for what follows a fixed header of `header` bytes in a message. `EINVAL`: the message is shorter than that.
@@ -294,8 +300,13 @@ impl<'a, const N: usize> Attributes<'a, N> {
     }
 
     /// The last attribute of a type.
-    pub fn get(&self, kind: u16) -> Option<&Attribute<'a>> {
-        self.found.get(usize::from(kind))?.as_ref()
+    pub fn get(&self, kind: u16) -> Option<Attribute<'a>> {
+        self.at(*self.found.get(usize::from(kind))?)
+    }
+
+    fn at(&self, found: u32) -> Option<Attribute<'a>> {
+        let distance = (found as usize).checked_sub(1)?;
+        AttributeIter::new(self.place.rest.get(distance..)?, self.place.offset + distance).next()
     }
 
     /// Whether there is one.
@@ -304,8 +315,8 @@ impl<'a, const N: usize> Attributes<'a, N> {
     }
 
     /// All, in the order of their types.
-    pub fn iter(&self) -> impl Iterator<Item = &Attribute<'a>> {
-        self.found.iter().flatten()
+    pub fn iter(&self) -> impl Iterator<Item = Attribute<'a>> {
+        self.found.iter().filter_map(|found| self.at(*found))
     }
 }
 

@@ -143,7 +143,7 @@ fn validate(attributes: &Parsed<'_>, kind: Option<&LinkKind>) -> Outcome<()> {
 
 /// The header and attributes of a veth's other end.
 fn other_end<'a>(
-    data: Option<&Attribute<'a>>,
+    data: Option<Attribute<'a>>,
     kind: Option<&LinkKind>,
 ) -> Outcome<Option<(InterfaceMessage, Parsed<'a>)>> {
     let (Some(data), Some(kind)) = (data, kind) else { return Ok(None) };
@@ -185,7 +185,7 @@ fn change(
     device: &Arc<NetDevice>,
     header: &InterfaceMessage,
     attributes: &Parsed<'_>,
-    data: Option<&Attribute<'_>>,
+    data: Option<Attribute<'_>>,
     kind: Option<&'static LinkKind>,
     target: &Arc<NetNamespace>,
 ) -> Outcome<()> {
