@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `process` | `/proc/PID`: the directory and its files |
 //! | `process_text` | the contents of those files |
+//! | `namespaces` | `/proc/PID/ns`, the maps of user namespaces, the offsets of time namespaces |
 //! | `descriptors` | `/proc/PID/fd`, `fdinfo` |
 //! | `system` | the files about the whole system |
 //! | `sysctl` | `/proc/sys` |
@@ -19,6 +20,7 @@ extern crate alloc;
 extern crate std;
 
 mod descriptors;
+mod namespaces;
 mod process;
 mod process_text;
 mod sysctl;
@@ -26,7 +28,10 @@ mod system;
 
 use abi::errno::Result;
 use alloc::sync::Arc;
-use vfs::pseudo::{Node, PseudoFs, StaticDirectory};
+use security::{Credentials, UserNamespace};
+use task::pid::PidNamespace;
+use vfs::pseudo::{self, Node, StaticDirectory};
+use vfs::{FileSystemType, Inode, MountRequest};
 
 /// `PROC_SUPER_MAGIC`.
 const MAGIC: u32 = 0x9fa0;
@@ -51,6 +56,41 @@ pub fn register(identity: Identity) -> Result<()> {
                 StaticDirectory::new().add("ldisc", Node::directory(Arc::new(StaticDirectory::new()))),
             )),
         );
-    let root = process::Root::new(fixed);
-    vfs::register_filesystem(PseudoFs::new("proc", MAGIC, Node::directory(Arc::new(root))))
+    vfs::register_filesystem(Arc::new(Proc { fixed: Arc::new(fixed) }))
+}
+
+/// The type: every mount is an instance that shows the pid namespace of who mounts it.
+struct Proc {
+    fixed: Arc<StaticDirectory>,
+}
+
+/// The pid namespace of the running task; the first one for the kernel itself.
+fn current_pids() -> Arc<PidNamespace> {
+    task::task::with_current(|task| task.process().namespace().clone())
+        .unwrap_or_else(|| task::pid::root().clone())
+}
+
+impl FileSystemType for Proc {
+    fn name(&self) -> &'static str {
+        "proc"
+    }
+
+    fn user_mountable(&self) -> bool {
+        true
+    }
+
+    fn must_be_visible(&self) -> bool {
+        true
+    }
+
+    fn owner(&self, _credentials: &Credentials) -> Arc<UserNamespace> {
+        current_pids().head().owner().clone()
+    }
+
+    fn mount(&self, _request: &MountRequest<'_>) -> Result<Arc<Inode>> {
+        let pids = current_pids();
+        let owner = pids.head().owner().clone();
+        let root = process::Root::new(self.fixed.clone(), pids);
+        Ok(pseudo::instance("proc", MAGIC, Node::directory(Arc::new(root)), owner))
+    }
 }

@@ -8,9 +8,9 @@
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
 use machine::memory::try_arc;
-use machine::sync::Lazy;
 use machine::sync::atomic::{AtomicU64, Ordering};
-use security::UserNamespace;
+use machine::sync::{Lazy, Once};
+use security::{NamespaceHead, UserNamespace};
 
 /// `SO_NETNS_COOKIE` of the initial namespace; the others count up from it.
 const FIRST_COOKIE: u64 = 1;
@@ -23,11 +23,13 @@ static INITIAL: Lazy<Arc<NetNamespace>> =
 pub struct NetNamespace {
     cookie: u64,
     owner: Arc<UserNamespace>,
+    /// What it has in common with other kinds; set by who makes it known to programs.
+    head: Once<NamespaceHead>,
 }
 
 impl NetNamespace {
     fn new(owner: Arc<UserNamespace>) -> NetNamespace {
-        NetNamespace { cookie: NEXT_COOKIE.fetch_add(1, Ordering::Relaxed), owner }
+        NetNamespace { cookie: NEXT_COOKIE.fetch_add(1, Ordering::Relaxed), owner, head: Once::new() }
     }
 
     /// The one the machine starts in.
@@ -43,6 +45,16 @@ impl NetNamespace {
     /// The user namespace whose administrators administrate it.
     pub fn owner(&self) -> &Arc<UserNamespace> {
         &self.owner
+    }
+
+    /// Gives it its kind, number and owner as programs see them; only the first counts.
+    pub fn identify(&self, head: NamespaceHead) {
+        let _ = self.head.set(head);
+    }
+
+    /// Kind, number and owner, once it is known to programs.
+    pub fn head(&self) -> Option<&NamespaceHead> {
+        self.head.get()
     }
 
     /// A number that no other has or will have (`SO_NETNS_COOKIE`).

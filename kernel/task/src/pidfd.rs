@@ -106,6 +106,7 @@ pub fn may_trace(task: &Task, target: &Task) -> Result<()> {
     let (from, to) = (task.credentials(), target.credentials());
     let same = [to.ruid, to.euid, to.suid].iter().all(|user| *user == from.ruid)
         && [to.rgid, to.egid, to.sgid].iter().all(|group| *group == from.rgid)
+        && Arc::ptr_eq(&from.user_namespace, &to.user_namespace)
         && to.permitted.is_subset_of(from.permitted);
     let allowed = same && target.process().dumpable() == 1;
     if allowed || from.capable(&to.user_namespace, security::Capability::SysPtrace) {

@@ -102,7 +102,8 @@ fn new_inode<'a>(
     if inherits && content.kind() == FileKind::Directory {
         mode |= SET_GROUP_ID;
     } else if inherits && mode & (SET_GROUP_ID | 0o010) == SET_GROUP_ID | 0o010 {
-        let keeps = credentials.in_group(gid) || credentials.has(Capability::Fsetid);
+        let keeps =
+            credentials.in_group(gid) || permission::capable_for(directory, credentials, Capability::Fsetid);
         mode &= if keeps { !0 } else { !SET_GROUP_ID };
     }
     NewInode { content, mode, uid: credentials.fsuid, gid }

@@ -10,6 +10,7 @@ mod identity;
 mod locks;
 mod memory;
 mod mounts;
+mod namespaces;
 mod processes;
 mod scheduling;
 mod signals;
@@ -84,13 +85,18 @@ const SECONDS: u32 = 20;
 
 /// Prints the sections whose names contain a filter.
 pub fn print(filters: &[String]) {
-    let groups: [&[Section]; 10] = [
+    let groups: [&[Section]; 15] = [
         files::SECTIONS,
         futexes::SECTIONS,
         identity::SECTIONS,
         locks::SECTIONS,
         memory::SECTIONS,
         mounts::SECTIONS,
+        namespaces::SECTIONS,
+        namespaces::users::SECTIONS,
+        namespaces::pids::SECTIONS,
+        namespaces::mounts::SECTIONS,
+        namespaces::times::SECTIONS,
         processes::SECTIONS,
         scheduling::SECTIONS,
         signals::SECTIONS,
