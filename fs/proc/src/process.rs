@@ -265,7 +265,8 @@ impl Directory for ProcessDirectory {
         let place = NAMES.iter().position(|(known, _)| known.as_bytes() == name).ok_or(Errno::ENOENT)?;
         let node = match name {
             b"auxv" => self.bytes(0o400, text::auxv),
-            b"cgroup" => self.text(0o444, |_, out| fmt::Write::write_str(out, "0::/\n")),
+            // A line for each hierarchy in use: none is.
+            b"cgroup" => self.text(0o444, |_, _| Ok(())),
             b"cmdline" => self.bytes(0o444, text::cmdline),
             b"comm" => self.comm(),
             b"environ" => self.bytes(0o400, text::environ),

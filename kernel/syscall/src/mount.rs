@@ -64,7 +64,11 @@ pub fn umount2(context: &mut Context<'_>, target: UserString, flags: u32) -> Res
         return Err(Errno::EINVAL);
     }
     let follow = if flags & UMOUNT_NOFOLLOW != 0 { LookupFlags::empty() } else { LookupFlags::FOLLOW };
-    let target = context.resolve(HERE, target, follow)?;
+    // Also `.` means what lies on top there. The place that was found must not be kept: it would keep the mount in use.
+    let target = {
+        let found = context.resolve(HERE, target, follow)?;
+        mount_tree::topmost(&found)
+    };
     check_privilege(context)?;
     context.with_context(|lookup| mount_tree::unmount(lookup, &target, flags)).map(|()| 0)
 }

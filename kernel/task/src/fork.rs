@@ -131,9 +131,7 @@ pub fn clone(task: &Arc<Task>, registers: &UserRegisters, arguments: &CloneArgum
     }
     let current = task.live_namespaces()?;
     let elsewhere = !Arc::ptr_eq(&current.pid_for_children, task.process().namespace());
-    let other_clocks = !Arc::ptr_eq(&current.time, &current.time_for_children);
-    let shares = has(CloneFlags::THREAD) || has(CloneFlags::VM) && !has(CloneFlags::VFORK);
-    if has(CloneFlags::THREAD) && elsewhere || shares && other_clocks {
+    if has(CloneFlags::THREAD) && elsewhere {
         return Err(Errno::EINVAL);
     }
     if !has(CloneFlags::THREAD) && crate::signal::calls::signal_pending() {

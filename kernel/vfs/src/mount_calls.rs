@@ -179,10 +179,10 @@ fn move_mount(context: &LookupContext<'_>, arguments: &MountArguments<'_>) -> Re
     if !source.is_mount_root() || source.mount.is_locked() {
         return Err(Errno::EINVAL);
     }
-    let from = source.mount.attachment_path().ok_or(Errno::EINVAL)?;
+    let from = source.mount.attachment_path();
     let shared = |mount: &Mount| mount.propagation().peer_group != 0;
     let directory = |path: &Path| path.inode().is_ok_and(|inode| inode.is_directory());
-    if directory(&source) != directory(&place) || shared(&from.mount) {
+    if directory(&source) != directory(&place) || from.as_ref().is_some_and(|from| shared(&from.mount)) {
         return Err(Errno::EINVAL);
     }
     let tree = all_below(&source.mount);
@@ -196,6 +196,9 @@ fn move_mount(context: &LookupContext<'_>, arguments: &MountArguments<'_>) -> Re
             return Err(Errno::ELOOP);
         }
         above = path.mount.attachment_path();
+    }
+    if from.is_none() {
+        return Err(Errno::EINVAL);
     }
     attach(&tree, &place, Attaching::Moved, &topology)
 }

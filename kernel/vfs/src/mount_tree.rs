@@ -28,7 +28,7 @@ pub(crate) fn check_own(context: &LookupContext<'_>, place: &Path) -> Result<Arc
 }
 
 /// What lies on top at a place: mounts made there since it was resolved.
-pub(crate) fn topmost(place: &Path) -> Path {
+pub fn topmost(place: &Path) -> Path {
     let mut top = place.clone();
     while let Some(mount) = top.mount.child_at_arc(&top.dentry) {
         let dentry = mount.root().clone();

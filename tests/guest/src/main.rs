@@ -11,6 +11,7 @@ mod elf;
 mod files;
 mod hostile;
 mod memory;
+mod namespaces;
 mod pipes;
 mod pointers;
 mod process;
@@ -70,6 +71,7 @@ fn all() -> Vec<&'static Case> {
         pointers::CASES,
         elf::CASES,
         hostile::CASES,
+        namespaces::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

@@ -236,8 +236,7 @@ struct Move<'a> {
 impl Move<'_> {
     /// EPERM unless the task is an administrator of what owns the namespace and of its own (then) user namespace.
     fn check_administrator(&self, owner: &UserNamespace) -> Result<()> {
-        let allowed = self.task.credentials().capable(owner, Capability::SysAdmin)
-            || self.credentials.capable(owner, Capability::SysAdmin);
+        let allowed = self.task.credentials().capable(owner, Capability::SysAdmin);
         if allowed && self.credentials.has(Capability::SysAdmin) { Ok(()) } else { Err(Errno::EPERM) }
     }
 

@@ -46,15 +46,16 @@ pub fn to_process(process: &Process, info: SignalInfo) -> Result<()> {
 fn translated(sender: &Task, receiver: &Task, mut info: SignalInfo) -> (SignalInfo, Origin) {
     let visible = sender.process().number_in(receiver.process().namespace());
     let (from, to) = (sender.credentials(), receiver.credentials());
-    let same_users = Arc::ptr_eq(&from.user_namespace, &to.user_namespace);
-    let user = |uid: u32| match from.user_namespace.make_kuid(uid) {
-        Some(kuid) if !same_users => to.user_namespace.from_kuid_munged(kuid),
-        _ => uid,
-    };
     match &mut info.cause {
-        Cause::Sender { pid, uid } => (*pid, *uid) = (visible, user(*uid)),
+        Cause::Sender { pid, uid } => {
+            (*pid, *uid) = (visible, to.user_namespace.from_kuid_munged(from.ruid));
+        }
+        // What the program says of itself, in its own numbers.
         Cause::Queued { pid, uid, .. } => {
-            *uid = user(*uid);
+            if !Arc::ptr_eq(&from.user_namespace, &to.user_namespace) {
+                let user = from.user_namespace.make_kuid(*uid);
+                *uid = user.map_or(security::OVERFLOW_ID, |user| to.user_namespace.from_kuid_munged(user));
+            }
             *pid = if visible == 0 { 0 } else { *pid };
         }
         _ => {}

@@ -54,8 +54,10 @@ fn table(t: &mut Transcript, what: &str, root: &str) {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mut groups: BTreeMap<String, usize> = BTreeMap::new();
     let mut lines = Vec::new();
-    for line in text.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
+    // The order in which peers get their copies is nobody's business.
+    let mut mounts: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    mounts.sort_by_key(|words| words[4]);
+    for words in mounts {
         let dash = words.iter().position(|word| *word == "-").unwrap_or(6);
         let Some(place) = words[4].strip_prefix(root) else { continue };
         let mut tags = Vec::new();
@@ -435,6 +437,9 @@ fn pivot(t: &mut Transcript) -> Outcome {
     });
     child(t, |t| {
         unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS);
+        put("/proc/self/uid_map", "0 0 1");
+        put("/proc/self/setgroups", "deny");
+        put("/proc/self/gid_map", "0 0 1");
         t.call("a locked one", pivot(&new, &format!("{new}/old")));
         mkdir("/tmp/mntns-own");
         t.call("one's own", tmpfs("/tmp/mntns-own"));

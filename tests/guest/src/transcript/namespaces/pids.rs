@@ -47,8 +47,8 @@ fn numbers(t: &mut Transcript) -> Outcome {
                 t.note("child: pid, parent", (sys!(SYS_getpid), sys!(SYS_getppid)));
                 sys!(SYS_exit, 0);
             }
-            t.note("its number", pid);
             finish(t, pid as i32);
+            t.note("its number", pid);
         }
         t.call("setsid", sys!(SYS_setsid));
         t.note("group, session", (sys!(SYS_getpgid, 0), sys!(SYS_getsid, 0)));
@@ -68,6 +68,7 @@ fn numbers(t: &mut Transcript) -> Outcome {
             sleep_ms(300);
             sys!(SYS_exit, 0);
         }
+        sleep_ms(100);
         let second = clone(0);
         if second == 0 {
             t.note("second child: pid, parent", (sys!(SYS_getpid), sys!(SYS_getppid)));
@@ -85,10 +86,10 @@ fn numbers(t: &mut Transcript) -> Outcome {
             t.note("its number", sys!(SYS_getpid));
             sys!(SYS_exit, 0);
         }
-        t.works(what, pid);
         if pid > 0 {
             finish(t, pid as i32);
         }
+        t.works(what, pid);
     };
     wanted(t, "the first must be 1", NEWPID, &[2]);
     wanted(t, "1", NEWPID, &[1]);
@@ -447,8 +448,9 @@ fn signal_info(t: &mut Transcript) -> Outcome {
         sys!(SYS_exit, 0);
     }
     let _ = read(ready, 1);
-    t.call("send", sys!(SYS_kill, pid, libc::SIGUSR1));
+    let sent = sys!(SYS_kill, pid, libc::SIGUSR1);
     finish(t, pid as i32);
+    t.call("send", sent);
     // From inside to the outside the sender has its outer number.
     let parent = sys!(SYS_getpid);
     let (_, own) = (0, parent);
