@@ -1,7 +1,7 @@
 //! IPC and control-group namespaces: objects that other subsystems hang their state on.
 //!
-//! Key types: [`IpcNamespace`] (ipc_namespaces(7); System V objects and message queues will be in it), [`CgroupNamespace`]
-//! (cgroup_namespaces(7); there is one control group, the root, so every namespace shows `/`). Locks: none.
+//! Key types: [`IpcNamespace`] (ipc_namespaces(7); there are no IPC objects yet), [`CgroupNamespace`] (cgroup_namespaces(7); no
+//! hierarchy of control groups is there yet, so `/proc/PID/cgroup` is empty in each). Locks: none.
 
 use alloc::sync::Arc;
 use machine::sync::Lazy;

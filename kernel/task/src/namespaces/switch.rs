@@ -134,7 +134,7 @@ pub(crate) fn for_child(task: &Task, flags: CloneFlags, fs: &FsContext) -> Resul
     Ok(ChildSet { credentials, namespaces: Arc::new(new) })
 }
 
-/// exec(2) brings a task to the clocks of its children. Gives whether that changed anything.
+/// exec(2) brings a task to the clocks of its children.
 pub(crate) fn enter_time_for_children(task: &Task) {
     let Ok(old) = task.live_namespaces() else { return };
     if !Arc::ptr_eq(&old.time, &old.time_for_children) {
