@@ -176,6 +176,10 @@ impl DevPts {
 }
 
 impl SuperBlockOperations for Instance {
+    fn makes_own_devices(&self) -> bool {
+        true
+    }
+
     fn show_options(&self, _superblock: &SuperBlock, out: &mut dyn fmt::Write) -> fmt::Result {
         let options = &self.0.options;
         if let Some(uid) = options.uid {

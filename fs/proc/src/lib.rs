@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `process` | `/proc/PID`: the directory and its files |
 //! | `process_text` | the contents of those files |
+//! | `namespaces` | `/proc/PID/ns`, the maps of user namespaces, the offsets of time namespaces |
 //! | `descriptors` | `/proc/PID/fd`, `fdinfo` |
 //! | `memory` | `/proc/PID/mem` |
 //! | `network` | `/proc/PID/net`: what others registered about a network namespace |
@@ -24,6 +25,7 @@ mod cpuinfo;
 mod descriptors;
 mod kmsg;
 mod memory;
+mod namespaces;
 pub mod network;
 mod process;
 mod process_text;
@@ -32,7 +34,10 @@ mod system;
 
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
-use vfs::pseudo::{Node, PseudoFs, StaticDirectory};
+use security::{Credentials, UserNamespace};
+use task::pid::PidNamespace;
+use vfs::pseudo::{self, Node, StaticDirectory};
+use vfs::{FileSystemType, Inode, MountRequest};
 
 /// `PROC_SUPER_MAGIC`.
 const MAGIC: u32 = 0x9fa0;
@@ -59,8 +64,43 @@ pub fn register(identity: Identity) -> Result<()> {
         );
     network::add("unix", net::unix::write_sockets)?;
     network::add("dev", net::device::show::write_devices)?;
-    let root = process::Root::new(fixed);
-    // A name that is not there is an error even for who wants to make it, as on Linux.
-    let root = Node::directory(Arc::new(root));
-    vfs::register_filesystem(PseudoFs::with_creation_error("proc", MAGIC, root, Errno::ENOENT))
+    vfs::register_filesystem(Arc::new(Proc { fixed: Arc::new(fixed) }))
+}
+
+/// The type: every mount is an instance that shows the pid namespace of who mounts it.
+struct Proc {
+    fixed: Arc<StaticDirectory>,
+}
+
+/// The pid namespace of the running task; the first one for the kernel itself.
+fn current_pids() -> Arc<PidNamespace> {
+    task::task::with_current(|task| task.process().namespace().clone())
+        .unwrap_or_else(|| task::pid::root().clone())
+}
+
+impl FileSystemType for Proc {
+    fn name(&self) -> &'static str {
+        "proc"
+    }
+
+    fn user_mountable(&self) -> bool {
+        true
+    }
+
+    fn must_be_visible(&self) -> bool {
+        true
+    }
+
+    fn owner(&self, _credentials: &Credentials) -> Arc<UserNamespace> {
+        current_pids().head().owner().clone()
+    }
+
+    fn mount(&self, _request: &MountRequest<'_>) -> Result<Arc<Inode>> {
+        let pids = current_pids();
+        let owner = pids.head().owner().clone();
+        let root = process::Root::new(self.fixed.clone(), pids);
+        // A name that is not there is an error even for who wants to make it, as on Linux.
+        let root = Node::directory(Arc::new(root));
+        Ok(pseudo::instance("proc", MAGIC, root, owner, Some(Errno::ENOENT)))
+    }
 }

@@ -5,6 +5,7 @@
 //! Locks: none.
 
 use crate::descriptors::{FdDirectory, FdKind};
+use crate::namespaces::{self, NsDirectory};
 use crate::process_text::{self as text, Subject};
 use abi::errno::{Errno, Result};
 use alloc::string::String;
@@ -12,6 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use security::{Kgid, Kuid};
+use task::namespaces::id_maps::MapKind;
 use task::pid::{Pid, PidNamespace};
 use task::{Process, Task};
 use vfs::pseudo::{Directory, Lister, Node, StaticDirectory};
@@ -20,27 +22,35 @@ use vfs::{FileKind, NameCaching, Path};
 /// Inode numbers: fixed ones below, those of a process above its number shifted.
 const PROCESS_BASE: u64 = 1 << 32;
 
-/// The root directory.
+/// The root directory: what is the same everywhere, and the processes of one pid namespace.
 pub struct Root {
-    fixed: StaticDirectory,
+    fixed: Arc<StaticDirectory>,
+    own: StaticDirectory,
+    pids: Arc<PidNamespace>,
 }
 
 impl Root {
-    /// A root with these fixed files, `self` and `thread-self`.
-    pub fn new(fixed: StaticDirectory) -> Root {
-        let own = |suffix: fn(&Task) -> String| {
-            let text =
-                move || task::task::with_current(|task| suffix(task).into_bytes()).ok_or(Errno::ENOENT);
-            Node::text_link(text)
+    /// A root with these fixed files, `self`, `thread-self` and the processes of `pids`.
+    pub fn new(fixed: Arc<StaticDirectory>, pids: Arc<PidNamespace>) -> Root {
+        let own = |text: fn(i32, i32) -> String| {
+            let pids = pids.clone();
+            Node::text_link(move || {
+                let numbers = |task: &Task| (task.process().number_in(&pids), task.pid().number_in(&pids));
+                // Who is not in the namespace has no name here.
+                let numbers = task::task::with_current(numbers).filter(|(process, _)| *process != 0);
+                numbers.map(|(process, thread)| text(process, thread).into_bytes()).ok_or(Errno::ENOENT)
+            })
         };
-        let fixed = fixed.add("self", own(|task| alloc::format!("{}", task.process_id()))).add(
-            "thread-self",
-            own(|task| alloc::format!("{}/task/{}", task.process_id(), task.thread_id())),
-        );
-        let fixed = fixed.add("net", Node::symlink("self/net"));
-        Root { fixed }
+        let own = StaticDirectory::new()
+            .add("self", own(|process, _| alloc::format!("{process}")))
+            .add("thread-self", own(|process, thread| alloc::format!("{process}/task/{thread}")))
+            .add("net", Node::symlink("self/net"));
+        Root { fixed, own, pids }
     }
 }
+
+/// Where the cursors of `self` and `thread-self` begin: behind those of the fixed files.
+const OWN_BASE: u64 = 1 << 16;
 
 /// A number as a directory name: no sign, no leading zero. `None` for anything else.
 fn parse_number(name: &[u8]) -> Option<i32> {
@@ -54,27 +64,29 @@ impl Directory for Root {
     fn lookup(&self, name: &[u8]) -> Result<Node> {
         match parse_number(name) {
             Some(number) => {
-                let task = task::pid::root().find_task(number).ok_or(Errno::ENOENT)?;
+                let task = self.pids.find_task(number).ok_or(Errno::ENOENT)?;
                 let pid = task.process().pid().clone();
-                Ok(process_node(&pid, None, task.process()))
+                Ok(process_node(&self.pids, &pid, None, task.process()))
             }
-            None => self.fixed.lookup(name),
+            None => self.fixed.lookup(name).or_else(|_| self.own.lookup(name)),
         }
     }
 
     fn list(&self, cursor: u64, take: Lister<'_>) -> Result<()> {
-        if cursor < PROCESS_BASE {
+        for (directory, base, end) in [(&*self.fixed, 0, OWN_BASE), (&self.own, OWN_BASE, PROCESS_BASE)] {
             let mut full = false;
-            self.fixed.list(cursor, &mut |name, kind, inode, next| {
-                full = !take(name, kind, inode, next);
-                !full
-            })?;
+            if cursor < end {
+                directory.list(cursor.saturating_sub(base), &mut |name, kind, inode, next| {
+                    full = !take(name, kind, inode, base + next);
+                    !full
+                })?;
+            }
             if full {
                 return Ok(());
             }
         }
         let mut from = cursor.saturating_sub(PROCESS_BASE) as i32;
-        while let Some((number, process)) = task::pid::root().next_process(from) {
+        while let Some((number, process)) = self.pids.next_process(from) {
             let name = alloc::format!("{number}");
             from = number + 1;
             let inode = inode_number(process.pid(), 0);
@@ -103,8 +115,13 @@ fn owner(process: &Process) -> (Kuid, Kgid) {
 }
 
 /// The directory of a process, or of one of its threads.
-fn process_node(pid: &Arc<Pid>, thread: Option<&Arc<Pid>>, process: &Process) -> Node {
-    let directory = ProcessDirectory { pid: pid.clone(), thread: thread.cloned() };
+fn process_node(
+    pids: &Arc<PidNamespace>,
+    pid: &Arc<Pid>,
+    thread: Option<&Arc<Pid>>,
+    process: &Process,
+) -> Node {
+    let directory = ProcessDirectory { pids: pids.clone(), pid: pid.clone(), thread: thread.cloned() };
     let (uid, gid) = owner(process);
     let alive = thread.unwrap_or(pid).clone();
     let is_thread = thread.is_some();
@@ -118,6 +135,8 @@ fn process_node(pid: &Arc<Pid>, thread: Option<&Arc<Pid>>, process: &Process) ->
 /// `/proc/PID`, and with `thread` `/proc/PID/task/TID`.
 #[derive(Clone)]
 pub struct ProcessDirectory {
+    /// Whose numbers are shown.
+    pids: Arc<PidNamespace>,
     pid: Arc<Pid>,
     thread: Option<Arc<Pid>>,
 }
@@ -140,8 +159,12 @@ impl ProcessDirectory {
     fn with_subject<R>(&self, call: impl FnOnce(&Subject<'_>) -> R) -> Result<R> {
         let process = self.process()?;
         let task = self.thread.as_ref().map(|thread| thread.task().ok_or(Errno::ESRCH)).transpose()?;
-        let namespace: &PidNamespace = task::pid::root();
-        Ok(call(&Subject { process: &process, task: task.as_deref(), namespace }))
+        Ok(call(&Subject { process: &process, task: task.as_deref(), namespace: &self.pids }))
+    }
+
+    /// The thread's namespaces, mounts aside. Errors: `ESRCH`.
+    pub fn user_namespace(&self) -> Result<Arc<security::UserNamespace>> {
+        Ok(self.task()?.credentials().user_namespace.clone())
     }
 
     /// Whether the current task may see what only the owner may (ptrace(2), read access). Errors: `EACCES`, `ESRCH`.
@@ -232,6 +255,7 @@ const NAMES: &[(&str, FileKind)] = &[
     ("exe", FileKind::Symlink),
     ("fd", FileKind::Directory),
     ("fdinfo", FileKind::Directory),
+    ("gid_map", FileKind::Regular),
     ("io", FileKind::Regular),
     ("limits", FileKind::Regular),
     ("loginuid", FileKind::Regular),
@@ -240,20 +264,25 @@ const NAMES: &[(&str, FileKind)] = &[
     ("mountinfo", FileKind::Regular),
     ("mounts", FileKind::Regular),
     ("net", FileKind::Directory),
+    ("ns", FileKind::Directory),
     ("oom_score", FileKind::Regular),
     ("oom_score_adj", FileKind::Regular),
     ("personality", FileKind::Regular),
+    ("projid_map", FileKind::Regular),
     ("root", FileKind::Symlink),
     ("sched", FileKind::Regular),
     ("schedstat", FileKind::Regular),
     ("sessionid", FileKind::Regular),
+    ("setgroups", FileKind::Regular),
     ("smaps", FileKind::Regular),
     ("stack", FileKind::Regular),
     ("stat", FileKind::Regular),
     ("statm", FileKind::Regular),
     ("status", FileKind::Regular),
     ("task", FileKind::Directory),
+    ("timens_offsets", FileKind::Regular),
     ("timerslack_ns", FileKind::Regular),
+    ("uid_map", FileKind::Regular),
     ("wchan", FileKind::Regular),
 ];
 
@@ -263,7 +292,8 @@ impl Directory for ProcessDirectory {
         let place = NAMES.iter().position(|(known, _)| known.as_bytes() == name).ok_or(Errno::ENOENT)?;
         let node = match name {
             b"auxv" => self.bytes(0o400, text::auxv),
-            b"cgroup" => self.text(0o444, |_, out| fmt::Write::write_str(out, "0::/\n")),
+            // A line for each hierarchy in use: none is.
+            b"cgroup" => self.text(0o444, |_, _| Ok(())),
             b"cmdline" => self.bytes(0o444, text::cmdline),
             b"comm" => self.comm(),
             b"environ" => self.bytes(0o400, text::environ),
@@ -298,6 +328,12 @@ impl Directory for ProcessDirectory {
                 Ok(program.file().path().clone())
             }),
             b"fd" => Node::directory(Arc::new(FdDirectory::new(self.clone(), FdKind::Links))).mode(0o500),
+            b"ns" => Node::directory(Arc::new(NsDirectory(self.clone()))).mode(0o511),
+            b"uid_map" => namespaces::map_file(self, MapKind::Users),
+            b"gid_map" => namespaces::map_file(self, MapKind::Groups),
+            b"projid_map" => namespaces::map_file(self, MapKind::Projects),
+            b"setgroups" => namespaces::setgroups_file(self),
+            b"timens_offsets" => namespaces::timens_offsets_file(self),
             b"fdinfo" => Node::directory(Arc::new(FdDirectory::new(self.clone(), FdKind::Info))).mode(0o555),
             b"net" => crate::network::directory(self.clone()),
             b"task" if self.thread.is_none() => {
@@ -397,7 +433,9 @@ fn set_oom_score_adjustment(directory: &ProcessDirectory, value: i32) -> Result<
         return Err(Errno::EINVAL);
     }
     let process = directory.process()?;
-    let privileged = task::task::with_current(|own| own.credentials().has(security::Capability::SysResource));
+    let privileged = task::task::with_current(|own| {
+        security::capable_anywhere_above(&own.credentials(), security::Capability::SysResource)
+    });
     let privileged = privileged.unwrap_or(true);
     if value < process.oom_score_adjustment_min() && !privileged {
         return Err(Errno::EACCES);
@@ -416,17 +454,17 @@ impl Directory for TaskDirectory {
     fn lookup(&self, name: &[u8]) -> Result<Node> {
         let process = self.0.process()?;
         let number = parse_number(name).ok_or(Errno::ENOENT)?;
-        let task = task::pid::root().find_task(number).ok_or(Errno::ENOENT)?;
+        let task = self.0.pids.find_task(number).ok_or(Errno::ENOENT)?;
         if !Arc::ptr_eq(task.process(), &process) {
             return Err(Errno::ENOENT);
         }
-        Ok(process_node(&self.0.pid, Some(&task.pid()), &process))
+        Ok(process_node(&self.0.pids, &self.0.pid, Some(&task.pid()), &process))
     }
 
     fn list(&self, cursor: u64, take: Lister<'_>) -> Result<()> {
         let process = self.0.process()?;
         let mut numbers: Vec<i32> =
-            process.threads().iter().map(|task| task.pid().number_in(task::pid::root())).collect();
+            process.threads().iter().map(|task| task.pid().number_in(&self.0.pids)).collect();
         numbers.sort_unstable();
         for number in numbers.into_iter().filter(|number| *number as u64 >= cursor) {
             let name = alloc::format!("{number}");

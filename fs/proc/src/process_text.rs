@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use machine::PAGE_SIZE;
 use mm::{AddressSpace, RemoteAccess};
-use security::Credentials;
+use security::{Credentials, UserNamespace};
 use task::limits::{INFINITY, Resource};
 use task::pid::PidNamespace;
 use task::stat::Stat;
@@ -59,6 +59,12 @@ impl Subject<'_> {
     }
 }
 
+/// The user namespace that numbers are shown for: the reader's.
+fn reader_users() -> Arc<UserNamespace> {
+    task::task::with_current(|task| task.credentials().user_namespace.clone())
+        .unwrap_or_else(|| security::initial_namespace().clone())
+}
+
 /// A name without its zeros.
 pub fn name_text(name: &[u8; 16]) -> String {
     let len = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
@@ -85,7 +91,7 @@ pub fn stat(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
     write!(out, "{} {} ", own.major_faults, children.major_faults)?;
     write!(out, "{} {} ", own.user_ns / TICK_NS, own.system_ns / TICK_NS)?;
     write!(out, "{} {} ", children.user_ns / TICK_NS, children.system_ns / TICK_NS)?;
-    write!(out, "{} {} {} 0 {} ", stat.priority, stat.nice, stat.threads, stat.start_ns / TICK_NS)?;
+    write!(out, "{} {} {} 0 {} ", stat.priority, stat.nice, stat.threads, shown_start(&stat))?;
     let (size, resident) = usage.map_or((0, 0), |usage| (usage.total * PAGE_SIZE, usage.rss()));
     let limit = subject.process.limits().soft(Resource::ResidentSet);
     write!(out, "{size} {resident} {limit} ")?;
@@ -100,6 +106,11 @@ pub fn stat(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
         p.map_or([0; 7], |p| [p.start_data, p.end_data, 0, p.arg_start, p.arg_end, p.env_start, p.env_end]);
     data.iter().try_for_each(|value| write!(out, "{value} "))?;
     writeln!(out, "{}", stat.exit_status)
+}
+
+/// When it began, in ticks of the reader's boot-time clock.
+fn shown_start(stat: &Stat) -> u64 {
+    crate::system::shown_boottime_ns(stat.start_ns) / TICK_NS
 }
 
 /// `/proc/PID/statm`: pages.
@@ -138,11 +149,9 @@ pub fn status(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
     writeln!(out, "Pid:\t{}\nPPid:\t{}\nTracerPid:\t0", subject.number(), stat.parent)?;
     write_ids(&subject.credentials(), out)?;
     let files = subject.process.leader().and_then(|leader| leader.files());
-    let number = subject.number();
     writeln!(out, "FDSize:\t{}", files.map_or(0, |files| files.capacity()))?;
     write_groups(&subject.credentials(), out)?;
-    writeln!(out, "NStgid:\t{}\nNSpid:\t{number}", subject.process.number_in(subject.namespace))?;
-    writeln!(out, "NSpgid:\t{}\nNSsid:\t{}", stat.group, stat.session)?;
+    write_numbers(subject, out)?;
     if let Some(space) = subject.space() {
         write_memory(&space, out)?;
     }
@@ -164,8 +173,30 @@ pub fn status(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
     writeln!(out, "nonvoluntary_ctxt_switches:\t{}", stat.counts.involuntary_switches)
 }
 
+/// The numbers in each pid namespace from the reader's on, inwards.
+fn write_numbers(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+    let process = subject.process;
+    let thread = subject.task.map_or_else(|| process.pid().clone(), Task::pid);
+    let lines = [
+        ("NStgid", Some(process.pid().clone())),
+        ("NSpid", Some(thread)),
+        ("NSpgid", task::pid::root().find(process.group() as i32)),
+        ("NSsid", task::pid::root().find(process.session() as i32)),
+    ];
+    // A group or session from outside has no number inside.
+    let levels = process.namespace().level() + 1 - subject.namespace.level();
+    for (name, pid) in lines {
+        let mut numbers = pid.map(|pid| pid.numbers_from(subject.namespace)).unwrap_or_default();
+        numbers.resize(levels, 0);
+        write!(out, "{name}:")?;
+        numbers.iter().try_for_each(|number| write!(out, "\t{number}"))?;
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
 fn write_ids(credentials: &Credentials, out: &mut String) -> fmt::Result {
-    let ns = &credentials.user_namespace;
+    let ns = &reader_users();
     let c = credentials;
     let uids = [c.ruid, c.euid, c.suid, c.fsuid].map(|uid| ns.from_kuid_munged(uid));
     let gids = [c.rgid, c.egid, c.sgid, c.fsgid].map(|gid| ns.from_kgid_munged(gid));
@@ -175,7 +206,7 @@ fn write_ids(credentials: &Credentials, out: &mut String) -> fmt::Result {
 
 fn write_groups(credentials: &Credentials, out: &mut String) -> fmt::Result {
     write!(out, "Groups:\t")?;
-    let ns = &credentials.user_namespace;
+    let ns = &reader_users();
     for (index, gid) in credentials.groups.iter().enumerate() {
         write!(out, "{}{}", if index > 0 { " " } else { "" }, ns.from_kgid_munged(*gid))?;
     }

@@ -11,6 +11,8 @@ use core::str::FromStr;
 use machine::oops::{self, OopsPolicy};
 use machine::sync::Once;
 use net::{NetNamespace, sysctl};
+use security::{Capability, NamespaceKind};
+use vfs::AccessMask;
 use vfs::pseudo::{Node, StaticDirectory};
 
 /// The id of this boot, made when it is first asked for.
@@ -57,14 +59,18 @@ fn uts(get: fn(&task::namespaces::UtsNamespace) -> task::namespaces::Name, set: 
     Node::writable_text(
         0o644,
         move |out| {
-            let name = task::task::with_current(|task| get(&task.namespaces().uts)).ok_or(Errno::ENOENT)?;
+            let name = get(&*current_uts()?);
             writeln!(out, "{}", String::from_utf8_lossy(&name)).map_err(|_| Errno::EIO)
         },
         move |input| {
             let name = input.strip_suffix(b"\n").unwrap_or(input);
-            task::task::with_current(|task| set(&task.namespaces().uts, name)).ok_or(Errno::ENOENT)?
+            set(&*current_uts()?, name)
         },
     )
+}
+
+fn current_uts() -> Result<Arc<task::namespaces::UtsNamespace>> {
+    task::task::with_current(|task| Ok(task.live_namespaces()?.uts.clone())).ok_or(Errno::ENOENT)?
 }
 
 type SetName = fn(&task::namespaces::UtsNamespace, &[u8]) -> Result<()>;
@@ -80,6 +86,34 @@ pub fn tree(identity: Identity) -> StaticDirectory {
         .add("vm", directory(vm()))
         .add("fs", directory(fs()))
         .add("net", directory(net()))
+        .add("user", directory(user()))
+}
+
+/// `/proc/sys/user`: how many namespaces each user may have in the caller's user namespace (namespaces(7)).
+fn user() -> StaticDirectory {
+    NamespaceKind::ALL.into_iter().fold(StaticDirectory::new(), |all, kind| {
+        all.add(&alloc::format!("max_{}_namespaces", kind.name()), namespace_limit(kind))
+    })
+}
+
+fn namespace_limit(kind: NamespaceKind) -> Node {
+    let users =
+        || task::task::with_current(|task| task.credentials().user_namespace.clone()).ok_or(Errno::ENOENT);
+    let node = Node::writable_text(
+        0o644,
+        move |out| writeln!(out, "{}", users()?.limit(kind)).map_err(|_| Errno::EIO),
+        move |input| {
+            let text = core::str::from_utf8(input).map_err(|_| Errno::EINVAL)?;
+            let limit: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+            users()?.set_limit(kind, u32::try_from(limit).map_err(|_| Errno::EINVAL)?);
+            Ok(())
+        },
+    );
+    // Who has CAP_SYS_RESOURCE in its namespace is its owner here, everybody else may read.
+    node.allow(|credentials, mask| {
+        let allowed = !mask.contains(AccessMask::WRITE) || credentials.has(Capability::SysResource);
+        if allowed && !mask.contains(AccessMask::EXECUTE) { Ok(()) } else { Err(Errno::EACCES) }
+    })
 }
 
 fn kernel(identity: Identity) -> StaticDirectory {
@@ -95,6 +129,7 @@ fn kernel(identity: Identity) -> StaticDirectory {
         .add("hostname", uts(|uts| uts.host_name(), |uts, name| uts.set_host_name(name)))
         .add("domainname", uts(|uts| uts.domain_name(), |uts, name| uts.set_domain_name(name)))
         .add("pid_max", number(pid_max, set_pid_max))
+        .add("ns_last_pid", number(last_pid, set_last_pid).mode(0o666))
         .add("ngroups_max", constant(security::NGROUPS_MAX as u64))
         .add("cap_last_cap", constant(security::Capability::ALL.len() as u64 - 1))
         .add("overflowuid", constant(u64::from(security::OVERFLOW_ID)))
@@ -107,11 +142,26 @@ fn kernel(identity: Identity) -> StaticDirectory {
 }
 
 fn pid_max() -> u64 {
-    u64::from(task::pid::root().max())
+    u64::from(crate::current_pids().max())
+}
+
+fn last_pid() -> u32 {
+    crate::current_pids().last_number()
+}
+
+fn set_last_pid(value: u32) -> Result<()> {
+    let pids = crate::current_pids();
+    let allowed = |capability| {
+        task::task::with_current(|task| task.credentials().capable(pids.head().owner(), capability))
+    };
+    if allowed(Capability::SysAdmin) != Some(true) && allowed(Capability::CheckpointRestore) != Some(true) {
+        return Err(Errno::EPERM);
+    }
+    pids.set_last_number(value)
 }
 
 fn set_pid_max(value: u64) -> Result<()> {
-    task::pid::root().set_max(u32::try_from(value).map_err(|_| Errno::EINVAL)?)
+    crate::current_pids().set_max(u32::try_from(value).map_err(|_| Errno::EINVAL)?)
 }
 
 fn set_panic(seconds: i32) -> Result<()> {
@@ -147,10 +197,19 @@ fn vm() -> StaticDirectory {
         .add("mmap_min_addr", constant(mm::MMAP_MINIMUM_ADDRESS as u64))
 }
 
+fn set_mount_max(count: u32) -> Result<()> {
+    if count == 0 {
+        return Err(Errno::EINVAL);
+    }
+    vfs::mount::set_mount_max(count);
+    Ok(())
+}
+
 fn fs() -> StaticDirectory {
     // No limit of its own: memory is the limit, as with Linux's default of the largest number.
     let file_nr = |out: &mut String| writeln!(out, "{}\t0\t{}", vfs::file::count(), i64::MAX);
     StaticDirectory::new()
+        .add("mount-max", number(vfs::mount::mount_max, set_mount_max))
         .add("nr_open", constant(task::calls::max_open_files()))
         .add("file-nr", Node::text(0o444, file_nr))
         .add(

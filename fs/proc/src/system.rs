@@ -6,6 +6,7 @@ use crate::Identity;
 use alloc::string::String;
 use core::fmt::{self, Write};
 use machine::cpu;
+use task::namespaces::OffsetClock;
 use vfs::FileKind;
 use vfs::pseudo::{Node, StaticDirectory};
 
@@ -47,10 +48,16 @@ fn consoles(out: &mut String) -> fmt::Result {
     writeln!(out, "{:<21}-W- (EC p a)    4:64", "ttyS0")
 }
 
+/// What the boot-time clock of the reader's time namespace shows when the machine's shows `ns`.
+pub fn shown_boottime_ns(ns: u64) -> u64 {
+    let clocks = task::task::with_current(|task| task.live_namespaces().ok()).flatten();
+    clocks.map_or(ns, |set| set.time.to_namespace_ns(OffsetClock::Boottime, ns))
+}
+
 fn uptime(out: &mut String) -> fmt::Result {
     let idle: u64 = cpu::online().map(|cpu| sched::cpu_times(cpu).idle_ns).sum();
     let show = |ns: u64| (ns / SECOND_NS, ns % SECOND_NS / TICK_NS);
-    let (up, idle) = (show(machine::time::now_ns()), show(idle));
+    let (up, idle) = (show(shown_boottime_ns(machine::time::now_ns())), show(idle));
     writeln!(out, "{}.{:02} {}.{:02}", up.0, up.1, idle.0, idle.1)
 }
 
@@ -61,7 +68,7 @@ fn loadavg(out: &mut String) -> fmt::Result {
         write!(out, "{}.{:02} ", load >> 11, ((load & 2047) * 100) >> 11)?;
     }
     let counts = sched::counts();
-    writeln!(out, "{}/{} {}", counts.running, counts.threads, task::pid::root().last_number())
+    writeln!(out, "{}/{} {}", counts.running, counts.threads, crate::current_pids().last_number())
 }
 
 fn meminfo(out: &mut String) -> fmt::Result {

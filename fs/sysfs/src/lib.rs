@@ -12,7 +12,9 @@ use alloc::format;
 use alloc::sync::Arc;
 use core::fmt::Write;
 use machine::cpu;
+use security::{Credentials, UserNamespace};
 use vfs::pseudo::{Node, PseudoFs, StaticDirectory};
+use vfs::{FileSystemType, Inode, MountRequest};
 
 /// `SYSFS_MAGIC`.
 const MAGIC: u32 = 0x6265_6572;
@@ -53,5 +55,31 @@ pub fn register() -> Result<()> {
         .add("fs", empty())
         .add("kernel", empty())
         .add("module", empty());
-    vfs::register_filesystem(PseudoFs::new("sysfs", MAGIC, directory(root)))
+    vfs::register_filesystem(Arc::new(Sysfs(PseudoFs::new("sysfs", MAGIC, directory(root)))))
+}
+
+/// The type: the administrator of a network namespace may mount it, because it shows that namespace's devices.
+struct Sysfs(Arc<PseudoFs>);
+
+impl FileSystemType for Sysfs {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn user_mountable(&self) -> bool {
+        true
+    }
+
+    fn must_be_visible(&self) -> bool {
+        true
+    }
+
+    fn owner(&self, credentials: &Credentials) -> Arc<UserNamespace> {
+        let net = task::task::with_current(|task| task.live_namespaces().ok()).flatten();
+        net.map_or_else(|| credentials.user_namespace.clone(), |set| set.net.owner().clone())
+    }
+
+    fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<Inode>> {
+        self.0.mount(request)
+    }
 }

@@ -92,7 +92,7 @@ impl FileSystemType for TmpFs {
     }
 
     fn user_mountable(&self) -> bool {
-        self.flavour == Flavour::Tmpfs
+        matches!(self.flavour, Flavour::Tmpfs | Flavour::Ramfs)
     }
 
     fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<Inode>> {

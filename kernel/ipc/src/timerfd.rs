@@ -240,6 +240,11 @@ impl TimerFd {
         if cancelled && start == Start::AbsoluteCancelOnSet { Err(Errno::ECANCELED) } else { Ok(old) }
     }
 
+    /// The number of the clock it was made with.
+    pub fn clock_number(&self) -> u32 {
+        self.shared.clock.number() as u32
+    }
+
     /// timerfd_gettime(2).
     pub fn setting(&self) -> Setting {
         let mut state = self.shared.state.lock();

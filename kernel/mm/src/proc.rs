@@ -92,6 +92,12 @@ impl AddressSpace {
     }
 
     /// The bracketed name of a mapping without a file.
+    /// Where kernel pages of this name are mapped (`[vvar]`).
+    pub fn special_address(&self, name: &str) -> Option<usize> {
+        let mappings = self.snapshot();
+        mappings.iter().find(|(_, vma)| self.special_name(vma) == Some(name)).map(|(_, vma)| vma.start())
+    }
+
     fn special_name(&self, vma: &Vma) -> Option<&'static str> {
         if let Backing::Special { pages, .. } = vma.backing() {
             return Some(pages.name);

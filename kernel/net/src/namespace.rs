@@ -15,7 +15,7 @@ use linnet_lib::tree::Node;
 use machine::memory::{try_arc, try_box};
 use machine::sync::atomic::{AtomicU64, Ordering};
 use machine::sync::{Lazy, Mutex, Once};
-use security::UserNamespace;
+use security::{NamespaceHead, UserNamespace};
 
 use crate::device::{self, DeviceTable};
 use crate::ids;
@@ -50,6 +50,8 @@ pub struct NetState {
     pub(crate) devices: DeviceTable,
     pub(crate) netlink: NetlinkTable,
     unix: UnixNamespace,
+    /// What it has in common with other kinds; set by who makes it known to programs.
+    head: Once<NamespaceHead>,
 }
 
 impl NetNamespace {
@@ -63,6 +65,7 @@ impl NetNamespace {
             devices: DeviceTable::new(),
             netlink: NetlinkTable::new(),
             unix: UnixNamespace::new(),
+            head: Once::new(),
         })?;
         let grave = try_box(Node::new(Grave::new(state.clone()))).map_err(|_| Errno::ENOMEM)?;
         device::loopback::create(&state)?;
@@ -113,6 +116,16 @@ impl NetState {
     /// The user namespace whose administrators administrate it.
     pub fn owner(&self) -> &Arc<UserNamespace> {
         &self.owner
+    }
+
+    /// Gives it its kind, number and owner as programs see them; only the first counts.
+    pub fn identify(&self, head: NamespaceHead) {
+        let _ = self.head.set(head);
+    }
+
+    /// Kind, number and owner, once it is known to programs.
+    pub fn head(&self) -> Option<&NamespaceHead> {
+        self.head.get()
     }
 
     /// A number that no other has or will have (`SO_NETNS_COOKIE`).

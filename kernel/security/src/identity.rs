@@ -239,6 +239,20 @@ pub fn set_groups(old: &Credentials, groups: &[u32]) -> Result<Credentials> {
     Ok(new)
 }
 
+/// The credentials of someone who enters a user namespace: all capabilities in it, nothing that exec would pass on, no secure bits.
+pub fn enter_user_namespace(old: &Credentials, namespace: Arc<crate::UserNamespace>) -> Credentials {
+    Credentials {
+        inheritable: CapabilitySet::EMPTY,
+        permitted: CapabilitySet::FULL,
+        effective: CapabilitySet::FULL,
+        bounding: CapabilitySet::FULL,
+        ambient: CapabilitySet::EMPTY,
+        secure_bits: SecureBits::empty(),
+        user_namespace: namespace,
+        ..old.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@
 //! `identity`, `capability_rules`, `exec`), so that the rules of credentials(7), capabilities(7) and
 //! user_namespaces(7) are tested without a running kernel. The caller (crate `task`) publishes the result.
 //!
-//! Locks: none here; the maps of a namespace are written once, the list of modules at boot.
+//! Locks: two leaf spinlocks of a user namespace (counts, setgroups); its maps are written once, the list of modules at boot.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ mod capability_rules;
 mod credentials;
 mod exec;
 mod identity;
+mod kinds;
 mod lsm;
 mod namespace;
 
@@ -32,9 +33,10 @@ pub use capability_rules::{
 pub use credentials::{Credentials, SecureBits};
 pub use exec::{ExecFile, ExecOutcome, FileCapabilities, exec_transition, parse_file_capabilities};
 pub use identity::{
-    NGROUPS_MAX, set_effective_uid, set_fs_gid, set_fs_uid, set_gid, set_groups, set_real_effective_gid,
-    set_real_effective_uid, set_res_gid, set_res_uid, set_uid,
+    NGROUPS_MAX, enter_user_namespace, set_effective_uid, set_fs_gid, set_fs_uid, set_gid, set_groups,
+    set_real_effective_gid, set_real_effective_uid, set_res_gid, set_res_uid, set_uid,
 };
+pub use kinds::{NamespaceHead, NamespaceKind};
 pub use lsm::{Access, SecurityModule, hook_check, register_modules};
 pub use namespace::{
     IdMap, IdRange, Kgid, Kuid, OVERFLOW_ID, UserNamespace, capable, capable_anywhere_above,

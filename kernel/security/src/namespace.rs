@@ -1,15 +1,18 @@
 //! User namespaces: identifier maps, nesting, and who is capable where (user_namespaces(7)).
 //!
 //! Key types: [`UserNamespace`], [`IdMap`], [`Kuid`], [`Kgid`]. The kernel stores `Kuid`/`Kgid` everywhere; a number
-//! that user space gave or will see goes through a map. Locks: none; a map is written once.
+//! that user space gave or will see goes through a map. A namespace also counts what its users have made (see `kinds`).
+//! Locks: the counts have a leaf spinlock, and so has the decision about setgroups(2); a map is written once.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::errno::{Errno, Result};
-use machine::sync::{Lazy, Once};
+use machine::sync::{Lazy, Once, SpinLock};
 
+use crate::kinds::{NamespaceHead, NamespaceKind};
 use crate::{Capability, Credentials};
 
 /// What user space sees of an identifier that its namespace does not map (`/proc/sys/kernel/overflowuid`).
@@ -90,6 +93,24 @@ impl IdMap {
         (offset < range.length).then(|| range.outside + offset)
     }
 
+    /// Whether `from_kernel` knows each of `length` kernel numbers from `outside` on, as one piece.
+    pub fn covers(&self, outside: u32, length: u32) -> Option<u32> {
+        self.ranges.iter().find_map(|range| {
+            let offset = outside.checked_sub(range.outside)?;
+            let fits = offset < range.length && length <= range.length - offset;
+            fits.then(|| range.inside + offset)
+        })
+    }
+
+    /// The kernel's number of the first of `length` numbers from `inside` on, if one piece maps them all.
+    pub fn piece_to_kernel(&self, inside: u32, length: u32) -> Option<u32> {
+        let at = self.ranges.partition_point(|range| range.inside <= inside).checked_sub(1)?;
+        let range = self.ranges.get(at)?;
+        let offset = inside - range.inside;
+        let fits = offset < range.length && length <= range.length - offset;
+        fits.then(|| range.outside + offset)
+    }
+
     /// The number inside the namespace of one of the kernel's.
     pub fn from_kernel(&self, outside: u32) -> Option<u32> {
         self.ranges.iter().find_map(|range| {
@@ -106,19 +127,28 @@ impl IdMap {
 
 /// A user namespace: where identifiers and capabilities have their meaning.
 pub struct UserNamespace {
+    head: NamespaceHead,
     parent: Option<Arc<UserNamespace>>,
     level: u32,
     owner: Kuid,
     group: Kgid,
+    /// The maker had `CAP_SETFCAP` where it came from: it may map user 0 of the parent.
+    parent_could_set_capabilities: bool,
     uid_map: Once<IdMap>,
     gid_map: Once<IdMap>,
-    setgroups_allowed: AtomicBool,
+    projid_map: Once<IdMap>,
+    /// Whether setgroups(2) may be called; decided together with the group map.
+    setgroups: SpinLock<bool>,
+    /// What each user has made here; only what is not 0.
+    counts: SpinLock<BTreeMap<(Kuid, NamespaceKind), u32>>,
+    limits: [AtomicU32; NamespaceKind::COUNT],
 }
 
 static INITIAL: Lazy<Arc<UserNamespace>> = Lazy::new(|| {
-    let namespace = UserNamespace::unmapped(None, 0, Kuid::ROOT, Kgid::ROOT);
-    let _ = namespace.uid_map.set(IdMap::identity());
-    let _ = namespace.gid_map.set(IdMap::identity());
+    let namespace = UserNamespace::unmapped(NamespaceHead::initial(NamespaceKind::User), None);
+    for map in [&namespace.uid_map, &namespace.gid_map, &namespace.projid_map] {
+        let _ = map.set(IdMap::identity());
+    }
     Arc::new(namespace)
 });
 
@@ -128,32 +158,122 @@ pub fn initial_namespace() -> &'static Arc<UserNamespace> {
 }
 
 impl UserNamespace {
-    fn unmapped(parent: Option<Arc<UserNamespace>>, level: u32, owner: Kuid, group: Kgid) -> UserNamespace {
+    fn unmapped(head: NamespaceHead, parent: Option<(&Arc<UserNamespace>, &Credentials)>) -> UserNamespace {
+        let maker = parent.map(|(_, maker)| maker);
         UserNamespace {
-            parent,
-            level,
-            owner,
-            group,
+            head,
+            parent: parent.map(|(parent, _)| parent.clone()),
+            level: parent.map_or(0, |(parent, _)| parent.level + 1),
+            owner: maker.map_or(Kuid::ROOT, |maker| maker.euid),
+            group: maker.map_or(Kgid::ROOT, |maker| maker.egid),
+            parent_could_set_capabilities: maker.is_some_and(|maker| maker.has(Capability::Setfcap)),
             uid_map: Once::new(),
             gid_map: Once::new(),
-            setgroups_allowed: AtomicBool::new(true),
+            projid_map: Once::new(),
+            setgroups: SpinLock::new(parent.is_none_or(|(parent, _)| parent.setgroups_allowed())),
+            counts: SpinLock::new(BTreeMap::new()),
+            limits: [const { AtomicU32::new(i32::MAX as u32) }; NamespaceKind::COUNT],
         }
     }
 
     /// A child owned by the creator's effective identifiers; its maps are empty.
-    /// `ENOSPC`: nested too deep; `EPERM`: the creator's own identifiers are not mapped.
+    /// `ENOSPC`: nested too deep, or too many; `EPERM`: the creator's own identifiers are not mapped.
     pub fn create(creator: &Credentials) -> Result<Arc<UserNamespace>> {
         let parent = &creator.user_namespace;
         if parent.level >= MAX_LEVEL {
             return Err(Errno::ENOSPC);
         }
+        // Counted before the identifiers are looked at, as Linux does.
+        let head = NamespaceHead::new(NamespaceKind::User, parent, creator.euid)?;
         if parent.from_kuid(creator.euid).is_none() || parent.from_kgid(creator.egid).is_none() {
             return Err(Errno::EPERM);
         }
-        let level = parent.level + 1;
-        let child = UserNamespace::unmapped(Some(parent.clone()), level, creator.euid, creator.egid);
-        child.setgroups_allowed.store(parent.setgroups_allowed(), Ordering::Relaxed);
-        Ok(Arc::new(child))
+        Ok(Arc::new(UserNamespace::unmapped(head, Some((parent, creator)))))
+    }
+
+    /// Kind, number and owner.
+    pub fn head(&self) -> &NamespaceHead {
+        &self.head
+    }
+
+    /// Counts one more of `kind` made by `maker` here, and by the makers of this namespace and those above in theirs.
+    pub(crate) fn charge(&self, kind: NamespaceKind, maker: Kuid) -> Result<()> {
+        let (mut at, mut user) = (self, maker);
+        loop {
+            if !at.add_one(kind, user) {
+                self.undo(kind, maker, Some(at));
+                return Err(Errno::ENOSPC);
+            }
+            let Some(parent) = &at.parent else { return Ok(()) };
+            (at, user) = (parent, at.owner);
+        }
+    }
+
+    /// Takes one [`charge`](Self::charge) back.
+    pub(crate) fn give_back(&self, kind: NamespaceKind, maker: Kuid) {
+        self.undo(kind, maker, None);
+    }
+
+    fn undo(&self, kind: NamespaceKind, maker: Kuid, until: Option<&UserNamespace>) {
+        let (mut at, mut user) = (self, maker);
+        while !until.is_some_and(|until| core::ptr::eq(at, until)) {
+            at.remove_one(kind, user);
+            let Some(parent) = &at.parent else { return };
+            (at, user) = (parent, at.owner);
+        }
+    }
+
+    fn add_one(&self, kind: NamespaceKind, user: Kuid) -> bool {
+        let limit = self.limit(kind);
+        let mut counts = self.counts.lock();
+        let before = counts.get(&(user, kind)).copied().unwrap_or(0);
+        if before >= limit {
+            return false;
+        }
+        counts.insert((user, kind), before + 1);
+        true
+    }
+
+    fn remove_one(&self, kind: NamespaceKind, user: Kuid) {
+        let mut counts = self.counts.lock();
+        match counts.get_mut(&(user, kind)) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                counts.remove(&(user, kind));
+            }
+        }
+    }
+
+    /// How many of a kind `user` has made here.
+    pub fn count(&self, kind: NamespaceKind, user: Kuid) -> u32 {
+        self.counts.lock().get(&(user, kind)).copied().unwrap_or(0)
+    }
+
+    /// How many of a kind each user may have here (`/proc/sys/user/max_*_namespaces`).
+    pub fn limit(&self, kind: NamespaceKind) -> u32 {
+        self.limits.get(kind as usize).map_or(0, |limit| limit.load(Ordering::Relaxed))
+    }
+
+    /// Sets [`limit`](Self::limit).
+    pub fn set_limit(&self, kind: NamespaceKind, limit: u32) {
+        if let Some(place) = self.limits.get(kind as usize) {
+            place.store(limit, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the maker had `CAP_SETFCAP` in the parent (user_namespaces(7), mapping user 0 of the parent).
+    pub fn parent_could_set_capabilities(&self) -> bool {
+        self.parent_could_set_capabilities
+    }
+
+    /// Whether it is `ancestor` or below it.
+    pub fn is_within(&self, ancestor: &UserNamespace) -> bool {
+        let mut at = self;
+        while at.level > ancestor.level {
+            let Some(parent) = &at.parent else { return false };
+            at = parent;
+        }
+        core::ptr::eq(at, ancestor)
     }
 
     /// The enclosing namespace; none for the initial one.
@@ -193,20 +313,34 @@ impl UserNamespace {
 
     /// Writes the group map (kernel numbers outside). `EPERM`: it has been written before.
     pub fn set_gid_map(&self, map: IdMap) -> Result<()> {
+        let _setgroups = self.setgroups.lock();
         set_once(&self.gid_map, map)
+    }
+
+    /// The project map, once written.
+    pub fn projid_map(&self) -> Option<&IdMap> {
+        self.projid_map.get()
+    }
+
+    /// Writes the project map (kernel numbers outside). `EPERM`: it has been written before.
+    pub fn set_projid_map(&self, map: IdMap) -> Result<()> {
+        set_once(&self.projid_map, map)
     }
 
     /// Whether setgroups(2) may be called here (`/proc/PID/setgroups`).
     pub fn setgroups_allowed(&self) -> bool {
-        self.setgroups_allowed.load(Ordering::Relaxed)
+        *self.setgroups.lock()
     }
 
-    /// Forbids setgroups(2) for good. `EPERM`: the group map is written already.
-    pub fn deny_setgroups(&self) -> Result<()> {
-        if self.gid_map.get().is_some() {
-            return Err(Errno::EPERM);
+    /// Allows or forbids setgroups(2). `EPERM`: it is forbidden already, or the group map is written.
+    pub fn set_setgroups(&self, allow: bool) -> Result<()> {
+        let mut allowed = self.setgroups.lock();
+        match (allow, *allowed) {
+            (true, true) => {}
+            (true, false) => return Err(Errno::EPERM),
+            (false, _) if self.gid_map.get().is_some() => return Err(Errno::EPERM),
+            (false, _) => *allowed = false,
         }
-        self.setgroups_allowed.store(false, Ordering::Relaxed);
         Ok(())
     }
 

@@ -33,6 +33,12 @@ impl Context<'_> {
         if self.credentials().has(capability) { Ok(()) } else { Err(Errno::EPERM) }
     }
 
+    /// Errors: `EPERM` unless the caller has the capability in the machine's user namespace: for what is not any namespace's.
+    pub fn require_global(&self, capability: Capability) -> Result<()> {
+        let allowed = security::capable_anywhere_above(&self.credentials(), capability);
+        if allowed { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
     /// The thread with this id as the caller sees it. Errors: `ESRCH`.
     pub fn find_task(&self, tid: i32) -> Result<Arc<Task>> {
         task::calls::find_task(self.task, tid)

@@ -90,7 +90,7 @@ pub fn linkat(
     lookup.set(LookupFlags::FOLLOW, flags & AT_SYMLINK_FOLLOW != 0);
     if flags & AT_EMPTY_PATH != 0 {
         lookup |= LookupFlags::EMPTY_PATH;
-        if !context.credentials().has(Capability::DacReadSearch) {
+        if context.require_global(Capability::DacReadSearch).is_err() {
             return Err(Errno::ENOENT);
         }
     }

@@ -6,6 +6,7 @@ use crate::decode::{Context, Fd};
 use crate::poll::with_mask;
 use crate::signal::read_set;
 use crate::time::deadline_after;
+use crate::time::machine_ns;
 use abi::epoll::{EPOLL_CLOEXEC, EPOLL_CTL_DEL, EpollEvent};
 use abi::errno::{Errno, Result};
 use abi::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EFD_SEMAPHORE};
@@ -112,7 +113,7 @@ pub fn timerfd_create(context: &mut Context<'_>, clock: i32, flags: u32) -> Resu
     let alarm = clock as u32 == CLOCK_REALTIME_ALARM || clock as u32 == CLOCK_BOOTTIME_ALARM;
     let clock = Clock::from_linux(clock)?;
     if alarm {
-        context.require(Capability::WakeAlarm)?;
+        context.require_global(Capability::WakeAlarm)?;
     }
     let file =
         anonymous::new_file("timerfd", TimerFd::new(clock)?, status_flags(flags), &context.credentials())?;
@@ -141,10 +142,15 @@ pub fn timerfd_settime(
         (false, _) => Start::Relative,
     };
     let new = new.read()?;
-    let setting =
+    let mut setting =
         Setting { value_ns: new.it_value.to_nanoseconds()?, interval_ns: new.it_interval.to_nanoseconds()? };
     let file = context.file(fd)?;
-    let before = file.operations_as::<TimerFd>().ok_or(Errno::EINVAL)?.set(setting, start)?;
+    let timer = file.operations_as::<TimerFd>().ok_or(Errno::EINVAL)?;
+    if setting.value_ns != 0 && !matches!(start, Start::Relative) {
+        // 0 would stop it; what is over fires at once.
+        setting.value_ns = machine_ns(context, timer.clock_number(), setting.value_ns)?.max(1);
+    }
+    let before = timer.set(setting, start)?;
     old.write_optional(&to_itimerspec(before))?;
     Ok(0)
 }

@@ -216,7 +216,7 @@ pub fn fdatasync(context: &mut Context<'_>, fd: Fd) -> Result<usize> {
 
 /// sync(2).
 pub fn sync(context: &mut Context<'_>) -> Result<usize> {
-    vfs::mount_calls::sync_all(&context.task.namespaces().mount);
+    vfs::mount_calls::sync_all(&context.task.live_namespaces()?.mount);
     Ok(0)
 }
 

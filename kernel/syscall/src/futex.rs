@@ -182,7 +182,7 @@ pub fn get_robust_list(
 ) -> Result<usize> {
     let target = if pid == 0 { context.task.clone() } else { context.find_task(pid)? };
     let (own, other) = (context.credentials(), target.credentials());
-    if own.ruid != other.ruid && !own.has(security::Capability::SysPtrace) {
+    if own.ruid != other.ruid && !own.capable(&other.user_namespace, security::Capability::SysPtrace) {
         return Err(Errno::EPERM);
     }
     size.write(&size_of::<RobustListHead>())?;

@@ -12,6 +12,7 @@ use machine::PAGE_SIZE;
 use mm::user::{UserPtr, UserString};
 use security::Capability;
 use vfs::mount_calls::{self as calls, MountArguments};
+use vfs::mount_tree;
 use vfs::namei::LookupFlags;
 
 /// The working directory as a descriptor argument.
@@ -19,7 +20,7 @@ const HERE: Fd = Fd(AT_FDCWD);
 
 /// Errors: `EPERM` unless the caller administers its mount namespace.
 fn check_privilege(context: &Context<'_>) -> Result<()> {
-    let namespace = context.task.namespaces().mount.clone();
+    let namespace = context.task.live_namespaces()?.mount.clone();
     if context.credentials().capable(namespace.user_namespace(), Capability::SysAdmin) {
         Ok(())
     } else {
@@ -63,9 +64,13 @@ pub fn umount2(context: &mut Context<'_>, target: UserString, flags: u32) -> Res
         return Err(Errno::EINVAL);
     }
     let follow = if flags & UMOUNT_NOFOLLOW != 0 { LookupFlags::empty() } else { LookupFlags::FOLLOW };
-    let target = context.resolve(HERE, target, follow)?;
+    // Also `.` means what lies on top there. The place that was found must not be kept: it would keep the mount in use.
+    let target = {
+        let found = context.resolve(HERE, target, follow)?;
+        mount_tree::topmost(&found)
+    };
     check_privilege(context)?;
-    context.with_context(|lookup| calls::unmount(lookup, &target, flags)).map(|()| 0)
+    context.with_context(|lookup| mount_tree::unmount(lookup, &target, flags)).map(|()| 0)
 }
 
 /// pivot_root(2). Errors: `EPERM`, `EBUSY`, `EINVAL`, `ENOTDIR`.
@@ -74,7 +79,13 @@ pub fn pivot_root(context: &mut Context<'_>, new_root: UserString, put_old: User
     let flags = LookupFlags::FOLLOW | LookupFlags::DIRECTORY;
     let new_root = context.resolve(HERE, new_root, flags)?;
     let put_old = context.resolve(HERE, put_old, flags)?;
-    context.with_context(|lookup| calls::pivot_root(lookup, &new_root, &put_old)).map(|()| 0)
+    let (old, new) = context.with_context(|lookup| mount_tree::pivot_root(lookup, &new_root, &put_old))?;
+    task::process::for_each_task(&mut |task| {
+        if let Some(fs) = task.fs() {
+            fs.replace_place(&old, &new);
+        }
+    });
+    Ok(0)
 }
 
 /// statfs(2). Errors: `EACCES`, `EFAULT`, `ENOENT`, ….

@@ -6,7 +6,8 @@ use crate::decode::{Context, Fd};
 use crate::extensible;
 use crate::limits::usage_to_user;
 use abi::clone::{
-    CLONE_ARGS_SIZE_VER0, CLONE_DETACHED, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, CloneArgs,
+    CLONE_ARGS_SIZE_VER0, CLONE_DETACHED, CLONE_NEWTIME, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_VFORK,
+    CLONE_VM, CloneArgs,
 };
 use abi::errno::{Errno, Result};
 use abi::resource::Rusage;
@@ -17,6 +18,7 @@ use task::exec::Opened;
 use task::exec::arguments::{MAX_STRING, Strings, total_limit};
 use task::fork::CloneArguments;
 use task::limits::Resource;
+use task::namespaces::switch;
 use task::signal::Signal;
 use task::wait::{WaitRequest, WaitTarget};
 
@@ -121,8 +123,9 @@ pub fn clone3(context: &mut Context<'_>, arguments: usize, size: usize) -> Resul
         let pid: i32 = UserPtr::new(given.set_tid as usize).element(index).read()?;
         set_tid.push(pid);
     }
-    // Of the flags of clone(2), the ignored one and the signal in the low byte are not for this call.
-    if given.flags & (u64::from(CLONE_DETACHED) | 0xff) != 0 {
+    // Of the flags of clone(2), the ignored one and the signal in the low byte are not for this call; a bit of that byte
+    // asks for a time namespace here.
+    if given.flags & (u64::from(CLONE_DETACHED) | 0xff & !u64::from(CLONE_NEWTIME)) != 0 {
         return Err(Errno::EINVAL);
     }
     if (given.stack == 0) != (given.stack_size == 0) {
@@ -140,6 +143,16 @@ pub fn clone3(context: &mut Context<'_>, arguments: usize, size: usize) -> Resul
         set_tid,
     };
     start(context, &converted)
+}
+
+/// unshare(2). Errors: `EINVAL`, `EPERM`, `ENOSPC`, `ENOMEM`.
+pub fn unshare(context: &mut Context<'_>, flags: u64) -> Result<usize> {
+    switch::unshare(context.task, flags).map(|()| 0)
+}
+
+/// setns(2). Errors: `EBADF`, `EINVAL`, `EPERM`, `ESRCH`, `EUSERS`, `ENOMEM`.
+pub fn setns(context: &mut Context<'_>, descriptor: Fd, flags: i32) -> Result<usize> {
+    switch::setns(context.task, descriptor.0, u64::from(flags as u32)).map(|()| 0)
 }
 
 fn start(context: &Context<'_>, arguments: &CloneArguments) -> Result<usize> {

@@ -46,7 +46,10 @@ fn target(context: &Context<'_>, pid: i32) -> Result<Arc<Task>> {
 /// Whether the caller may change how `target` is scheduled: same user, or `CAP_SYS_NICE`. Errors: `EPERM`.
 fn may_change(context: &Context<'_>, target: &Task) -> Result<()> {
     let (own, other) = (context.credentials(), target.credentials());
-    if own.euid == other.euid || own.euid == other.ruid || own.has(Capability::SysNice) {
+    if own.euid == other.euid
+        || own.euid == other.ruid
+        || own.capable(&other.user_namespace, Capability::SysNice)
+    {
         Ok(())
     } else {
         Err(Errno::EPERM)
@@ -56,7 +59,7 @@ fn may_change(context: &Context<'_>, target: &Task) -> Result<()> {
 /// Whether the caller may give `target` these attributes (sched(7), "Privileges and resource limits"). Errors: `EPERM`.
 fn may_set(context: &Context<'_>, target: &Task, new: &Attributes) -> Result<()> {
     may_change(context, target)?;
-    if context.credentials().has(Capability::SysNice) {
+    if context.require_global(Capability::SysNice).is_ok() {
         return Ok(());
     }
     let old = target.thread().attributes();
@@ -325,8 +328,9 @@ pub fn setpriority(context: &mut Context<'_>, which: i32, who: i32, nice: i32) -
 /// Sets one thread's nice value. Errors: `EPERM` (another's), `EACCES` (lower than allowed).
 fn set_nice(own: &security::Credentials, task: &Arc<Task>, nice: i32) -> Result<usize> {
     let other = task.credentials();
-    let privileged = own.has(Capability::SysNice);
-    if own.euid != other.euid && own.euid != other.ruid && !privileged {
+    let privileged = security::capable_anywhere_above(own, Capability::SysNice);
+    let same = own.euid == other.euid || own.euid == other.ruid;
+    if !same && !own.capable(&other.user_namespace, Capability::SysNice) {
         return Err(Errno::EPERM);
     }
     let floor = 20 - task.process().limit(Resource::Nice).min(40) as i32;

@@ -14,6 +14,7 @@ use machine::log_buffer;
 use machine::sync::Once;
 use mm::user::{UserPtr, UserSlice};
 use security::{Capability, capable};
+use task::namespaces::OffsetClock;
 use task::syslog::{self, Afterwards};
 use zerocopy::FromZeros;
 
@@ -28,7 +29,7 @@ pub const MACHINE: &str = "x86_64";
 
 /// uname(2). Errors: `EFAULT`.
 pub fn uname(context: &mut Context<'_>, buffer: UserPtr<Utsname>) -> Result<usize> {
-    let uts = context.task.namespaces().uts.clone();
+    let uts = context.task.live_namespaces()?.uts.clone();
     buffer.write(&Utsname {
         sysname: Utsname::field(SYSNAME.as_bytes()),
         nodename: Utsname::field(&uts.host_name()),
@@ -42,7 +43,7 @@ pub fn uname(context: &mut Context<'_>, buffer: UserPtr<Utsname>) -> Result<usiz
 
 /// The name that sethostname(2) and setdomainname(2) are given. Errors: `EPERM`, `EINVAL`, `EFAULT`.
 fn new_name(context: &Context<'_>, name: UserPtr<u8>, len: i32) -> Result<task::namespaces::Name> {
-    let uts = context.task.namespaces().uts.clone();
+    let uts = context.task.live_namespaces()?.uts.clone();
     if !capable(&context.credentials(), uts.owner(), Capability::SysAdmin) {
         return Err(Errno::EPERM);
     }
@@ -59,20 +60,22 @@ fn new_name(context: &Context<'_>, name: UserPtr<u8>, len: i32) -> Result<task::
 /// sethostname(2). Errors: `EPERM`, `EINVAL`, `EFAULT`.
 pub fn sethostname(context: &mut Context<'_>, name: UserPtr<u8>, len: i32) -> Result<usize> {
     let name = new_name(context, name, len)?;
-    context.task.namespaces().uts.set_host_name(&name).map(|()| 0)
+    context.task.live_namespaces()?.uts.set_host_name(&name).map(|()| 0)
 }
 
 /// setdomainname(2). Errors: `EPERM`, `EINVAL`, `EFAULT`.
 pub fn setdomainname(context: &mut Context<'_>, name: UserPtr<u8>, len: i32) -> Result<usize> {
     let name = new_name(context, name, len)?;
-    context.task.namespaces().uts.set_domain_name(&name).map(|()| 0)
+    context.task.live_namespaces()?.uts.set_domain_name(&name).map(|()| 0)
 }
 
 /// sysinfo(2). Errors: `EFAULT`.
-pub fn sysinfo(_context: &mut Context<'_>, buffer: UserPtr<Sysinfo>) -> Result<usize> {
+pub fn sysinfo(context: &mut Context<'_>, buffer: UserPtr<Sysinfo>) -> Result<usize> {
     let memory = mm::stats::meminfo();
     let mut info = Sysinfo::new_zeroed();
-    info.uptime = (machine::time::now_ns() / abi::time::NSEC_PER_SEC) as i64;
+    let clocks = context.task.live_namespaces()?.time.clone();
+    let uptime = clocks.to_namespace_ns(OffsetClock::Boottime, machine::time::now_ns());
+    info.uptime = (uptime / abi::time::NSEC_PER_SEC) as i64;
     // The scheduler's averages have 11 fractional bits (`FSHIFT`), the structure's 16.
     info.loads = sched::load_averages().map(|load| load << (SI_LOAD_SHIFT - 11));
     info.totalram = memory.total * 1024;
@@ -141,10 +144,16 @@ pub fn reboot(
     command: u32,
     _argument: usize,
 ) -> Result<usize> {
-    context.require(Capability::SysBoot)?;
+    let namespace = context.task.process().namespace().clone();
+    if !capable(&context.credentials(), namespace.head().owner(), Capability::SysBoot) {
+        return Err(Errno::EPERM);
+    }
     let known = [LINUX_REBOOT_MAGIC2, LINUX_REBOOT_MAGIC2A, LINUX_REBOOT_MAGIC2B, LINUX_REBOOT_MAGIC2C];
     if magic1 != LINUX_REBOOT_MAGIC1 || !known.contains(&magic2) {
         return Err(Errno::EINVAL);
+    }
+    if namespace.level() > 0 {
+        return task::pid::reboot::end_namespace(context.task, &namespace, command).map(|()| 0);
     }
     let action = match command {
         LINUX_REBOOT_CMD_RESTART | LINUX_REBOOT_CMD_RESTART2 => PowerAction::Restart,
@@ -182,7 +191,7 @@ pub fn syslog(context: &mut Context<'_>, kind: i32, buffer: UserPtr<u8>, len: i3
     const SIZE_UNREAD: i32 = 9;
     const SIZE_BUFFER: i32 = 10;
     if kind != READ_ALL && kind != SIZE_BUFFER {
-        context.require(Capability::Syslog)?;
+        context.require_global(Capability::Syslog)?;
     }
     match kind {
         CLOSE | OPEN => Ok(0),

@@ -98,7 +98,7 @@ system_calls! {
     socketpair = 53 => socket::socketpair;
     setsockopt = 54 => socket::setsockopt;
     getsockopt = 55 => socket::getsockopt;
-    clone = 56 => process::clone, "no new namespaces";
+    clone = 56 => process::clone;
     fork = 57 => process::fork;
     vfork = 58 => process::vfork;
     execve = 59 => process::execve;
@@ -251,6 +251,7 @@ system_calls! {
     faccessat = 269 => attributes::faccessat;
     pselect6 = 270 => poll::pselect6;
     ppoll = 271 => poll::ppoll;
+    unshare = 272 => process::unshare;
     set_robust_list = 273 => futex::set_robust_list;
     get_robust_list = 274 => futex::get_robust_list;
     splice = 275 => file::splice, "copies; the SPLICE_F flags change nothing";
@@ -278,6 +279,7 @@ system_calls! {
     prlimit64 = 302 => limits::prlimit64;
     syncfs = 306 => file::syncfs;
     sendmmsg = 307 => message::sendmmsg;
+    setns = 308 => process::setns;
     getcpu = 309 => scheduling::getcpu;
     process_vm_readv = 310 => remote::process_vm_readv;
     process_vm_writev = 311 => remote::process_vm_writev;
@@ -300,7 +302,7 @@ system_calls! {
     rseq = 334 => process::rseq;
     pidfd_send_signal = 424 => signal::pidfd_send_signal;
     pidfd_open = 434 => process::pidfd_open;
-    clone3 = 435 => process::clone3, "no new namespaces, no CLONE_INTO_CGROUP";
+    clone3 = 435 => process::clone3, "no CLONE_INTO_CGROUP";
     close_range = 436 => descriptor::close_range;
     openat2 = 437 => open::openat2;
     pidfd_getfd = 438 => process::pidfd_getfd;

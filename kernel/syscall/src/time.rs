@@ -13,6 +13,7 @@ use machine::sync::WaitKind;
 use mm::user::UserPtr;
 use security::Capability;
 use task::calls::{self, UsageOf};
+use task::namespaces::OffsetClock;
 use task::restart::RestartBlock;
 
 /// The monotonic deadline `timeout` from now; `None` for a null pointer. Errors: `EFAULT`, `EINVAL`.
@@ -20,6 +21,18 @@ pub fn deadline_after(timeout: UserPtr<Timespec>) -> Result<Option<u64>> {
     let Some(timeout) = timeout.optional() else { return Ok(None) };
     let ns = timeout.read()?.to_nanoseconds()?;
     Ok(Some(machine::time::now_ns().saturating_add(ns)))
+}
+
+/// What a clock shows in the caller's time namespace when the machine's shows `ns`.
+fn shown_ns(context: &Context<'_>, clock: u32, ns: u64) -> Result<u64> {
+    let clocks = &context.task.live_namespaces()?.time;
+    Ok(OffsetClock::of_clock(clock).map_or(ns, |offset| clocks.to_namespace_ns(offset, ns)))
+}
+
+/// What the machine's clock shows when the caller's shows `ns`: for absolute times that programs give.
+pub fn machine_ns(context: &Context<'_>, clock: u32, ns: u64) -> Result<u64> {
+    let clocks = &context.task.live_namespaces()?.time;
+    Ok(OffsetClock::of_clock(clock).map_or(ns, |offset| clocks.to_machine_ns(offset, ns)))
 }
 
 /// What the clock shows, in nanoseconds. Errors: `EINVAL` for a clock there is not.
@@ -31,11 +44,7 @@ fn clock_ns(context: &Context<'_>, clock: i32) -> Result<u64> {
         CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => {
             sched::clock::realtime_ns()
         }
-        CLOCK_MONOTONIC
-        | CLOCK_MONOTONIC_RAW
-        | CLOCK_MONOTONIC_COARSE
-        | CLOCK_BOOTTIME
-        | CLOCK_BOOTTIME_ALARM => machine::time::now_ns(),
+        clock if OffsetClock::of_clock(clock).is_some() => shown_ns(context, clock, machine::time::now_ns())?,
         CLOCK_PROCESS_CPUTIME_ID => calls::getrusage(context.task, UsageOf::Process).cpu_time_ns(),
         CLOCK_THREAD_CPUTIME_ID => context.task.cpu_time_ns(),
         _ => return Err(Errno::EINVAL),
@@ -61,7 +70,7 @@ pub fn clock_settime(context: &mut Context<'_>, clock: i32, time: UserPtr<Timesp
         return Err(Errno::EINVAL);
     }
     let ns = time.read()?.to_nanoseconds()?;
-    context.require(Capability::SysTime)?;
+    context.require_global(Capability::SysTime)?;
     sched::clock::set_realtime_ns(ns);
     Ok(0)
 }
@@ -85,7 +94,7 @@ pub fn settimeofday(
 ) -> Result<usize> {
     let ns = time.optional().map(|time| time.read()?.to_nanoseconds()).transpose()?;
     let zone = zone.optional().map(UserPtr::read).transpose()?;
-    context.require(Capability::SysTime)?;
+    context.require_global(Capability::SysTime)?;
     if zone.is_some_and(|zone| zone != [0, 0]) {
         return Err(Errno::EINVAL);
     }
@@ -146,6 +155,7 @@ pub fn clock_nanosleep(
     if flags & TIMER_ABSTIME == 0 {
         return sleep_for(context, machine::time::now_ns().saturating_add(ns), remaining);
     }
+    let ns = machine_ns(context, clock as u32, ns)?;
     loop {
         // Setting the clock moves the deadline; look again at least every second while it is the wall clock.
         let now = machine::time::now_ns();

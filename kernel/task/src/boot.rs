@@ -56,6 +56,7 @@ pub fn spawn_init(request: InitRequest) -> Result<Arc<Process>> {
 
 fn build(request: &InitRequest) -> Result<Arc<Task>> {
     let pid = Pid::new(pid::root(), &[INIT as i32])?;
+    pid::root().set_init(INIT);
     let account = UserAccount::of(Kuid::ROOT);
     let limits = Limits::initial(crate::fork::max_tasks() as u64 / 2);
     let process = Process::new(ProcessParts {

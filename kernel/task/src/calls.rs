@@ -63,7 +63,7 @@ pub fn prlimit(task: &Arc<Task>, pid: i32, resource: Resource, new: Option<Limit
         }
     }
     let Some(new) = new else { return Ok(process.limits().get(resource)) };
-    let authority = if credentials.has(Capability::SysResource) {
+    let authority = if security::capable_anywhere_above(&credentials, Capability::SysResource) {
         Authority::SystemResource
     } else {
         Authority::Ordinary

@@ -51,6 +51,7 @@ pub(crate) fn finish_thread(task: &Arc<Task>, status: ExitStatus) {
     release_user_memory(task);
     drop(task.replace_files(None));
     drop(task.replace_fs(None));
+    task.leave_namespaces();
     task.set_rseq(None);
     let (last, stopped) = leave_process(task, &process, status);
     if let Some(signal) = stopped {
@@ -83,7 +84,7 @@ pub(crate) fn finish_thread(task: &Arc<Task>, status: ExitStatus) {
 pub fn end_after_oops() {
     let Some(thread) = sched::try_current() else { return };
     if let Some(task) = thread.extension_arc::<Task>() {
-        if task.process().is_init() {
+        if task.process().is_global_init() {
             return;
         }
         // The bug may have come while another address space was in use; what follows wants the program's own.
@@ -158,7 +159,7 @@ fn leave_process(
 }
 
 fn end_process(process: &Arc<Process>, status: ExitStatus) {
-    if process.is_init() {
+    if process.is_global_init() {
         match INIT_END.get() {
             Some(end) => end(status),
             None => machine::oops::fatal(format_args!(
@@ -167,6 +168,7 @@ fn end_process(process: &Arc<Process>, status: ExitStatus) {
             )),
         }
     }
+    let status = if process.is_init() { end_namespace(process, status) } else { status };
     let pending = core::mem::take(&mut process.shared.lock().pending);
     let queued = pending.instances();
     process.shared.lock().account.remove_signals(queued);
@@ -190,6 +192,31 @@ fn end_process(process: &Arc<Process>, status: ExitStatus) {
     process.pid().ended_queue().wake_all();
 }
 
+/// The first process of a pid namespace ends: nobody may come in any more, everybody in it is killed and waited for
+/// (pid_namespaces(7)). Gives the status it ends with, which tells how reboot(2) was called in there.
+fn end_namespace(process: &Arc<Process>, status: ExitStatus) -> ExitStatus {
+    let namespace = process.namespace();
+    {
+        let _tree = TREE.lock();
+        namespace.close();
+    }
+    // Nobody waits for the children any more; those that end from now on are reaped at once.
+    process.handlers().set(Signal::SIGCHLD, crate::signal::Action::IGNORE);
+    let mut from = 2;
+    while let Some((number, member)) = namespace.next_process(from) {
+        from = number + 1;
+        let _ = to_process(&member, SignalInfo::from_kernel(Signal::SIGKILL));
+    }
+    reap_abandoned(Some(process.number()));
+    // What is left are the numbers of this process: its own, and that of its last thread if another one.
+    let own = if sched::current().extension::<Task>().is_none_or(|task| task.is_leader()) { 1 } else { 2 };
+    namespace.wait_until_empty(own);
+    match Signal::new(namespace.reboot_signal() as i32) {
+        Some(signal) => ExitStatus::Killed(signal),
+        None => status,
+    }
+}
+
 fn reap(tree: &mut ProcessTree, number: Number) -> (Option<Arc<Process>>, Freed) {
     // Children nobody waits for do not count (getrusage(2), RUSAGE_CHILDREN).
     tree.remove(number)
@@ -199,7 +226,12 @@ fn reap(tree: &mut ProcessTree, number: Number) -> (Option<Arc<Process>>, Freed)
 /// the tree, and the number of the new parent is given back when there are any.
 fn give_children_away(tree: &mut ProcessTree, process: &Process) -> Option<Number> {
     let number = process.number();
-    let reaper = tree.reaper_for(number, INIT);
+    let namespace = process.namespace();
+    let reaper = match namespace.init() {
+        // The namespace's own init ends: what is still below it goes to the outside.
+        init if init == number => tree.parent_number(number).max(INIT),
+        init => tree.reaper_for(number, init, |other| Arc::ptr_eq(other.namespace(), namespace)),
+    };
     let mut abandoned = None;
     loop {
         let first = tree.children(number).next().map(|(child_number, child)| (child_number, child.clone()));

@@ -65,10 +65,10 @@ pub fn memory_limits(process: &Process, task: &Task) -> mm::Limits {
     let limits = process.limits();
     let credentials = task.credentials();
     let mut privileges = mm::Privileges::empty();
-    if credentials.has(security::Capability::IpcLock) {
+    if security::capable_anywhere_above(&credentials, security::Capability::IpcLock) {
         privileges |= mm::Privileges::IPC_LOCK;
     }
-    if credentials.has(security::Capability::SysRawio) {
+    if security::capable_anywhere_above(&credentials, security::Capability::SysRawio) {
         privileges |= mm::Privileges::RAW_IO;
     }
     mm::Limits {

@@ -62,12 +62,18 @@ pub(crate) fn open_program(
 ///
 /// # Errors
 /// What reading its attributes says.
-pub(crate) fn exec_identity(file: &File) -> Result<ExecFile> {
+pub(crate) fn exec_identity(task: &Task, file: &File) -> Result<ExecFile> {
     let path = file.path();
-    if path.mount.is_nosuid() {
+    let credentials = task.credentials();
+    let namespace = &credentials.user_namespace;
+    if !path.mount.may_set_ids(&task.live_namespaces()?.mount, namespace) {
         return Ok(ExecFile::default());
     }
     let status = path.status()?;
+    // Bits of somebody whom the user namespace does not know do not count.
+    if namespace.from_kuid(status.uid).is_none() || namespace.from_kgid(status.gid).is_none() {
+        return Ok(ExecFile::default());
+    }
     let group_bits = SET_GROUP_ID | GROUP_EXECUTE;
     Ok(ExecFile {
         set_uid: (status.mode & SET_USER_ID != 0).then_some(Kuid(status.uid.0)),

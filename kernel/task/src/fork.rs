@@ -4,7 +4,9 @@
 //! the process tree and its process: a signal to the process group either reaches the child too or makes the
 //! call start over. Until that point every failure undoes itself by dropping what was built.
 
-use crate::pid::Pid;
+use crate::namespaces::Namespaces;
+use crate::namespaces::switch::{self, ChildSet};
+use crate::pid::{Pid, PidNamespace};
 use crate::process::{Process, ProcessParts, StopState, TREE};
 use crate::signal::{AlternateStack, Signal, SignalHandlers};
 use crate::task::{Task, TaskParts, VforkCompletion};
@@ -16,7 +18,8 @@ use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use machine::user::{UserBases, UserRegisters};
-use security::Capability;
+use security::{Capability, Credentials};
+use vfs::FsContext;
 
 /// Most levels that clone3's `set_tid` may name (`MAX_PID_NS_LEVEL`).
 pub const MAX_NAMESPACE_LEVELS: usize = 32;
@@ -95,21 +98,13 @@ impl CloneArguments {
     }
 }
 
-/// Namespaces this kernel is built without, and control groups: refused as Linux without them does.
-const UNSUPPORTED: CloneFlags = CloneFlags::NEWNS
-    .union(CloneFlags::NEWCGROUP)
-    .union(CloneFlags::NEWUTS)
-    .union(CloneFlags::NEWIPC)
-    .union(CloneFlags::NEWUSER)
-    .union(CloneFlags::NEWPID)
-    .union(CloneFlags::NEWNET)
-    .union(CloneFlags::NEWTIME)
-    .union(CloneFlags::INTO_CGROUP);
+/// Control groups: refused as Linux without them does.
+const UNSUPPORTED: CloneFlags = CloneFlags::INTO_CGROUP;
 
 /// The flag rules of clone(2).
 ///
 /// # Errors
-/// EINVAL: a combination that makes no sense, or a namespace flag.
+/// EINVAL: a combination that makes no sense.
 pub fn check_flags(flags: CloneFlags, exit_signal: u64) -> Result<()> {
     let has = |flag| flags.contains(flag);
     let wrong = flags.intersects(UNSUPPORTED)
@@ -117,6 +112,9 @@ pub fn check_flags(flags: CloneFlags, exit_signal: u64) -> Result<()> {
         || (has(CloneFlags::SIGHAND) && !has(CloneFlags::VM))
         || (has(CloneFlags::SIGHAND) && has(CloneFlags::CLEAR_SIGHAND))
         || (has(CloneFlags::PIDFD) && has(CloneFlags::DETACHED))
+        || (has(CloneFlags::FS) && flags.intersects(CloneFlags::NEWNS | CloneFlags::NEWUSER))
+        || (has(CloneFlags::THREAD) && flags.intersects(CloneFlags::NEWUSER | CloneFlags::NEWPID))
+        || (has(CloneFlags::SYSVSEM) && has(CloneFlags::NEWIPC))
         || exit_signal > Signal::COUNT as u64;
     if wrong { Err(Errno::EINVAL) } else { Ok(()) }
 }
@@ -131,20 +129,23 @@ pub fn clone(task: &Arc<Task>, registers: &UserRegisters, arguments: &CloneArgum
     if has(CloneFlags::PARENT) && task.process().is_init() {
         return Err(Errno::EINVAL);
     }
-    let credentials = task.credentials();
-    if !arguments.set_tid.is_empty()
-        && !credentials.has(Capability::CheckpointRestore)
-        && !credentials.has(Capability::SysAdmin)
-    {
-        return Err(Errno::EPERM);
+    let current = task.live_namespaces()?;
+    let elsewhere = !Arc::ptr_eq(&current.pid_for_children, task.process().namespace());
+    if has(CloneFlags::THREAD) && elsewhere {
+        return Err(Errno::EINVAL);
     }
     if !has(CloneFlags::THREAD) && crate::signal::calls::signal_pending() {
         return Err(Errno::ERESTARTNOINTR);
     }
     let charge = charge_user(task)?;
-    let pid = Pid::new(&task.namespaces().pid_for_children, &arguments.set_tid)?;
+    let fs = task.file_system()?;
+    let fs = if has(CloneFlags::FS) { fs } else { fs.fork() };
+    let set = switch::for_child(task, arguments.known_flags()?, &fs)?;
+    let pid_namespace = &set.namespaces.pid_for_children;
+    check_wanted_ids(pid_namespace, &set.credentials, &arguments.set_tid)?;
+    let pid = Pid::new(pid_namespace, &arguments.set_tid)?;
     let unpublished = ReleaseUnlessPublished { pid: Some(pid.clone()) };
-    let child = build(task, &pid, charge, arguments)?;
+    let child = build(task, &pid, charge, fs, set, arguments)?;
     let thread = make_thread(task, &child, registers, arguments)?;
     let vfork = has(CloneFlags::VFORK).then(|| Arc::new(VforkCompletion::default()));
     *child.vfork.lock() = vfork.clone();
@@ -164,6 +165,26 @@ pub fn clone(task: &Arc<Task>, registers: &UserRegisters, arguments: &CloneArgum
         completion.wait();
     }
     Ok(number)
+}
+
+/// clone3(2), `set_tid`: choosing ids needs a capability in the owner of each namespace where one is chosen.
+///
+/// # Errors
+/// EPERM.
+fn check_wanted_ids(innermost: &Arc<PidNamespace>, credentials: &Credentials, wanted: &[i32]) -> Result<()> {
+    let mut at = Some(innermost);
+    for _ in wanted {
+        // More ids than namespaces: `Pid::new` says so.
+        let Some(namespace) = at else { break };
+        let owner = namespace.head().owner();
+        if !credentials.capable(owner, Capability::CheckpointRestore)
+            && !credentials.capable(owner, Capability::SysAdmin)
+        {
+            return Err(Errno::EPERM);
+        }
+        at = namespace.parent();
+    }
+    Ok(())
 }
 
 /// Gives a pid back when the child does not come to life.
@@ -193,8 +214,8 @@ fn charge_user(task: &Task) -> Result<TaskCharge> {
     let limit = task.process().limits().soft(crate::limits::Resource::Processes);
     let credentials = task.credentials();
     let exempt = credentials.ruid == security::Kuid::ROOT
-        || credentials.has(Capability::SysResource)
-        || credentials.has(Capability::SysAdmin);
+        || security::capable_anywhere_above(&credentials, Capability::SysResource)
+        || security::capable_anywhere_above(&credentials, Capability::SysAdmin);
     if account.tasks() as u64 >= limit && !exempt {
         return Err(Errno::EAGAIN);
     }
@@ -206,25 +227,28 @@ fn build(
     task: &Arc<Task>,
     pid: &Arc<Pid>,
     charge: TaskCharge,
+    fs: Arc<FsContext>,
+    set: ChildSet,
     arguments: &CloneArguments,
 ) -> Result<Arc<Task>> {
     let has = |flag| arguments.has(flag);
     let files = task.open_files()?;
     let files = if has(CloneFlags::FILES) { files } else { files.fork()? };
-    let fs = task.file_system()?;
-    let fs = if has(CloneFlags::FS) { fs } else { fs.fork() };
-    let process =
-        if has(CloneFlags::THREAD) { task.process().clone() } else { build_process(task, pid, arguments)? };
+    let process = if has(CloneFlags::THREAD) {
+        task.process().clone()
+    } else {
+        build_process(task, pid, &set.namespaces, arguments)?
+    };
     let keeps_stack = !has(CloneFlags::VM) || has(CloneFlags::VFORK);
     let child = Task::new(TaskParts {
         process,
         pid: pid.clone(),
         blocked: task.blocked(),
-        credentials: task.credentials(),
+        credentials: set.credentials,
         charge,
         files,
         fs,
-        namespaces: task.namespaces(),
+        namespaces: set.namespaces,
         alternate_stack: if keeps_stack { task.alternate_stack() } else { AlternateStack::NONE },
         rseq: if has(CloneFlags::VM) { None } else { *task.rseq.lock() },
         settings: task.settings(),
@@ -236,14 +260,22 @@ fn build(
     Ok(child)
 }
 
-fn build_process(task: &Task, pid: &Arc<Pid>, arguments: &CloneArguments) -> Result<Arc<Process>> {
+fn build_process(
+    task: &Task,
+    pid: &Arc<Pid>,
+    namespaces: &Namespaces,
+    arguments: &CloneArguments,
+) -> Result<Arc<Process>> {
     let has = |flag| arguments.has(flag);
     let parent = task.process();
     let space = parent.space().ok_or(Errno::ESRCH)?;
     let space = if has(CloneFlags::VM) { space } else { space.fork()? };
+    if !Arc::ptr_eq(&namespaces.time, &task.live_namespaces()?.time) {
+        crate::vdso::follow_clocks(&space, &namespaces.time)?;
+    }
     let process = Process::new(ProcessParts {
         pid: pid.clone(),
-        namespace: task.namespaces().pid_for_children.clone(),
+        namespace: namespaces.pid_for_children.clone(),
         space: Some(space),
         executable: parent.executable(),
         handlers: child_handlers(parent, arguments),
@@ -359,10 +391,16 @@ fn publish(task: &Task, child: &Arc<Task>, arguments: &CloneArguments) -> Result
     if siblings {
         process.exit_signal.store(parent.exit_signal.load(Ordering::Relaxed), Ordering::Relaxed);
     }
+    // Who closes a namespace to kill everybody in it holds the tree, too.
+    if process.namespace().is_closed() {
+        return Err(Errno::ENOMEM);
+    }
     add_thread(&mut process.shared.lock(), child)?;
     let inserted = tree.insert_child(process.number(), owner, parent.number(), process.clone());
-    if inserted.is_err() {
-        process.shared.lock().threads.clear();
+    match &inserted {
+        Err(_) => process.shared.lock().threads.clear(),
+        Ok(()) if process.is_init() => process.namespace().set_init(process.number()),
+        Ok(()) => {}
     }
     inserted
 }
@@ -401,7 +439,9 @@ mod tests {
         assert_eq!(check_flags(CloneFlags::SIGHAND, 0), Err(Errno::EINVAL));
         let thread = CloneFlags::THREAD | CloneFlags::SIGHAND | CloneFlags::VM;
         assert_eq!(check_flags(thread, 0), Ok(()));
-        assert_eq!(check_flags(CloneFlags::NEWNET, 17), Err(Errno::EINVAL));
+        assert_eq!(check_flags(CloneFlags::NEWNET, 17), Ok(()));
+        assert_eq!(check_flags(CloneFlags::NEWNS | CloneFlags::FS, 17), Err(Errno::EINVAL));
+        assert_eq!(check_flags(thread | CloneFlags::NEWPID, 17), Err(Errno::EINVAL));
         assert_eq!(check_flags(CloneFlags::empty(), 65), Err(Errno::EINVAL));
     }
 }

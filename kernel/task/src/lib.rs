@@ -69,6 +69,7 @@ pub use usage::Usage;
 
 /// Registers with the layers below; once, before the first program.
 pub fn init() {
+    namespaces::set_first_limits();
     mm::oom::register(&oom::Victims);
     futex::register();
     files::register_size_limit();

@@ -34,8 +34,17 @@ impl FileOperations for PidFd {
     }
 
     fn show_fdinfo(&self, _file: &File, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
-        let number = if self.pid.process().is_some() { self.pid.number() as i32 } else { -1 };
-        writeln!(out, "Pid:\t{number}\nNSpid:\t{number}")
+        if self.pid.process().is_none() {
+            return writeln!(out, "Pid:\t-1\nNSpid:\t-1");
+        }
+        let reader = crate::task::with_current(|task| task.process().namespace().clone());
+        let reader = reader.unwrap_or_else(|| crate::pid::root().clone());
+        let number = self.pid.number_in(&reader);
+        // What the reader does not see has no number for it, and none further in.
+        let numbers = if number == 0 { alloc::vec![0] } else { self.pid.numbers_from(&reader) };
+        write!(out, "Pid:\t{number}\nNSpid:")?;
+        numbers.iter().try_for_each(|number| write!(out, "\t{number}"))?;
+        writeln!(out)
     }
 }
 
@@ -111,6 +120,7 @@ pub fn may_trace(task: &Task, target: &Task) -> Result<()> {
     let (from, to) = (task.credentials(), target.credentials());
     let same = [to.ruid, to.euid, to.suid].iter().all(|user| *user == from.ruid)
         && [to.rgid, to.egid, to.sgid].iter().all(|group| *group == from.rgid)
+        && Arc::ptr_eq(&from.user_namespace, &to.user_namespace)
         && to.permitted.is_subset_of(from.permitted);
     let allowed = same && target.process().dumpable() == 1;
     if allowed || from.capable(&to.user_namespace, security::Capability::SysPtrace) {

@@ -38,6 +38,8 @@ pub const INIT: Number = 1;
 pub struct Process {
     pid: Arc<Pid>,
     number: Number,
+    /// It has number 1 in its pid namespace.
+    is_init: bool,
     started_ns: u64,
     namespace: Arc<PidNamespace>,
     space: SpinLock<Option<Arc<AddressSpace>>>,
@@ -150,6 +152,7 @@ impl Process {
             parts.pid.set_process(myself.clone());
             Process {
                 number: parts.pid.number(),
+                is_init: parts.pid.number_in(&parts.namespace) == 1,
                 pid: parts.pid,
                 started_ns: machine::time::now_ns(),
                 namespace: parts.namespace,
@@ -218,8 +221,13 @@ impl Process {
         self.myself.upgrade()
     }
 
-    /// Whether it is the first process, which default actions do not harm.
+    /// Whether it is the first process of its pid namespace, which default actions do not harm.
     pub fn is_init(&self) -> bool {
+        self.is_init
+    }
+
+    /// Whether it is the machine's first process.
+    pub fn is_global_init(&self) -> bool {
         self.number == INIT
     }
 
@@ -477,6 +485,15 @@ pub fn init_process() -> Option<Arc<Process>> {
 /// How many processes there are, with zombies.
 pub fn count() -> usize {
     TREE.lock().len()
+}
+
+/// Calls `visit` with every thread of the machine; no lock is held.
+pub fn for_each_task(visit: &mut dyn FnMut(&Arc<Task>)) {
+    let mut from = 1;
+    while let Some((number, process)) = pid::root().next_process(from) {
+        from = number + 1;
+        process.for_each_task(visit);
+    }
 }
 
 /// Calls `visit` with every process that the caller sees; no lock is held.

@@ -42,7 +42,7 @@ pub struct Task {
     charge: SpinLock<TaskCharge>,
     files: SpinLock<Option<Arc<DescriptorTable>>>,
     fs: SpinLock<Option<Arc<FsContext>>>,
-    namespaces: SpinLock<Arc<Namespaces>>,
+    namespaces: SpinLock<Option<Arc<Namespaces>>>,
     alternate_stack: SpinLock<AlternateStack>,
     restart: SpinLock<RestartBlock>,
     /// Zeroed and woken when the thread ends (set_tid_address(2)).
@@ -169,7 +169,7 @@ impl Task {
             charge: SpinLock::new(parts.charge),
             files: SpinLock::new(Some(parts.files)),
             fs: SpinLock::new(Some(parts.fs)),
-            namespaces: SpinLock::new(parts.namespaces),
+            namespaces: SpinLock::new(Some(parts.namespaces)),
             alternate_stack: SpinLock::new(parts.alternate_stack),
             restart: SpinLock::new(RestartBlock::None),
             clear_child_tid: AtomicUsize::new(0),
@@ -365,13 +365,22 @@ impl Task {
     }
 
     /// Its namespaces.
-    pub fn namespaces(&self) -> Arc<Namespaces> {
-        self.namespaces.lock().clone()
+    ///
+    /// # Errors
+    /// ENOENT when the task has ended: it is in none.
+    pub fn live_namespaces(&self) -> Result<Arc<Namespaces>> {
+        self.namespaces.lock().clone().ok_or(abi::errno::Errno::ENOENT)
     }
 
-    /// Moves it to other namespaces.
+    /// Moves it to other namespaces. Thread context: the last user of a namespace may have to sleep.
     pub fn set_namespaces(&self, namespaces: Arc<Namespaces>) {
-        let old = core::mem::replace(&mut *self.namespaces.lock(), namespaces);
+        let old = self.namespaces.lock().replace(namespaces);
+        drop(old);
+    }
+
+    /// Takes it out of all namespaces at its end.
+    pub(crate) fn leave_namespaces(&self) {
+        let old = self.namespaces.lock().take();
         drop(old);
     }
 

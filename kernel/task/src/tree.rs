@@ -261,10 +261,10 @@ impl<P, T> Tree<P, T> {
         self.nodes.get(number).is_some_and(|node| node.subreaper)
     }
 
-    /// Who gets the children of `number`: the nearest living subreaper above it, else `init`.
-    pub fn reaper_for(&self, number: Number, init: Number) -> Number {
+    /// Who gets the children of `number`: the nearest living subreaper above it that has an `equal` namespace, else `init`.
+    pub fn reaper_for(&self, number: Number, init: Number, equal: impl Fn(&P) -> bool) -> Number {
         let mut ancestor = self.parent_number(number);
-        while let Some(node) = self.nodes.get(ancestor) {
+        while let Some(node) = self.nodes.get(ancestor).filter(|node| equal(&node.payload)) {
             if ancestor == init || (node.subreaper && !node.ended) {
                 return ancestor;
             }
@@ -528,12 +528,12 @@ mod tests {
     fn orphans_go_to_the_nearest_subreaper() {
         let mut tree = shell_with_job();
         tree.insert_child(5, 3, 3, "grandchild").unwrap();
-        assert_eq!(tree.reaper_for(5, 1), 1);
+        assert_eq!(tree.reaper_for(5, 1, |_| true), 1);
         tree.set_subreaper(2, true);
-        assert_eq!(tree.reaper_for(5, 1), 2);
-        assert_eq!(tree.reaper_for(3, 1), 2);
+        assert_eq!(tree.reaper_for(5, 1, |_| true), 2);
+        assert_eq!(tree.reaper_for(3, 1, |_| true), 2);
         tree.set_ended(2);
-        assert_eq!(tree.reaper_for(3, 1), 1);
+        assert_eq!(tree.reaper_for(3, 1, |_| true), 1);
         tree.reparent(5, 2);
         assert_eq!(tree.children(2).map(|(n, _)| n).collect::<Vec<_>>(), [3, 4, 5]);
         tree.remove(4);

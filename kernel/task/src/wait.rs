@@ -97,10 +97,10 @@ pub fn wait(task: &Task, request: &WaitRequest) -> Result<Option<WaitResult>> {
         }
     };
     outcome?;
-    let Some((child, event, counts)) = found else { return Ok(None) };
+    let Some((child, number, event, counts)) = found else { return Ok(None) };
     let credentials = task.credentials();
     Ok(Some(WaitResult {
-        pid: child.number_in(process.namespace()),
+        pid: number,
         uid: credentials.user_namespace.from_kuid_munged(child.real_user()),
         event,
         usage: counts,
@@ -119,7 +119,8 @@ fn resolve(task: &Task, target: &WaitTarget) -> Result<Wanted> {
     })
 }
 
-type Found = (Arc<Process>, ChildEvent, Usage);
+/// The child, its number as the parent sees it (which it loses when it is reaped), what happened, and its usage.
+type Found = (Arc<Process>, i32, ChildEvent, Usage);
 
 /// Looks once. ECHILD when no child could ever match.
 fn scan(parent: &Process, wanted: &Wanted, options: WaitOptions) -> Result<Option<Found>> {
@@ -155,6 +156,7 @@ fn scan(parent: &Process, wanted: &Wanted, options: WaitOptions) -> Result<Optio
         return if candidates { Ok(None) } else { Err(Errno::ECHILD) };
     };
     let counts = total(&child);
+    let number = child.number_in(parent.namespace());
     if !options.contains(WaitOptions::NOWAIT) {
         let (gone, freed) = consume(&mut tree, &child, event);
         drop(tree);
@@ -163,7 +165,7 @@ fn scan(parent: &Process, wanted: &Wanted, options: WaitOptions) -> Result<Optio
         }
         finish_reaping(gone, &freed);
     }
-    Ok(Some((child, event, counts)))
+    Ok(Some((child, number, event, counts)))
 }
 
 /// wait(2), "Linux notes": children made with another signal than SIGCHLD are seen only with __WCLONE or __WALL.

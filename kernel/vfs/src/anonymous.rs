@@ -1,6 +1,6 @@
 //! Files in no directory: pipes, sockets, and the nameless ones of epoll, eventfd and their like.
 //!
-//! They live in kernel-internal file systems (`pipefs`, `sockfs`, `anon_inodefs`) whose mounts are attached nowhere.
+//! They live in kernel-internal file systems (`pipefs`, `sockfs`, `anon_inodefs`, `nsfs`) whose mounts are attached nowhere.
 //! Locks: none; the mounts are made once.
 
 use alloc::boxed::Box;
@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
-use abi::fs::{ANON_INODE_FS_MAGIC, PIPEFS_MAGIC, SOCKFS_MAGIC};
+use abi::fs::{ANON_INODE_FS_MAGIC, NSFS_MAGIC, PIPEFS_MAGIC, SOCKFS_MAGIC};
 use abi::mount::MountFlags;
 use machine::sync::Once;
 use machine::sync::atomic::{AtomicU64, Ordering};
@@ -52,7 +52,7 @@ fn make_internal(type_name: &'static str, magic: u32) -> Result<Internal> {
     attributes.state = state::NO_ACCESS_TIME;
     let inode = Arc::new(Inode::new(&superblock, attributes, Box::new(Plain)));
     let root = superblock.root_dentry(&inode);
-    let mount = Mount::new(root, type_name.as_bytes(), MountFlags::NOATIME)?;
+    let mount = Mount::new(root, type_name.as_bytes(), MountFlags::empty())?;
     Ok(Internal { mount, inode })
 }
 
@@ -103,6 +103,19 @@ pub fn new_pipe_place(credentials: &Credentials) -> Result<Path> {
 pub fn new_socket_place(credentials: &Credentials) -> Result<Path> {
     let internal = internal(&SOCKETS, "sockfs", SOCKFS_MAGIC)?;
     Ok(new_numbered(internal, FileKind::Socket, 0o777, "socket", credentials))
+}
+
+static NAMESPACES: Once<Internal> = Once::new();
+
+/// A place in nsfs that stands for the namespace with this number, shown as `text` (namespaces(7)). Each call makes another
+/// inode; those of one number are the same file to stat(2).
+pub fn new_namespace_place(number: u64, text: &str, operations: Box<dyn InodeOperations>) -> Result<Path> {
+    let internal = internal(&NAMESPACES, "nsfs", NSFS_MAGIC)?;
+    let mut attributes = InodeAttributes::new(number, FileKind::Regular, 0o444);
+    attributes.state = state::NO_ACCESS_TIME;
+    let inode = Arc::new(Inode::new(internal.mount.superblock(), attributes, operations));
+    let dentry = Dentry::new_anonymous(inode, text.as_bytes());
+    Ok(Path { mount: internal.mount.clone(), dentry })
 }
 
 /// A nameless regular file (memfd) in the file system whose root is `root`, opened for reading and writing; shown as

@@ -62,6 +62,21 @@ impl FsContext {
         }
     }
 
+    /// Puts `new` where `old` is root or working directory (pivot_root(2)).
+    pub fn replace_place(&self, old: &Path, new: &Path) {
+        let concerned =
+            self.state().is_some_and(|state| state.root.is_same(old) || state.working_directory.is_same(old));
+        if concerned {
+            self.update(|state| {
+                for place in [&mut state.root, &mut state.working_directory] {
+                    if place.is_same(old) {
+                        *place = new.clone();
+                    }
+                }
+            });
+        }
+    }
+
     /// The umask.
     pub fn umask(&self) -> u32 {
         let guard = machine::sync::rcu::read_lock();

@@ -42,6 +42,17 @@ fn check_change(directory: &Path, inode: &Inode, context: &LookupContext<'_>) ->
     if directory.mount.is_read_only() { Err(Errno::EROFS) } else { answer }
 }
 
+/// The same for making something new. `EOVERFLOW`: the file system does not know who is making it.
+fn check_create(directory: &Path, inode: &Inode, context: &LookupContext<'_>) -> Result<()> {
+    let namespace = inode.superblock().user_namespace();
+    let (uid, gid) = (context.credentials.fsuid, context.credentials.fsgid);
+    let known = namespace.from_kuid(uid).is_some() && namespace.from_kgid(gid).is_some();
+    if !known && !inode.has_state(state::DEAD) {
+        return Err(Errno::EOVERFLOW);
+    }
+    check_change(directory, inode, context)
+}
+
 /// Makes something in a directory unless the name exists.
 pub(crate) fn make(
     context: &LookupContext<'_>,
@@ -77,7 +88,7 @@ fn make_locked(
     if dentry.inode().is_some() {
         return Ok(Created { dentry, is_new: false });
     }
-    check_change(directory, parent, context)?;
+    check_create(directory, parent, context)?;
     let new = new_inode(context, parent, content, mode);
     let inode = parent.operations().create(parent, name, &new)?;
     dentry.instantiate(inode);
@@ -102,7 +113,8 @@ fn new_inode<'a>(
     if inherits && content.kind() == FileKind::Directory {
         mode |= SET_GROUP_ID;
     } else if inherits && mode & (SET_GROUP_ID | 0o010) == SET_GROUP_ID | 0o010 {
-        let keeps = credentials.in_group(gid) || credentials.has(Capability::Fsetid);
+        let keeps =
+            credentials.in_group(gid) || permission::capable_for(directory, credentials, Capability::Fsetid);
         mode &= if keeps { !0 } else { !SET_GROUP_ID };
     }
     NewInode { content, mode, uid: credentials.fsuid, gid }
@@ -115,7 +127,7 @@ pub(crate) fn create_unnamed(
     mode: u32,
 ) -> Result<Arc<Dentry>> {
     let parent = directory.inode()?;
-    check_change(directory, parent, context)?;
+    check_create(directory, parent, context)?;
     let new = new_inode(context, parent, NewContent::Regular, mode);
     let inode = parent.operations().create_unnamed(parent, &new)?;
     let name = alloc::format!("#{}", inode.number());

@@ -553,6 +553,18 @@ pub trait InodeOperations: Any + Send + Sync {
         let _ = inode;
         copy_text(self.link_text())
     }
+    /// The mount namespace that the file stands for, if it does (nsfs).
+    fn mount_namespace(&self) -> Option<&Arc<crate::mount::MountNamespace>> {
+        None
+    }
+    /// Whether the file stands for a namespace of any kind (nsfs): it may be bound although its own mount is nowhere.
+    fn is_namespace_file(&self) -> bool {
+        false
+    }
+    /// Whether it is a directory that will never have an entry: mounting there hides nothing.
+    fn is_always_empty(&self) -> bool {
+        false
+    }
     /// Brings the attributes in the inode up to date ([`state::LIVE_ATTRIBUTES`]).
     fn refresh(&self, inode: &Inode) -> Result<()> {
         let _ = inode;

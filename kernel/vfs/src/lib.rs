@@ -5,7 +5,7 @@
 //! | `types` | small values: kinds, device numbers, times, status |
 //! | `inode`, `superblock` | files and file systems: what a file system implements |
 //! | `dentry`, `namei`, `path` | names: the cache, the walk, the text |
-//! | `mount`, `mount_calls`, `mount_text` | which file system is seen where |
+//! | `mount`, `mount_calls`, `mount_tree`, `propagation`, `mount_text` | which file system is seen where |
 //! | `file`, `open`, `descriptor`, `readdir`, `mapping`, `splice`, `locks` | open files |
 //! | `directory`, `attributes`, `xattr`, `permission` | changing names and attributes; who may |
 //! | `poll` | waiting for readiness |
@@ -36,11 +36,13 @@ pub mod mapping;
 pub mod mount;
 pub mod mount_calls;
 mod mount_text;
+pub mod mount_tree;
 pub mod namei;
 pub mod open;
 pub mod path;
 pub mod permission;
 pub mod poll;
+mod propagation;
 pub mod pseudo;
 pub mod readdir;
 pub mod seals;

@@ -1,7 +1,8 @@
 //! Mounts: which file system is seen where, in each mount namespace.
 //!
 //! Key types: [`Mount`] (one place where a tree is seen), [`MountNamespace`] (a tree of mounts), [`Attachment`].
-//! Neighbours: `mount_calls` (mount(2), umount(2), pivot_root(2)), `mount_text` (`/proc/mounts`), `namei` (crosses).
+//! Neighbours: `mount_calls` (mount(2)), `mount_tree` (attaching, umount(2), pivot_root(2)), `propagation` (peer groups),
+//! `mount_text` (`/proc/mounts`), `namei` (crosses).
 //!
 //! The shape of all mount trees changes under one sleeping lock, [`TOPOLOGY`]. Path walks read it under RCU: a mount's
 //! children are an immutable sorted table that each change replaces, and its own place an immutable [`Attachment`].
@@ -16,7 +17,7 @@ use abi::fs::Statfs;
 use abi::mount::MountFlags;
 use machine::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use machine::sync::{Mutex, MutexGuard, RcuArc, RcuGuard, SpinLock, WaitQueue, rcu};
-use security::UserNamespace;
+use security::{NamespaceHead, NamespaceKind, UserNamespace};
 
 use crate::dentry::{self, Dentry};
 use crate::path::Path;
@@ -34,7 +35,17 @@ pub(crate) fn lock_topology() -> TopologyGuard {
 }
 
 /// How many mounts a namespace may have (`/proc/sys/fs/mount-max`).
-pub const MOUNT_MAX: usize = 100_000;
+static MOUNT_MAX: AtomicU32 = AtomicU32::new(100_000);
+
+/// How many mounts a namespace may have.
+pub fn mount_max() -> u32 {
+    MOUNT_MAX.load(Ordering::Relaxed)
+}
+
+/// Sets how many mounts a namespace may have.
+pub fn set_mount_max(count: u32) {
+    MOUNT_MAX.store(count, Ordering::Relaxed);
+}
 
 /// Flags that each mount has for itself.
 const OWN_FLAGS: MountFlags = MountFlags::RDONLY
@@ -46,7 +57,28 @@ const OWN_FLAGS: MountFlags = MountFlags::RDONLY
     .union(MountFlags::RELATIME)
     .union(MountFlags::NOSYMFOLLOW);
 
-/// How mount events travel (mount_namespaces(7)); kept and told, not yet acted upon.
+/// What may not be changed about a mount, because a more privileged user namespace decided it (mount_namespaces(7),
+/// "Restrictions on mount namespaces").
+pub(crate) mod lock {
+    /// It may not be taken off alone: something is hidden below it.
+    pub const PLACE: u32 = 1;
+    /// It stays read-only.
+    pub const READ_ONLY: u32 = 2;
+    /// It stays `nosuid`.
+    pub const NOSUID: u32 = 4;
+    /// It stays `nodev`.
+    pub const NODEV: u32 = 8;
+    /// It stays `noexec`.
+    pub const NOEXEC: u32 = 16;
+    /// Its access-time flags stay.
+    pub const ACCESS_TIME: u32 = 32;
+}
+
+/// Flags about access times.
+pub(crate) const ACCESS_TIME_FLAGS: MountFlags =
+    MountFlags::NOATIME.union(MountFlags::NODIRATIME).union(MountFlags::RELATIME);
+
+/// How mount events travel (mount_namespaces(7)); changed by `propagation` only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Propagation {
     /// Peer group, 0 if not shared.
@@ -79,7 +111,20 @@ impl Attachment {
 }
 
 /// The mounts on a mount, sorted by the address of the dentry they cover.
-struct Children(Box<[(usize, Arc<Mount>)]>);
+struct Children(Box<[Child]>);
+
+#[derive(Clone)]
+struct Child {
+    /// The dentry it covers.
+    mountpoint: Arc<Dentry>,
+    mount: Arc<Mount>,
+}
+
+impl Child {
+    fn key(&self) -> usize {
+        Arc::as_ptr(&self.mountpoint) as usize
+    }
+}
 
 /// One place where a tree is seen.
 pub struct Mount {
@@ -89,6 +134,8 @@ pub struct Mount {
     root: Arc<Dentry>,
     source: Box<[u8]>,
     flags: AtomicU32,
+    /// See [`lock`].
+    locks: AtomicU32,
     attachment: RcuArc<Attachment>,
     children: RcuArc<Children>,
     namespace: SpinLock<Weak<MountNamespace>>,
@@ -130,6 +177,7 @@ impl Mount {
             root,
             source: Box::from(source),
             flags: AtomicU32::new((flags & OWN_FLAGS).bits()),
+            locks: AtomicU32::new(0),
             attachment: RcuArc::empty(),
             children: RcuArc::empty(),
             namespace: SpinLock::new(Weak::new()),
@@ -139,11 +187,48 @@ impl Mount {
         })
     }
 
-    /// Another mount of the same file system, of the tree below `root`, attached nowhere (bind).
+    /// Another mount of the same file system, of the tree below `root`, attached nowhere and private (bind).
     pub(crate) fn clone_at(&self, root: &Arc<Dentry>) -> Arc<Mount> {
         let mount = Mount::with(root.clone(), &self.source, self.flags(), self.active.clone());
-        *mount.propagation.lock() = self.propagation();
+        mount.locks.store(self.locks() & !lock::PLACE, Ordering::Relaxed);
         mount
+    }
+
+    /// What may not be changed about it ([`lock`]).
+    pub(crate) fn locks(&self) -> u32 {
+        self.locks.load(Ordering::Relaxed)
+    }
+    /// Whether it may not be taken off alone.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.locks() & lock::PLACE != 0
+    }
+    pub(crate) fn add_locks(&self, locks: u32) {
+        self.locks.fetch_or(locks, Ordering::Relaxed);
+    }
+    pub(crate) fn remove_locks(&self, locks: u32) {
+        self.locks.fetch_and(!locks, Ordering::Relaxed);
+    }
+    /// Fixes the flags it has now.
+    pub(crate) fn lock_flags(&self) {
+        let pairs = [
+            (MountFlags::RDONLY, lock::READ_ONLY),
+            (MountFlags::NOSUID, lock::NOSUID),
+            (MountFlags::NODEV, lock::NODEV),
+            (MountFlags::NOEXEC, lock::NOEXEC),
+        ];
+        let set = pairs.iter().filter(|(flag, _)| self.has(*flag));
+        self.add_locks(set.fold(lock::ACCESS_TIME, |locks, (_, lock)| locks | lock));
+    }
+    /// Whether its locks allow these flags.
+    pub(crate) fn may_have_flags(&self, flags: MountFlags) -> bool {
+        let locks = self.locks();
+        let kept = |lock: u32, flag| locks & lock == 0 || flags.contains(flag);
+        let times = (self.flags() ^ flags) & ACCESS_TIME_FLAGS;
+        kept(lock::READ_ONLY, MountFlags::RDONLY)
+            && kept(lock::NOSUID, MountFlags::NOSUID)
+            && kept(lock::NODEV, MountFlags::NODEV)
+            && kept(lock::NOEXEC, MountFlags::NOEXEC)
+            && (locks & lock::ACCESS_TIME == 0 || times.is_empty())
     }
 
     /// Its number in mountinfo and statx.
@@ -180,13 +265,16 @@ impl Mount {
     pub fn is_read_only(&self) -> bool {
         self.has(MountFlags::RDONLY) || self.superblock.is_read_only()
     }
-    /// Set-ID bits and file capabilities do not count.
-    pub fn is_nosuid(&self) -> bool {
-        self.has(MountFlags::NOSUID)
+    /// Whether set-ID bits and file capabilities count for someone in `namespace` with the user namespace `user`: a mount from
+    /// elsewhere, or a file system of a user namespace that is not above, gives nobody privileges.
+    pub fn may_set_ids(&self, namespace: &MountNamespace, user: &UserNamespace) -> bool {
+        !self.has(MountFlags::NOSUID)
+            && core::ptr::eq(self.namespace.lock().as_ptr(), namespace)
+            && user.is_within(self.superblock.user_namespace())
     }
-    /// Device nodes cannot be opened.
+    /// Device nodes cannot be opened: by its flag, or because a user namespace made the file system (devpts makes its own nodes).
     pub fn is_nodev(&self) -> bool {
-        self.has(MountFlags::NODEV)
+        self.has(MountFlags::NODEV) || !self.superblock.has_trusted_devices()
     }
     /// Programs cannot be run.
     pub fn is_noexec(&self) -> bool {
@@ -212,8 +300,8 @@ impl Mount {
     pub fn child_at<'g>(&self, guard: &'g RcuGuard, dentry: &Dentry) -> Option<&'g Mount> {
         let children = &self.children.load(guard)?.0;
         let key = core::ptr::from_ref(dentry) as usize;
-        let at = children.binary_search_by_key(&key, |(address, _)| *address).ok()?;
-        children.get(at).map(|(_, mount)| &**mount)
+        let at = children.binary_search_by_key(&key, Child::key).ok()?;
+        children.get(at).map(|child| &*child.mount)
     }
     /// The same, counted.
     pub(crate) fn child_at_arc(&self, dentry: &Dentry) -> Option<Arc<Mount>> {
@@ -223,7 +311,7 @@ impl Mount {
     /// The mounts directly on it, in the order of their making.
     pub(crate) fn children(&self) -> Vec<Arc<Mount>> {
         let Some(children) = self.children.load_arc() else { return Vec::new() };
-        let mut list: Vec<_> = children.0.iter().map(|(_, mount)| mount.clone()).collect();
+        let mut list: Vec<_> = children.0.iter().map(|child| child.mount.clone()).collect();
         list.sort_by_key(|mount| mount.id);
         list
     }
@@ -290,11 +378,11 @@ impl Mount {
         Ok(status)
     }
 
-    fn change_children(&self, change: impl FnOnce(&mut Vec<(usize, Arc<Mount>)>)) {
+    fn change_children(&self, change: impl FnOnce(&mut Vec<Child>)) {
         let old = self.children.load_arc();
         let mut list = old.map(|children| children.0.to_vec()).unwrap_or_default();
         change(&mut list);
-        list.sort_by_key(|(address, _)| *address);
+        list.sort_by_key(Child::key);
         let table = (!list.is_empty()).then(|| Arc::new(Children(list.into_boxed_slice())));
         self.children.replace(table);
     }
@@ -303,26 +391,47 @@ impl Mount {
     pub(crate) fn attach(self: &Arc<Self>, place: &Path, _topology: &TopologyGuard) {
         let attachment = Attachment { parent: place.mount.clone(), mountpoint: place.dentry.clone() };
         self.attachment.replace(Some(Arc::new(attachment)));
-        let key = Arc::as_ptr(&place.dentry) as usize;
-        place.mount.change_children(|list| list.push((key, self.clone())));
+        let child = Child { mountpoint: place.dentry.clone(), mount: self.clone() };
+        place.mount.change_children(|list| list.push(child));
         place.dentry.add_mount();
     }
 
     /// Takes it off the place that it covers.
     pub(crate) fn detach(&self, _topology: &TopologyGuard) {
         let Some(attachment) = self.attachment.load_arc() else { return };
-        attachment.parent.change_children(|list| list.retain(|(_, mount)| mount.id != self.id));
+        attachment.parent.change_children(|list| list.retain(|child| child.mount.id != self.id));
         attachment.mountpoint.remove_mount();
         self.attachment.replace(None);
+    }
+
+    /// Detaches it because its tree goes away: a locked one only forgets its place.
+    pub(crate) fn release_place(&self, topology: &TopologyGuard) {
+        if self.is_locked() { self.forget_place(topology) } else { self.detach(topology) }
+    }
+
+    /// Makes it forget its place while the place, which goes away with it, stays covered: what a locked mount hides must not be
+    /// seen by those who still have the parent open.
+    pub(crate) fn forget_place(&self, _topology: &TopologyGuard) {
+        self.attachment.replace(None);
+    }
+}
+
+impl Drop for Mount {
+    /// Thread context, unless nothing covers anything in it.
+    fn drop(&mut self) {
+        // Only mounts whose children forgot their places have any now.
+        if let Some(children) = self.children.load_arc() {
+            let _topology = lock_topology();
+            children.0.iter().for_each(|child| child.mountpoint.remove_mount());
+        }
     }
 }
 
 /// A tree of mounts, as a set of processes sees it.
 pub struct MountNamespace {
     this: Weak<MountNamespace>,
-    id: u64,
-    user_namespace: Arc<UserNamespace>,
-    /// Its root first; by rising number, which is the order of making.
+    head: NamespaceHead,
+    /// By rising number, which is the order of making.
     mounts: SpinLock<BTreeMap<u64, Arc<Mount>>>,
     root: RcuArc<Mount>,
     /// Counts changes, for poll on `/proc/mounts`.
@@ -331,16 +440,12 @@ pub struct MountNamespace {
     changed: Arc<WaitQueue>,
 }
 
-/// Inode numbers of namespaces in nsfs; the initial ones have fixed numbers below these.
-static NEXT_NAMESPACE_ID: AtomicU64 = AtomicU64::new(0xf000_0100);
-
 impl MountNamespace {
     /// A namespace whose root is this mount, attached nowhere else.
-    pub fn new(root: Arc<Mount>, user_namespace: Arc<UserNamespace>) -> Arc<MountNamespace> {
+    pub(crate) fn new(root: Arc<Mount>, head: NamespaceHead) -> Arc<MountNamespace> {
         let namespace = Arc::new_cyclic(|this| MountNamespace {
             this: this.clone(),
-            id: NEXT_NAMESPACE_ID.fetch_add(1, Ordering::Relaxed),
-            user_namespace,
+            head,
             mounts: SpinLock::new(BTreeMap::new()),
             root: RcuArc::new(Some(root.clone())),
             events: AtomicU64::new(1),
@@ -350,13 +455,22 @@ impl MountNamespace {
         namespace
     }
 
-    /// Its inode number in nsfs.
-    pub fn id(&self) -> u64 {
-        self.id
+    /// The first one.
+    pub(crate) fn first(root: Arc<Mount>) -> Arc<MountNamespace> {
+        MountNamespace::new(root, NamespaceHead::initial(NamespaceKind::Mount))
+    }
+
+    /// Kind, number and owner.
+    pub fn head(&self) -> &NamespaceHead {
+        &self.head
     }
     /// The user namespace that owns it.
     pub fn user_namespace(&self) -> &Arc<UserNamespace> {
-        &self.user_namespace
+        self.head.owner()
+    }
+    /// Whether it was made before `other`.
+    pub fn is_older_than(&self, other: &MountNamespace) -> bool {
+        self.head.number() < other.head.number()
     }
     /// The top of the tree.
     pub fn root(&self) -> Option<Arc<Mount>> {
@@ -399,17 +513,20 @@ impl MountNamespace {
         (self.events.load(Ordering::Acquire), &self.changed)
     }
 
-    /// A copy of the whole tree (`CLONE_NEWNS`), and where `places` are in it.
-    pub fn copy(
-        &self,
-        user_namespace: Arc<UserNamespace>,
-        places: &mut [&mut Path],
-    ) -> Result<Arc<MountNamespace>> {
+    /// Replaces the top of the tree (pivot_root(2)).
+    pub(crate) fn set_root(&self, root: &Arc<Mount>) {
+        self.root.replace(Some(root.clone()));
+    }
+
+    /// A copy of the whole tree (`CLONE_NEWNS`), and where `places` are in it. If another user namespace is to own it, what is
+    /// shared becomes a slave and nothing can be uncovered (mount_namespaces(7)). `ENOMEM`, `ENOSPC`.
+    pub fn copy(&self, head: NamespaceHead, places: &mut [&mut Path]) -> Result<Arc<MountNamespace>> {
         let topology = lock_topology();
         let root = self.root().ok_or(Errno::ENOENT)?;
-        let copies = crate::mount_calls::copy_tree(&root, root.root(), &topology)?;
+        let foreign = !Arc::ptr_eq(head.owner(), self.user_namespace());
+        let copies = crate::mount_tree::copy_namespace(&root, foreign, &topology)?;
         let (_, top) = copies.first().ok_or(Errno::ENOENT)?;
-        let namespace = MountNamespace::new(top.clone(), user_namespace);
+        let namespace = MountNamespace::new(top.clone(), head);
         for (original, copy) in &copies {
             namespace.add(copy);
             for place in places.iter_mut().filter(|place| Arc::ptr_eq(&place.mount, original)) {
@@ -421,13 +538,17 @@ impl MountNamespace {
 }
 
 impl Drop for MountNamespace {
+    /// Thread context: it takes the tree of mounts apart, whose attachments and child tables refer to each other.
     fn drop(&mut self) {
-        // Attachments and child tables refer to each other: take the tree apart.
         let topology = lock_topology();
         let mounts = core::mem::take(&mut *self.mounts.lock());
         for mount in mounts.values() {
-            mount.detach(&topology);
+            crate::propagation::make_private(mount);
+            *mount.namespace.lock() = Weak::new();
+            mount.release_place(&topology);
         }
         self.root.replace(None);
+        drop(topology);
+        drop(mounts);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Locks: none; mounts are listed one by one, each as it is at that moment.
 
-use crate::dentry::Dentry;
+use crate::dentry::{Dentry, flag};
 use crate::mount::{Mount, MountNamespace};
 use crate::path::Path;
 use abi::mount::MountFlags;
@@ -49,6 +49,9 @@ fn place(mount: &Arc<Mount>, root: &Path) -> Option<alloc::vec::Vec<u8>> {
 
 /// The path of a dentry within its file system.
 fn path_within(dentry: &Arc<Dentry>) -> alloc::vec::Vec<u8> {
+    if dentry.flags() & flag::ANONYMOUS != 0 {
+        return dentry.place_arc().map(|place| place.name().to_vec()).unwrap_or_default();
+    }
     let mut names = alloc::vec::Vec::new();
     let mut at = Some(dentry.clone());
     while let Some(dentry) = at {

@@ -76,7 +76,9 @@ impl Path {
         let mut reversed: Vec<u8> = Vec::new();
         let guard = rcu::read_lock();
         let (mut mount, mut dentry) = (&*self.mount, &*self.dentry);
-        if dentry.flags() & flag::ANONYMOUS != 0 {
+        // A file of nsfs that is bound somewhere has a path; elsewhere such files have only their text.
+        let placed = dentry.is_same(mount.root()) && mount.attachment(&guard).is_some();
+        if dentry.flags() & flag::ANONYMOUS != 0 && !placed {
             let name = dentry.place(&guard).map(|place| place.name()).unwrap_or_default();
             return Ok(PathText { bytes: try_copy(name)?, reachable: true });
         }

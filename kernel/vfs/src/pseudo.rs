@@ -16,7 +16,7 @@ use abi::errno::{Errno, Result};
 use machine::sync::atomic::{AtomicU64, Ordering};
 use machine::sync::{Mutex, Once};
 use mm::io::{IoReader, IoWriter};
-use security::{Kgid, Kuid};
+use security::{Credentials, Kgid, Kuid, UserNamespace};
 
 use crate::file::{File, FileOperations};
 use crate::inode::{
@@ -28,7 +28,7 @@ use crate::readdir::{DirectoryEntry, DirectorySink, SinkState, emit_dots};
 use crate::superblock::{
     FileSystemType, MountRequest, SuperBlock, SuperBlockAttributes, SuperBlockOperations,
 };
-use crate::types::{DeviceId, FileKind};
+use crate::types::{AccessMask, DeviceId, FileKind};
 
 /// Computes a text.
 type WriteText = Arc<dyn Fn(&mut String) -> Result<()> + Send + Sync>;
@@ -40,6 +40,8 @@ type MakeBytes = Arc<dyn Fn() -> Result<Vec<u8>> + Send + Sync>;
 type OpenFile = Arc<dyn Fn() -> Result<Arc<dyn FileOperations>> + Send + Sync>;
 /// Finds a place.
 type FindPlace = Arc<dyn Fn() -> Result<Path> + Send + Sync>;
+/// Says who may do what with a node.
+type Allow = Arc<dyn Fn(&Credentials, AccessMask) -> Result<()> + Send + Sync>;
 /// Tells whether a node still stands for what it did.
 type StillValid = Arc<dyn Fn() -> bool + Send + Sync>;
 
@@ -52,6 +54,10 @@ pub trait Directory: Send + Sync {
     fn lookup(&self, name: &[u8]) -> Result<Node>;
     /// Hands over entries from `cursor` on (0 is the start).
     fn list(&self, cursor: u64, take: Lister<'_>) -> Result<()>;
+    /// Whether there will never be an entry in it.
+    fn is_always_empty(&self) -> bool {
+        false
+    }
     /// How long names may be cached: [`NameCaching::Checked`] where entries come and go by themselves.
     fn caching(&self) -> NameCaching {
         NameCaching::Always
@@ -80,6 +86,7 @@ pub struct Node {
     gid: Kgid,
     number: u64,
     valid: Option<StillValid>,
+    allow: Option<Allow>,
 }
 
 /// Numbers of nodes that are given none.
@@ -88,7 +95,7 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(2);
 impl Node {
     fn new(content: Content, mode: u32) -> Node {
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-        Node { content, mode, uid: Kuid::ROOT, gid: Kgid::ROOT, number, valid: None }
+        Node { content, mode, uid: Kuid::ROOT, gid: Kgid::ROOT, number, valid: None, allow: None }
     }
 
     /// A directory.
@@ -177,6 +184,15 @@ impl Node {
         self
     }
 
+    /// With its own rule for who may do what, instead of owner and permission bits.
+    pub fn allow(
+        mut self,
+        rule: impl Fn(&Credentials, AccessMask) -> Result<()> + Send + Sync + 'static,
+    ) -> Node {
+        self.allow = Some(Arc::new(rule));
+        self
+    }
+
     /// The kind of file it is.
     pub fn kind(&self) -> FileKind {
         match &self.content {
@@ -193,6 +209,9 @@ impl Node {
         let mut attributes = InodeAttributes::new(self.number, self.kind(), self.mode);
         (attributes.uid, attributes.gid) = (self.uid, self.gid);
         attributes.state = state::NO_ACCESS_TIME;
+        if self.allow.is_some() {
+            attributes.state |= state::OWN_PERMISSIONS;
+        }
         if let Content::Device(_, id) = self.content {
             attributes.special_device = id;
         }
@@ -221,6 +240,10 @@ impl StaticDirectory {
 }
 
 impl Directory for StaticDirectory {
+    fn is_always_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     fn lookup(&self, name: &[u8]) -> Result<Node> {
         let found = self.entries.iter().find(|(known, _)| known.as_bytes() == name);
         found.map(|(_, node)| node.clone()).ok_or(Errno::ENOENT)
@@ -264,6 +287,14 @@ impl InodeOperations for NodeOperations {
             Content::Directory(contents) => contents.caching(),
             _ => NameCaching::Always,
         }
+    }
+
+    fn permission(&self, _inode: &Inode, credentials: &Credentials, mask: AccessMask) -> Option<Result<()>> {
+        self.0.allow.as_ref().map(|allow| allow(credentials, mask))
+    }
+
+    fn is_always_empty(&self) -> bool {
+        matches!(&self.0.content, Content::Directory(contents) if contents.is_always_empty())
     }
 
     fn still_valid(&self) -> bool {
@@ -391,6 +422,30 @@ impl FileOperations for TextFile {
     }
 }
 
+/// An instance of a computed file system of type `name` whose root is `node`, owned by `namespace`: its root.
+/// Making something in it fails with `creation_error`, if that is given.
+pub fn instance(
+    name: &'static str,
+    magic: u32,
+    node: Node,
+    namespace: Arc<UserNamespace>,
+    creation_error: Option<Errno>,
+) -> Arc<Inode> {
+    let attributes = SuperBlockAttributes {
+        type_name: name,
+        magic,
+        block_size: machine::PAGE_SIZE as u32,
+        max_file_size: i64::MAX as u64,
+        flags: abi::mount::MountFlags::empty(),
+        device: None,
+    };
+    node.inode_number(1).into_inode(&SuperBlock::new(
+        attributes,
+        Box::new(Instance { creation_error }),
+        namespace,
+    ))
+}
+
 /// A type of computed file system: one instance, wherever it is mounted.
 pub struct PseudoFs {
     name: &'static str,
@@ -428,17 +483,8 @@ impl FileSystemType for PseudoFs {
 
     fn mount(&self, _request: &MountRequest<'_>) -> Result<Arc<Inode>> {
         let make = || {
-            let attributes = SuperBlockAttributes {
-                type_name: self.name,
-                magic: self.magic,
-                block_size: machine::PAGE_SIZE as u32,
-                max_file_size: i64::MAX as u64,
-                flags: abi::mount::MountFlags::empty(),
-                device: None,
-            };
-            let namespace = security::initial_namespace().clone();
-            let instance = Box::new(Instance { creation_error: self.creation_error });
-            self.node.clone().into_inode(&SuperBlock::new(attributes, instance, namespace))
+            let users = security::initial_namespace().clone();
+            instance(self.name, self.magic, self.node.clone(), users, self.creation_error)
         };
         Ok(self.root.get_or_init(make).clone())
     }

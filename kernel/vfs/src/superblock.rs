@@ -73,6 +73,10 @@ pub trait SuperBlockOperations: Any + Send + Sync {
         let _ = (superblock, flags, data);
         Ok(())
     }
+    /// Whether the device nodes in it are the type's own, so that also a user namespace may mount and use them.
+    fn makes_own_devices(&self) -> bool {
+        false
+    }
     /// The last mount is gone and nothing is open.
     fn shut_down(&self, superblock: &SuperBlock) {
         let _ = superblock;
@@ -131,6 +135,11 @@ impl SuperBlock {
     /// The user namespace that it was mounted in: identifiers and capabilities count there.
     pub fn user_namespace(&self) -> &Arc<UserNamespace> {
         &self.user_namespace
+    }
+    /// Whether its device nodes can be believed: those of a file system that a user namespace made are nobody's word, unless the
+    /// type makes the nodes itself.
+    pub fn has_trusted_devices(&self) -> bool {
+        self.user_namespace.level() == 0 || self.operations.makes_own_devices()
     }
     /// What its type does.
     pub fn operations(&self) -> &dyn SuperBlockOperations {
@@ -210,6 +219,14 @@ pub trait FileSystemType: Send + Sync {
     /// Whether the owner of a user namespace may mount it there (`FS_USERNS_MOUNT`).
     fn user_mountable(&self) -> bool {
         false
+    }
+    /// Whether a user namespace may mount it only if it sees all of one already (`SB_I_USERNS_VISIBLE`).
+    fn must_be_visible(&self) -> bool {
+        false
+    }
+    /// The user namespace that an instance belongs to: who may mount it there must be privileged in it. By default the mounter's.
+    fn owner(&self, credentials: &Credentials) -> Arc<UserNamespace> {
+        credentials.user_namespace.clone()
     }
     /// Makes (or finds) an instance and gives its root. `EINVAL`: bad options; `ENOMEM`.
     fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<Inode>>;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tmpfs::{Flavour, TmpFs};
 use vfs::mount_calls::{self, MountArguments};
+use vfs::mount_tree;
 use vfs::namei::{self, LookupFlags, Start};
 use vfs::open::{OpenRequest, open};
 use vfs::types::FileKind;
@@ -79,7 +80,7 @@ impl World {
 
     fn unmount(&self, path: &str) -> Result<()> {
         let target = namei::resolve(&self.context(), HERE, path.as_bytes(), LookupFlags::FOLLOW)?;
-        mount_calls::unmount(&self.context(), &target, 0)
+        mount_tree::unmount(&self.context(), &target, 0)
     }
 
     fn rename(&self, old: &str, new: &str, flags: u32) -> Result<()> {

@@ -12,6 +12,7 @@ mod files;
 mod hostile;
 mod memory;
 mod netlink;
+mod namespaces;
 mod pipes;
 mod pointers;
 mod process;
@@ -74,6 +75,7 @@ fn all() -> Vec<&'static Case> {
         elf::CASES,
         hostile::CASES,
         unix::CASES,
+        namespaces::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

@@ -31,6 +31,7 @@ pub(crate) fn commit(task: &Arc<Task>, registers: &mut UserRegisters, prepared: 
     let Prepared { memory, program, outcome, name } = prepared;
     let process = task.process().clone();
     end_other_threads(task, &process)?;
+    crate::namespaces::switch::enter_time_for_children(task);
     take_leaders_id(task, &process);
     release_user_memory(task);
     task.set_rseq(None);

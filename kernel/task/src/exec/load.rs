@@ -88,7 +88,7 @@ pub(crate) fn load(request: &LoadRequest<'_>) -> Result<Loaded> {
     let stack_bytes =
         request.arguments.cost() + request.environment.cost() + request.shown.len() + 4 * PAGE_SIZE;
     let top = space.setup_stack(stack_protection, stack_bytes, &limits)?;
-    let vdso = crate::vdso::map(&space)?;
+    let vdso = crate::vdso::map(&space, &request.task.live_namespaces()?.time_for_children)?;
     let entry = match (&interpreter, request.interpreter) {
         (Some(mapped), Some(interpreter)) => mapped.at(interpreter.image.entry) as u64,
         _ => program.at(request.image.entry) as u64,

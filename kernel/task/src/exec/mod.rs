@@ -95,7 +95,7 @@ pub(crate) fn prepare(
     }
     let interpreter = open_interpreter(task, &image)?;
     let credentials = task.credentials();
-    let outcome = transition(&credentials, program.file())?;
+    let outcome = transition(task, &credentials, program.file())?;
     let memory = load::load(&load::LoadRequest {
         task,
         image: &image,
@@ -198,7 +198,7 @@ pub(crate) fn read_at(file: &File, offset: u64, into: &mut [u8]) -> Result<usize
     Ok(done)
 }
 
-fn transition(credentials: &Credentials, program: &File) -> Result<ExecOutcome> {
-    let file: ExecFile = crate::files::exec_identity(program)?;
+fn transition(task: &Task, credentials: &Credentials, program: &File) -> Result<ExecOutcome> {
+    let file: ExecFile = crate::files::exec_identity(task, program)?;
     security::exec_transition(credentials, &file)
 }

@@ -69,6 +69,8 @@ pub enum Disposition {
 impl Action {
     /// The action every signal has at first.
     pub const DEFAULT: Action = Action { handler: SIG_DFL, flags: 0, restorer: 0, mask: SignalSet::EMPTY };
+    /// The signal is ignored.
+    pub const IGNORE: Action = Action { handler: SIG_IGN, ..Action::DEFAULT };
     /// Size of the structure programs pass.
     pub const SIZE: usize = 32;
 

@@ -4,10 +4,10 @@
 use super::action::Action;
 use super::deliver::{set_blocked, take_signal, update_flag};
 use super::info::{Cause, SIGINFO_SIZE, SignalInfo, code};
-use super::send::{may_signal, may_signal_locked, to_process, to_task};
+use super::send::{from_program, may_signal, may_signal_locked};
 use super::{AlternateStack, MIN_STACK_SIZE, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, Signal, SignalSet};
 use crate::pid;
-use crate::process::{INIT, Process, ProcessTree, TREE};
+use crate::process::{Process, ProcessTree, TREE};
 use crate::task::Task;
 use abi::errno::{Errno, Result};
 use abi::signalfd::SignalfdSiginfo;
@@ -41,11 +41,10 @@ fn send_checked(
     signal: Option<Signal>,
     info: Option<&SignalInfo>,
 ) -> Result<()> {
-    if let Some(leader) = target.leader() {
-        may_signal(task, &leader, signal)?;
-    }
+    let Some(leader) = target.leader() else { return Ok(()) };
+    may_signal(task, &leader, signal)?;
     match info {
-        Some(info) => to_process(target, info.clone()),
+        Some(info) => from_program(task, &leader, false, info.clone()),
         None => Ok(()),
     }
 }
@@ -82,13 +81,12 @@ fn send_to_each<'a>(
 ) -> Result<()> {
     let mut outcome = Err(Errno::ESRCH);
     for target in targets {
-        let allowed = match target.leader() {
-            Some(leader) => may_signal_locked(tree, task, &leader, signal),
+        let result = match target.leader() {
             None => Ok(()),
-        };
-        let result = match (allowed, info) {
-            (Ok(()), Some(info)) => to_process(target, info.clone()),
-            (other, _) => other,
+            Some(leader) => may_signal_locked(tree, task, &leader, signal).and_then(|()| match info {
+                Some(info) => from_program(task, &leader, false, info.clone()),
+                None => Ok(()),
+            }),
         };
         if outcome.is_err() {
             outcome = result;
@@ -104,8 +102,10 @@ fn kill_group(task: &Task, group: u32, signal: Option<Signal>, info: Option<&Sig
 
 fn kill_everybody(task: &Task, signal: Option<Signal>, info: Option<&SignalInfo>) -> Result<()> {
     let own = task.process().number();
+    let namespace = task.process().namespace();
     let tree = TREE.lock();
-    let others = tree.iter().filter(|(number, _)| *number != INIT && *number != own);
+    // Its own namespace's init does not count, nor what the namespace does not see.
+    let others = tree.iter().filter(|(number, process)| *number != own && process.number_in(namespace) > 1);
     send_to_each(task, &tree, others.map(|(_, process)| process), signal, info)
 }
 
@@ -136,7 +136,7 @@ fn send_to_thread(
     }
     may_signal(task, &target, signal)?;
     match info {
-        Some(info) => to_task(&target, info),
+        Some(info) => from_program(task, &target, true, info),
         None => Ok(()),
     }
 }

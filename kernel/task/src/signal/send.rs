@@ -3,7 +3,7 @@
 //! [`to_process`], [`to_task`] and [`to_group`] send without asking for permission; [`may_signal`] is the rule of kill(2).
 //! The first two work from interrupts; the last takes the process tree and is for threads only.
 
-use super::info::SignalInfo;
+use super::info::{Cause, SignalInfo};
 use super::queue::{PendingSignals, Pushed};
 use super::set::{DefaultAction, Signal, SignalSet};
 use super::{Action, Disposition};
@@ -16,13 +16,61 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use security::{Capability, Credentials};
 
+/// Where a signal comes from, which matters to the first process of a pid namespace (pid_namespaces(7)): SIGKILL and SIGSTOP
+/// reach it from above only.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// A process of the receiver's pid namespace or below.
+    Within,
+    /// A process that the receiver's namespace does not see, or the kernel.
+    Above,
+}
+
+impl Origin {
+    /// Of a signal that no process sends by name.
+    fn of(info: &SignalInfo) -> Origin {
+        if info.code == super::info::code::SI_KERNEL { Origin::Above } else { Origin::Within }
+    }
+}
+
 /// Sends a signal to a process; any of its threads may take it.
 ///
 /// # Errors
 /// EAGAIN: too many queued real-time signals.
 pub fn to_process(process: &Process, info: SignalInfo) -> Result<()> {
-    let mut shared = process.shared.lock();
-    send_locked(process, &mut shared, None, info)
+    let origin = Origin::of(&info);
+    send_locked(process, &mut process.shared.lock(), None, info, origin)
+}
+
+/// What `sender` says of itself, as `receiver` sees it: ids of other namespaces mean nothing there.
+fn translated(sender: &Task, receiver: &Task, mut info: SignalInfo) -> (SignalInfo, Origin) {
+    let visible = sender.process().number_in(receiver.process().namespace());
+    let (from, to) = (sender.credentials(), receiver.credentials());
+    match &mut info.cause {
+        Cause::Sender { pid, uid } => {
+            (*pid, *uid) = (visible, to.user_namespace.from_kuid_munged(from.ruid));
+        }
+        // What the program says of itself, in its own numbers.
+        Cause::Queued { pid, uid, .. } => {
+            if !Arc::ptr_eq(&from.user_namespace, &to.user_namespace) {
+                let user = from.user_namespace.make_kuid(*uid);
+                *uid = user.map_or(security::OVERFLOW_ID, |user| to.user_namespace.from_kuid_munged(user));
+            }
+            *pid = if visible == 0 { 0 } else { *pid };
+        }
+        _ => {}
+    }
+    (info, if visible == 0 { Origin::Above } else { Origin::Within })
+}
+
+/// Sends what a program sends to a process with the thread `receiver`, or with `alone` to that thread.
+///
+/// # Errors
+/// EAGAIN: too many queued real-time signals. ESRCH: the thread is ending.
+pub(crate) fn from_program(sender: &Task, receiver: &Task, alone: bool, info: SignalInfo) -> Result<()> {
+    let (info, origin) = translated(sender, receiver, info);
+    let process = receiver.process();
+    send_locked(process, &mut process.shared.lock(), alone.then_some(receiver), info, origin)
 }
 
 /// Sends a signal to one thread.
@@ -31,8 +79,8 @@ pub fn to_process(process: &Process, info: SignalInfo) -> Result<()> {
 /// EAGAIN: too many queued real-time signals. ESRCH: the thread is ending.
 pub fn to_task(task: &Task, info: SignalInfo) -> Result<()> {
     let process = task.process();
-    let mut shared = process.shared.lock();
-    send_locked(process, &mut shared, Some(task), info)
+    let origin = Origin::of(&info);
+    send_locked(process, &mut process.shared.lock(), Some(task), info, origin)
 }
 
 /// Sends a signal to all processes of a group. Thread context, [`TREE`] not held.
@@ -96,6 +144,7 @@ pub(crate) fn send_locked(
     shared: &mut Shared,
     thread: Option<&Task>,
     info: SignalInfo,
+    origin: Origin,
 ) -> Result<()> {
     let signal = info.signal;
     if shared.threads.is_empty() {
@@ -105,7 +154,7 @@ pub(crate) fn send_locked(
         return Ok(());
     }
     undo_opposites(process, shared, signal);
-    if is_ignored(process, shared, thread, signal) {
+    if is_ignored(process, shared, thread, signal, origin) {
         return Ok(());
     }
     let limit = process.limits().soft(crate::limits::Resource::PendingSignals);
@@ -166,7 +215,13 @@ pub(crate) fn resume(shared: &mut Shared) {
 }
 
 /// Whether sending would do nothing: ignored and not blocked, or a default action on init.
-fn is_ignored(process: &Process, shared: &Shared, thread: Option<&Task>, signal: Signal) -> bool {
+fn is_ignored(
+    process: &Process,
+    shared: &Shared,
+    thread: Option<&Task>,
+    signal: Signal,
+    origin: Origin,
+) -> bool {
     let receiver = thread.or(shared.threads.first().map(|task| &**task));
     let Some(receiver) = receiver else { return true };
     let waited = SignalSet::from_bits(receiver.waiting_for.load(Ordering::Relaxed));
@@ -174,12 +229,17 @@ fn is_ignored(process: &Process, shared: &Shared, thread: Option<&Task>, signal:
         return false;
     }
     let action = shared.handlers.get(signal);
-    protects_init(process, action, signal) || action.discards(signal)
+    let forced = origin == Origin::Above && SignalSet::UNBLOCKABLE.contains(signal);
+    process.is_init() && by_default(action, signal) && !forced || action.discards(signal)
 }
 
-/// init gets no signal that it has no handler for (kill(2), "Notes").
+fn by_default(action: Action, signal: Signal) -> bool {
+    matches!(action.disposition(signal), Disposition::Default(_))
+}
+
+/// init gets no signal that it has no handler for (kill(2), "Notes"). SIGKILL and SIGSTOP that have come so far come from above.
 pub(crate) fn protects_init(process: &Process, action: Action, signal: Signal) -> bool {
-    process.is_init() && matches!(action.disposition(signal), Disposition::Default(_))
+    process.is_init() && by_default(action, signal) && !SignalSet::UNBLOCKABLE.contains(signal)
 }
 
 /// Whether `task` would take `signal` now. A stopped thread takes nothing but SIGKILL: the rest waits for SIGCONT.
@@ -205,7 +265,7 @@ fn wake_receiver(process: &Process, shared: &mut Shared, thread: Option<&Task>, 
     let Some(chosen) = chosen else { return };
     let blocked = chosen.blocked().contains(signal) && signal != Signal::SIGKILL;
     let fatal = matches!(action.disposition(signal), Disposition::Default(DefaultAction::Terminate));
-    if fatal && !blocked && !process.is_init() {
+    if fatal && !blocked && (!process.is_init() || signal == Signal::SIGKILL) {
         begin_group_exit(process, shared, ExitStatus::Killed(signal));
         return;
     }

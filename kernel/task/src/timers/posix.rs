@@ -5,6 +5,7 @@
 //! flood anything. Locks: the process's table, then the timer's state; both interrupt-safe leaves below `shared`.
 
 use super::{ProcessTimers, SHORTEST_PERIOD_NS, TimerValue};
+use crate::namespaces::OffsetClock;
 use crate::pid::map::{AllocateError, IdMap};
 use crate::process::{Process, Shared};
 use crate::signal::send::{to_process, to_task};
@@ -58,6 +59,8 @@ enum Clock {
 pub struct PosixTimer {
     id: i32,
     clock: Clock,
+    /// Which offset of a time namespace its absolute times have.
+    offset: Option<OffsetClock>,
     notify: Notify,
     process: Weak<Process>,
     thread: Weak<Task>,
@@ -224,6 +227,7 @@ fn clock_of(id: i32) -> Result<Clock> {
 /// # Errors
 /// EINVAL: no such clock or thread. EAGAIN: too many. ENOMEM.
 pub fn create(task: &Arc<Task>, clock: i32, notify: Option<Notify>) -> Result<i32> {
+    let offset = u32::try_from(clock).ok().and_then(OffsetClock::of_clock);
     let clock = clock_of(clock)?;
     let process = task.process();
     let thread = match &notify {
@@ -243,6 +247,7 @@ pub fn create(task: &Arc<Task>, clock: i32, notify: Option<Notify>) -> Result<i3
         let timer = Arc::new(PosixTimer {
             id,
             clock,
+            offset,
             notify: notify.clone().unwrap_or(Notify::Process(Signal::SIGALRM, id as u64)),
             process: Arc::downgrade(process),
             thread: Arc::downgrade(&thread),
@@ -283,6 +288,8 @@ pub fn set_time(task: &Task, id: i32, start: Start, new: TimerValue) -> Result<T
     }
     let Some(clock) = timer.timer.get() else { return Err(Errno::ENOMEM) };
     clock.cancel();
+    let clocks = task.live_namespaces()?.time.clone();
+    let absolute = timer.offset.map_or(new.remaining_ns, |of| clocks.to_machine_ns(of, new.remaining_ns));
     let reading = timer.reading();
     let mut state = timer.state.lock();
     state.overrun = 0;
@@ -293,7 +300,7 @@ pub fn set_time(task: &Task, id: i32, start: Start, new: TimerValue) -> Result<T
     }
     let target = match start {
         Start::Relative => reading.saturating_add(new.remaining_ns),
-        Start::Absolute => new.remaining_ns,
+        Start::Absolute => absolute,
     };
     state.target_ns = Some(target);
     drop(state);

@@ -7,6 +7,7 @@
 pub mod code;
 pub mod image;
 
+use crate::namespaces::TimeNamespace;
 use abi::errno::Result;
 use abi::mman;
 use alloc::vec::Vec;
@@ -35,6 +36,17 @@ struct Pages {
     image: Frame,
     /// One writer at a time.
     writing: SpinLock<()>,
+}
+
+/// The data page of programs in a time namespace other than the first: it says that they must ask the kernel.
+static OTHER_CLOCKS: Once<Option<Frame>> = Once::new();
+
+fn data_page(pages: &Pages, clocks: &TimeNamespace) -> Option<Frame> {
+    if clocks.is_initial() {
+        return Some(pages.data.clone());
+    }
+    // All zero: no writer, and the mode of system calls.
+    OTHER_CLOCKS.get_or_init(|| Frame::alloc(AllocFlags::ZEROED).ok()).clone()
 }
 
 static PAGES: Once<Option<Pages>> = Once::new();
@@ -85,8 +97,9 @@ fn write_data(pages: &Pages, wanted: u32) {
 ///
 /// # Errors
 /// ENOMEM.
-pub(crate) fn map(space: &AddressSpace) -> Result<Option<usize>> {
+pub(crate) fn map(space: &AddressSpace, clocks: &TimeNamespace) -> Result<Option<usize>> {
     let Some(pages) = pages() else { return Ok(None) };
+    let Some(data_page) = data_page(pages, clocks) else { return Ok(None) };
     let probe = MmapRequest {
         address: 0,
         length: 2 * PAGE_SIZE,
@@ -96,7 +109,7 @@ pub(crate) fn map(space: &AddressSpace) -> Result<Option<usize>> {
     };
     let place = space.mmap(&probe, &Limits::UNLIMITED)?;
     space.munmap(place, probe.length)?;
-    let data = space.map_special("[vvar]", place, one(&pages.data), Protection::READ)?;
+    let data = space.map_special("[vvar]", place, one(&data_page), Protection::READ)?;
     let hint = data + PAGE_SIZE;
     let image = space.map_special("[vdso]", hint, one(&pages.image), Protection::READ | Protection::EXEC)?;
     if image != hint {
@@ -105,6 +118,18 @@ pub(crate) fn map(space: &AddressSpace) -> Result<Option<usize>> {
         return Ok(None);
     }
     Ok(Some(image))
+}
+
+/// Makes the vDSO of a program that moves between time namespaces show those clocks.
+///
+/// # Errors
+/// ENOMEM: then the program has no data page, and its clock functions fault.
+pub(crate) fn follow_clocks(space: &AddressSpace, clocks: &TimeNamespace) -> Result<()> {
+    let Some(pages) = pages() else { return Ok(()) };
+    let Some(place) = space.special_address("[vvar]") else { return Ok(()) };
+    let page = data_page(pages, clocks).ok_or(abi::errno::Errno::ENOMEM)?;
+    space.munmap(place, PAGE_SIZE)?;
+    space.map_special("[vvar]", place, one(&page), Protection::READ).map(|_| ())
 }
 
 fn one(frame: &Frame) -> Vec<Frame> {

@@ -11,6 +11,7 @@ mod locks;
 mod memory;
 mod mounts;
 mod netlink;
+mod namespaces;
 mod processes;
 mod scheduling;
 mod signals;
@@ -86,7 +87,7 @@ const SECONDS: u32 = 20;
 
 /// Prints the sections whose names contain a filter.
 pub fn print(filters: &[String]) {
-    let groups: [&[Section]; 11] = [
+    let groups: [&[Section]; 16] = [
         files::SECTIONS,
         futexes::SECTIONS,
         identity::SECTIONS,
@@ -94,6 +95,11 @@ pub fn print(filters: &[String]) {
         memory::SECTIONS,
         mounts::SECTIONS,
         netlink::SECTIONS,
+        namespaces::SECTIONS,
+        namespaces::users::SECTIONS,
+        namespaces::pids::SECTIONS,
+        namespaces::mounts::SECTIONS,
+        namespaces::times::SECTIONS,
         processes::SECTIONS,
         scheduling::SECTIONS,
         signals::SECTIONS,

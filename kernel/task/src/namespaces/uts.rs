@@ -1,16 +1,12 @@
-//! The namespaces of a task: one shared set, replaced as a whole by unshare(2) and setns(2).
+//! Host and domain names (uts_namespaces(7)).
 //!
-//! Key types: [`Namespaces`] (Linux's `nsproxy`), [`UtsNamespace`]. The user namespace is in the credentials. Mounts,
-//! pids and host names are real; IPC, network, cgroup and time namespaces join this set with their subsystems.
-//! A `UtsNamespace` has one leaf spinlock.
+//! Key type: [`UtsNamespace`]. Locks: one leaf spinlock.
 
-use crate::pid::{self, PidNamespace};
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use machine::sync::{Lazy, SpinLock};
-use security::UserNamespace;
-use vfs::MountNamespace;
+use security::{NamespaceHead, NamespaceKind, UserNamespace};
 
 /// Longest host or domain name (`__NEW_UTS_LEN`).
 pub const NAME_MAX: usize = 64;
@@ -20,8 +16,8 @@ pub type Name = ArrayVec<u8, NAME_MAX>;
 
 /// Host and domain name (uts_namespaces(7)).
 pub struct UtsNamespace {
+    head: NamespaceHead,
     names: SpinLock<Names>,
-    owner: Arc<UserNamespace>,
 }
 
 #[derive(Clone, Default)]
@@ -34,7 +30,7 @@ static INITIAL_UTS: Lazy<Arc<UtsNamespace>> = Lazy::new(|| {
     let mut names = Names::default();
     let _ = names.host.try_extend_from_slice(b"(none)");
     let _ = names.domain.try_extend_from_slice(b"(none)");
-    Arc::new(UtsNamespace { names: SpinLock::new(names), owner: security::initial_namespace().clone() })
+    Arc::new(UtsNamespace { head: NamespaceHead::initial(NamespaceKind::Uts), names: SpinLock::new(names) })
 });
 
 impl UtsNamespace {
@@ -43,9 +39,19 @@ impl UtsNamespace {
         &INITIAL_UTS
     }
 
+    /// A copy with the same names.
+    pub(crate) fn copy(&self, head: NamespaceHead) -> Arc<UtsNamespace> {
+        Arc::new(UtsNamespace { head, names: SpinLock::new(self.names.lock().clone()) })
+    }
+
+    /// Kind, number and owner.
+    pub fn head(&self) -> &NamespaceHead {
+        &self.head
+    }
+
     /// The user namespace whose administrators may change the names.
     pub fn owner(&self) -> &Arc<UserNamespace> {
-        &self.owner
+        self.head.owner()
     }
 
     /// The host name.
@@ -76,23 +82,5 @@ impl UtsNamespace {
         let name = Name::try_from(name).map_err(|_| Errno::EINVAL)?;
         self.names.lock().domain = name;
         Ok(())
-    }
-}
-
-/// The set of namespaces a task is in.
-#[derive(Clone)]
-pub struct Namespaces {
-    /// Mounts.
-    pub mount: Arc<MountNamespace>,
-    /// Process ids of the children it will make.
-    pub pid_for_children: Arc<PidNamespace>,
-    /// Host name.
-    pub uts: Arc<UtsNamespace>,
-}
-
-impl Namespaces {
-    /// The first set, with these mounts.
-    pub fn initial(mount: Arc<MountNamespace>) -> Namespaces {
-        Namespaces { mount, pid_for_children: pid::root().clone(), uts: UtsNamespace::initial().clone() }
     }
 }
