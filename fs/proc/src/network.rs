@@ -33,8 +33,8 @@ pub fn add(name: &'static str, write: WriteTable) -> Result<()> {
 }
 
 /// The network namespace of a task.
-fn of_task(_task: &task::Task) -> Arc<NetNamespace> {
-    NetNamespace::initial().clone()
+fn of_task(task: &task::Task) -> Arc<NetNamespace> {
+    task.live_namespaces().map_or_else(|_| NetNamespace::initial().clone(), |set| set.net.clone())
 }
 
 /// The network namespace of the calling task.

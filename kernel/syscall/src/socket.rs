@@ -49,7 +49,7 @@ impl Context<'_> {
 
     /// Where the caller's sockets are made.
     fn network(&self) -> Arc<NetNamespace> {
-        NetNamespace::initial().clone()
+        self.task.live_namespaces().map_or_else(|_| NetNamespace::initial().clone(), |set| set.net.clone())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Key types: none; [`Pid`] is a socket's [`ProcessHandle`]. Locks: none held.
 
 use crate::limits::Resource;
+use crate::namespaces::{Namespace, nsfs};
 use crate::pid::Pid;
 use crate::task::with_current;
 use abi::errno::{Errno, Result};
@@ -42,15 +43,16 @@ impl Caller for CallingTask {
 
     fn namespace_of_descriptor(&self, descriptor: i32) -> Result<Arc<NetNamespace>> {
         let files = with_current(|task| task.open_files()).ok_or(Errno::EBADF)??;
-        let _file = files.get_open(descriptor)?;
-        // No descriptor stands for a network namespace yet.
-        Err(Errno::EINVAL)
+        match nsfs::of_file(&*files.get_open(descriptor)?)? {
+            Namespace::Net(namespace) => Ok(namespace),
+            _ => Err(Errno::EINVAL),
+        }
     }
 
     fn namespace_of_process(&self, process: i32) -> Result<Arc<NetNamespace>> {
         let found = with_current(|task| task.process().namespace().find_task(process));
-        // There is one namespace yet, so it is everyone's.
-        found.flatten().map(|_| NetNamespace::initial().clone()).ok_or(Errno::ESRCH)
+        let set = found.flatten().ok_or(Errno::ESRCH)?.live_namespaces().map_err(|_| Errno::ESRCH)?;
+        Ok(set.net.clone())
     }
 }
 
