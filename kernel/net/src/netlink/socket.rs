@@ -376,7 +376,7 @@ impl NetlinkSocket {
             return Err(Errno::ECONNREFUSED);
         }
         receiver
-            .deliver(datagram(0))
+            .deliver(datagram(group))
             .map_err(|error| if error == Errno::ENOBUFS { Errno::EAGAIN } else { error })
     }
 }

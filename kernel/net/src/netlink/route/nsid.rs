@@ -106,8 +106,7 @@ fn check_strictly(attributes: &Parsed<'_>) -> Outcome<()> {
     for attribute in attributes.iter() {
         let known = [NETNSA_PID, NETNSA_FD, NETNSA_NSID, NETNSA_TARGET_NSID].contains(&attribute.kind);
         if !known {
-            return Err(Failure::new(Errno::EINVAL, "Unsupported attribute in peer netns getid request")
-                .at(attribute));
+            return Err(Failure::new(Errno::EINVAL, "Unsupported attribute in peer netns getid request"));
         }
     }
     Ok(())

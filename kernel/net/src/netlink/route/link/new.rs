@@ -309,6 +309,10 @@ fn create(
             made.push(device.clone());
         }
         configure(rtnl, &device, plan, &origin)?;
+        if plan.attributes.get(IFLA_MASTER).is_some_and(|master| master.u32() != 0) {
+            // No device here can be a master.
+            return Err(Errno::EOPNOTSUPP.into());
+        }
         if link_namespace.is_some() {
             let arrival = Arrival { namespace: plan.namespace.state(), fallback: Some(name), index: None };
             registry::move_to(rtnl, &device, &arrival)?;
