@@ -339,6 +339,7 @@ impl Source for Zstd<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::io::Write;
     use std::process::{Command, Stdio};
     use std::vec::Vec;
@@ -446,5 +447,22 @@ mod tests {
         assert_eq!(Format::detect(b"070701"), Format::Plain);
         assert_eq!(Format::detect(b"\xfd7zXZ"), Format::Unknown);
         assert_eq!(Format::detect(b""), Format::Unknown);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Bytes that begin like a member and go on at random end in an error or a few bytes, never in a panic or without end.
+        #[test]
+        fn survives_noise(kind in 0usize..3, noise in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let heads: [&[u8]; 3] = [&[], &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3], &[0x28, 0xb5, 0x2f, 0xfd, 0x24]];
+            let bytes = [heads[kind], &noise].concat();
+            if let Ok(mut source) = Gzip::new(&bytes) {
+                let _ = drain(&mut source);
+            }
+            if let Ok(mut source) = Zstd::new(&bytes) {
+                let _ = drain(&mut source);
+            }
+        }
     }
 }

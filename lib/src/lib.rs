@@ -1,4 +1,5 @@
-//! Pure algorithms with no machine under them: range map, radix tree, ELF, cpio, paths, line discipline.
+//! Pure algorithms with no machine under them: range map, radix tree, ELF, cpio, paths, line discipline,
+//! the kernel's command line.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -7,6 +8,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod command_line;
 pub mod cpio;
 pub mod decompress;
 pub mod elf;
