@@ -375,6 +375,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it starts a program")]
     fn gzip_round_trip_and_damage() {
         let data = sample();
         let Some(mut packed) = pipe_through("gzip", &["-c"], &data) else { return };
@@ -397,6 +398,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it starts a program")]
     fn zstd_round_trip_and_damage() {
         let data = sample();
         for level in ["-1", "-19"] {
@@ -421,6 +423,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too long there")]
     fn crc_is_that_of_rfc_1952_however_it_is_cut() {
         // "123456789" is the usual check value.
         assert_eq!(!update_crc32(!0, b"123456789"), 0xcbf4_3926);
@@ -450,7 +453,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }))]
 
         /// Bytes that begin like a member and go on at random end in an error or a few bytes, never in a panic or without end.
         #[test]

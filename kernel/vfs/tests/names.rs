@@ -683,7 +683,8 @@ fn directories_do_not_swallow_each_other() {
             let (world, won) = (world.clone(), won.clone());
             crew.spawn("mover", move || match world.rename(from, to, 0) {
                 Ok(()) => drop(won.fetch_add(1, Ordering::Relaxed)),
-                Err(errno) => assert_eq!(errno, Errno::ENOENT),
+                // The other had moved before the walk, or after it.
+                Err(errno) => assert!([Errno::ENOENT, Errno::EINVAL].contains(&errno), "{errno:?}"),
             });
         }
         crew.join();

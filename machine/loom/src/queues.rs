@@ -91,10 +91,10 @@ fn each_of_two_waiters_gets_its_own() {
     explore(2, || {
         let shared = Arc::new((AtomicU32::new(0), Queue::new()));
         let take = |shared: &(AtomicU32, Queue)| {
+            // No failure by chance: whoever was woken and does not take passes nothing on.
+            let take_one = |seen: u32| seen.checked_sub(1);
             shared.1.wait_until_exclusive(|| {
-                let seen = shared.0.load(Ordering::Relaxed);
-                seen > 0
-                    && shared.0.compare_exchange(seen, seen - 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+                shared.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take_one).is_ok()
             });
         };
         let other = {
