@@ -1,9 +1,9 @@
 //! The boot order: what is started, in which order, and the first program.
 
-use crate::command_line::CommandLine;
 use crate::{root, wiring};
 use abi::errno::Result;
 use alloc::vec::Vec;
+use linnet_lib::command_line::CommandLine;
 use machine::cpu::{self, CpuId};
 use machine::oops;
 use task::boot::InitRequest;

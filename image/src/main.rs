@@ -12,7 +12,6 @@ extern crate alloc;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(any(target_os = "none", test))]
-mod command_line;
 #[cfg(target_os = "none")]
 mod root;
 #[cfg(target_os = "none")]

@@ -63,7 +63,7 @@ pub fn register_late() -> Result<()> {
     procfs::register(procfs::Identity { release, version })?;
     sysfs::register()?;
     devfs::init_with(Some(tmpfs::TmpFs::new(tmpfs::Flavour::Devtmpfs)))?;
-    if crate::command_line::has_word(machine::boot::command_line(), "linnet.provoke") {
+    if linnet_lib::command_line::has_word(machine::boot::command_line(), "linnet.provoke") {
         devfs::provoke::register(provoke)?;
     }
     tty::init()?;

@@ -1,4 +1,5 @@
-//! Pure algorithms with no machine under them: classic BPF, range map, radix tree, ELF, cpio, paths, line discipline.
+//! Pure algorithms with no machine under them: classic BPF, range map, radix tree, ELF, cpio, paths, line discipline, netlink,
+//! the kernel's command line.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -8,6 +9,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod bpf;
+pub mod command_line;
 pub mod cpio;
 pub mod decompress;
 pub mod elf;

@@ -22,6 +22,7 @@ pub mod sleep;
 pub mod slot;
 pub mod spin;
 pub mod wait;
+pub(crate) mod words;
 
 pub use class::LockClass;
 pub use once::{Lazy, Once};
@@ -38,10 +39,7 @@ pub use wait::{
     register_sleep_hooks,
 };
 
-/// The atomics: `core`'s, or loom's under `cfg(loom)`.
+/// The atomics of what loom explores: `core`'s here; in `machine/loom`, which takes those files in, loom's.
 pub mod atomic {
-    #[cfg(not(loom))]
     pub use core::sync::atomic::*;
-    #[cfg(loom)]
-    pub use loom::sync::atomic::*;
 }

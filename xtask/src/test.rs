@@ -25,9 +25,12 @@ use clap::Args;
 /// What `cargo xtask test` takes.
 #[derive(Args)]
 pub struct TestArguments {
-    /// Only the host tests.
+    /// Only the host tests, with loom's and Miri's.
     #[arg(long)]
     host: bool,
+    /// Only `lib/` under Miri.
+    #[arg(long)]
+    miri: bool,
     /// Only the cases of tests/guest.
     #[arg(long)]
     guest: bool,
@@ -90,6 +93,7 @@ impl std::fmt::Display for Counts {
 /// `cargo xtask test`.
 pub fn command(arguments: &TestArguments) -> Result<u8> {
     let everything = !(arguments.host
+        || arguments.miri
         || arguments.guest
         || arguments.busybox
         || arguments.boot
@@ -101,6 +105,8 @@ pub fn command(arguments: &TestArguments) -> Result<u8> {
     let mut all = Counts::default();
     if wants_host {
         all += host::run()?;
+    } else if arguments.miri {
+        all += host::miri()?;
     }
     let (guest, busybox) = (arguments.guest || everything, arguments.busybox || everything);
     let transcripts = arguments.transcripts || everything;

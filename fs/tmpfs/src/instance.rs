@@ -219,6 +219,7 @@ impl SuperBlockOperations for Instance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn options_as_in_tmpfs_5() {
@@ -241,5 +242,18 @@ mod tests {
         assert_eq!(usage.new_inode(), Err(Errno::ENOSPC));
         usage.drop_inode();
         assert_eq!(usage.new_inode(), Ok(3));
+    }
+
+    proptest! {
+        #[test]
+        fn options_survive_noise(
+            names in prop::collection::vec(prop_oneof![Just("size="), Just("nr_inodes="), Just("mode="), Just("uid="), Just(","), Just("=")], 0..6),
+            value in "[0-9]{0,22}[kmgt%,=]{0,2}|\\PC{0,20}",
+            pages: u64,
+        ) {
+            let text: alloc::string::String = names.iter().map(|name| alloc::format!("{name}{value},")).collect();
+            let parsed = Options::defaults(pages).parse(text.as_bytes(), pages);
+            prop_assert!(parsed.is_ok() || parsed.err() == Some(Errno::EINVAL));
+        }
     }
 }

@@ -16,3 +16,6 @@ pub mod pipe;
 mod pipe_ring;
 pub mod signalfd;
 pub mod timerfd;
+
+#[cfg(test)]
+mod tests;

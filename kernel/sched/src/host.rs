@@ -8,11 +8,12 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt::Write;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Mutex;
 
 use machine::cpu::{self as machine_cpu, CpuId};
 use machine::hooks::Hooks;
+use machine::sync::{WaitKind, WaitQueue};
 
 use crate::boot::{idle_once, init, start_cpu, start_housekeeping};
 use crate::thread::{SpawnOptions, Thread, spawn};
@@ -28,27 +29,92 @@ static HOOKS: Hooks = Hooks {
 };
 
 /// Runs `test` in a kernel thread of a machine of `cpus` CPUs with a scheduler, in the order that `seed` chooses. Other
-/// threads need not have ended when it returns. Panics with `test`, and on a deadlock.
+/// threads need not have ended when it returns. Panics with `test`, and on a deadlock. The caller does not see what `test`
+/// changes (see `machine::host::run`).
 pub fn run(seed: u64, cpus: usize, test: impl FnOnce() + Send + 'static) {
     run_with_hooks(&HOOKS, seed, cpus, test);
 }
 
 /// [`run`] with hooks of the caller's (for a page-fault handler). The first hooks in a process stay.
 pub fn run_with_hooks(hooks: &'static Hooks, seed: u64, cpus: usize, test: impl FnOnce() + Send + 'static) {
-    machine::hooks::register(hooks);
-    machine::host::set_thread_report(report);
+    prepare(hooks);
     machine::host::run(seed, cpus, move || boot(Box::new(test)));
 }
 
-/// [`run`] with each of the seeds `0..seeds`, or only with `LINNET_SEED` if that is in the environment.
-pub fn run_seeds(seeds: u64, cpus: usize, test: impl Fn() + Send + Sync + 'static) {
-    let test = Arc::new(test);
-    machine::hooks::register(&HOOKS);
+/// [`run`] with each of the seeds `0..default`, or as `LINNET_SEED` and `LINNET_SEEDS` in the environment say.
+pub fn run_seeds(default: u64, cpus: usize, test: impl Fn() + Send + Sync + 'static) {
+    run_seeds_with_hooks(&HOOKS, default, cpus, test);
+}
+
+/// [`run_seeds`] with hooks of the caller's.
+pub fn run_seeds_with_hooks(
+    hooks: &'static Hooks,
+    default: u64,
+    cpus: usize,
+    test: impl Fn() + Send + Sync + 'static,
+) {
+    prepare(hooks);
+    machine::host::run_seeds(default, cpus, booting(test));
+}
+
+/// Checks that `test` repeats by seed: see `machine::host::repeats`.
+pub fn repeats(default: u64, cpus: usize, test: impl Fn() + Send + Sync + 'static) {
+    prepare(&HOOKS);
+    machine::host::repeats(default, cpus, booting(test));
+}
+
+fn prepare(hooks: &'static Hooks) {
+    machine::hooks::register(hooks);
     machine::host::set_thread_report(report);
-    machine::host::run_seeds(seeds, cpus, || {
+}
+
+/// `test` as the main flow of a machine.
+fn booting(test: impl Fn() + Send + Sync + 'static) -> impl Fn() + Send + Sync {
+    let test = Arc::new(test);
+    move || {
         let test = test.clone();
         boot(Box::new(move || test()));
-    });
+    }
+}
+
+/// Threads that a test starts and waits for.
+#[derive(Clone, Default)]
+pub struct Crew(Arc<CrewState>);
+
+#[derive(Default)]
+struct CrewState {
+    working: AtomicUsize,
+    ended: WaitQueue,
+}
+
+impl Crew {
+    /// Nobody yet.
+    pub fn new() -> Crew {
+        Crew::default()
+    }
+    /// One more thread, which does `work`.
+    pub fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Arc<Thread> {
+        let state = self.0.clone();
+        state.working.fetch_add(1, Ordering::Relaxed);
+        let thread = spawn(name, SpawnOptions::default(), move || {
+            work();
+            state.working.fetch_sub(1, Ordering::Release);
+            state.ended.wake_all();
+        });
+        let Ok(thread) = thread else { panic!("no memory for a thread of a test") };
+        thread
+    }
+    /// Waits until all have ended.
+    pub fn join(&self) {
+        let ended = || (self.0.working.load(Ordering::Acquire) == 0).then_some(());
+        let result = self.0.ended.wait_until(WaitKind::Uninterruptible, None, ended);
+        assert!(result.is_ok(), "nothing ends this wait");
+    }
+}
+
+/// A place where another CPU may get the turn, also with preemption off.
+pub fn point() {
+    drop(machine::irq::disable());
 }
 
 /// The boot flow of CPU 0.
@@ -66,7 +132,11 @@ fn boot(test: Box<dyn FnOnce() + Send>) {
     let main = spawn("main", SpawnOptions::default(), move || {
         test();
         ended.store(true, Ordering::Release);
-        machine_cpu::send_reschedule(CpuId::default());
+        loop {
+            // The boot flow may have looked just before, and be about to wait: once is not enough.
+            machine_cpu::send_reschedule(CpuId::default());
+            let _ = crate::sleep_until(machine::time::now_ns() + 1_000_000, WaitKind::Uninterruptible);
+        }
     });
     assert!(main.is_ok(), "no memory for the test's thread");
     while !done.load(Ordering::Acquire) {

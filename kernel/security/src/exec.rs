@@ -126,6 +126,7 @@ mod tests {
     use super::*;
     use crate::{AmbientChange, Capability, change_ambient, set_uid};
     use alloc::vec::Vec;
+    use proptest::prelude::*;
 
     fn user() -> Credentials {
         set_uid(&Credentials::initial(), 1000).unwrap()
@@ -197,6 +198,17 @@ mod tests {
         assert!(caps.permitted.contains(Capability::Bpf));
         for cut in 0..value.len() {
             assert!(parse_file_capabilities(&value[..cut]).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn file_capabilities_survive_noise(version in 0u8..5, mut value in prop::collection::vec(any::<u8>(), 0..32)) {
+            if let Some(byte) = value.get_mut(3) {
+                *byte = version;
+            }
+            let parsed = parse_file_capabilities(&value);
+            prop_assert_eq!(parsed.is_ok(), matches!((version, value.len()), (1, 12) | (2, 20) | (3, 24)));
         }
     }
 }

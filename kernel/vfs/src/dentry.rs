@@ -118,6 +118,8 @@ impl Place {
 /// One name in one directory.
 pub struct Dentry {
     this: Weak<Dentry>,
+    /// Tells it from all others, for the hash of what is in it; an address would not be the same in two runs of a test.
+    number: u64,
     hash: AtomicU64,
     place: RcuArc<Place>,
     next: RcuArc<Dentry>,
@@ -129,9 +131,13 @@ pub struct Dentry {
 
 impl Dentry {
     fn make(parent: Option<Arc<Dentry>>, name: &[u8], hash: u64, flags: u32) -> Arc<Dentry> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let place = Arc::new(Place { parent, name: Name::new(name) });
+        // Nothing is in an anonymous one, and pipes come and go.
+        let number = if flags & flag::ANONYMOUS == 0 { NEXT.fetch_add(1, Ordering::Relaxed) } else { 0 };
         Arc::new_cyclic(|this| Dentry {
             this: this.clone(),
+            number,
             hash: AtomicU64::new(hash),
             place: RcuArc::new(Some(place)),
             next: RcuArc::empty(),
@@ -322,7 +328,7 @@ pub(crate) fn split_component(path: &[u8]) -> (usize, u64) {
 /// The hash in the table; never 0, which means "not in the table".
 #[inline]
 fn hash_of(parent: &Dentry, name_hash: u64) -> u64 {
-    mix(core::ptr::from_ref(parent) as usize as u64, name_hash) | 1
+    mix(parent.number, name_hash) | 1
 }
 
 /// Chains share this many locks.

@@ -610,3 +610,86 @@ fn descriptors_are_found_while_others_change() {
         drop(table);
     });
 }
+
+/// The same on the simulated machine, where a seed chooses when a walker is overtaken.
+fn walkers_and_a_mover() {
+    let world = Arc::new(World::new());
+    for path in ["/stay", "/stay/in", "/one", "/one/sub", "/other"] {
+        world.mkdir(path).unwrap();
+    }
+    world.create("/stay/in/file").unwrap();
+    world.create("/one/sub/moving").unwrap();
+    let fixed = world.stat("/stay/in/file").unwrap().1;
+    let moving = world.stat("/one/sub/moving").unwrap().1;
+    let crew = sched::host::Crew::new();
+    for _ in 0..2 {
+        let world = world.clone();
+        crew.spawn("walker", move || {
+            for _ in 0..30 {
+                let look = |path: &str| {
+                    let status = namei::status(&world.context(), HERE, path.as_bytes(), LookupFlags::FOLLOW);
+                    status.map(|status| status.inode_number)
+                };
+                assert_eq!(look("/stay/in/file"), Ok(fixed));
+                for path in ["/one/sub/moving", "/other/dir/moving"] {
+                    assert!([Ok(moving), Err(Errno::ENOENT)].contains(&look(path)), "{path}");
+                }
+                assert!(matches!(look("/stay/in/short"), Ok(_) | Err(Errno::ENOENT)));
+                sched::yield_now();
+            }
+        });
+    }
+    for name in ["short", "brief"] {
+        let world = world.clone();
+        crew.spawn("maker", move || {
+            for _ in 0..12 {
+                world.create(&format!("/stay/in/{name}")).unwrap();
+                world.rename(&format!("/stay/in/{name}"), &format!("/stay/{name}"), 0).unwrap();
+                world.unlink(&format!("/stay/{name}")).unwrap();
+            }
+        });
+    }
+    for _ in 0..12 {
+        world.rename("/one/sub", "/other/dir", 0).unwrap();
+        sched::yield_now();
+        world.rename("/other/dir", "/one/sub", 0).unwrap();
+    }
+    crew.join();
+    assert_eq!(world.stat("/one/sub/moving").map(|found| found.1), Ok(moving));
+    for path in ["/stay/short", "/stay/in/short", "/stay/in/brief", "/other/dir"] {
+        assert_eq!(world.stat(path), Err(Errno::ENOENT));
+    }
+}
+
+#[test]
+fn walkers_overtaken_anywhere_find_what_is_there() {
+    sched::host::run_seeds(15, 4, walkers_and_a_mover);
+}
+
+#[test]
+fn a_seed_repeats_with_names() {
+    sched::host::repeats(4, 4, walkers_and_a_mover);
+}
+
+/// Two directories are moved into each other at once: one of them wins, and there is never a circle.
+#[test]
+fn directories_do_not_swallow_each_other() {
+    sched::host::run_seeds(15, 3, || {
+        let world = Arc::new(World::new());
+        world.mkdir("/a").unwrap();
+        world.mkdir("/b").unwrap();
+        let crew = sched::host::Crew::new();
+        let won = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        for (from, to) in [("/a", "/b/a"), ("/b", "/a/b")] {
+            let (world, won) = (world.clone(), won.clone());
+            crew.spawn("mover", move || match world.rename(from, to, 0) {
+                Ok(()) => drop(won.fetch_add(1, Ordering::Relaxed)),
+                // The other had moved before the walk, or after it.
+                Err(errno) => assert!([Errno::ENOENT, Errno::EINVAL].contains(&errno), "{errno:?}"),
+            });
+        }
+        crew.join();
+        assert_eq!(won.load(Ordering::Relaxed), 1);
+        assert!(world.stat("/a/b").is_ok() != world.stat("/b/a").is_ok());
+    });
+}

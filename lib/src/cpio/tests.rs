@@ -128,6 +128,7 @@ fn compress(command: &str, arguments: &[&str], input: &[u8]) -> Option<Vec<u8>> 
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it starts a program")]
 fn mixes_compressed_members() {
     let two = [sample(), vec![0; 64], sample()].concat();
     let (Some(gzip), Some(zstd)) = (compress("gzip", &["-c"], &two), compress("zstd", &["-c"], &sample()))
@@ -141,6 +142,7 @@ fn mixes_compressed_members() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it starts a program")]
 fn reads_what_gnu_cpio_writes() {
     let directory = std::env::temp_dir().join(format!("linnet-cpio-{}", std::process::id()));
     std::fs::create_dir_all(directory.join("sub")).unwrap();
@@ -169,6 +171,7 @@ fn reads_what_gnu_cpio_writes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long there")]
 fn damage_is_named() {
     let good = sample();
     for length in 1..good.len() {
@@ -196,7 +199,7 @@ fn damage_is_named() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 3000 }))]
 
     #[test]
     fn survives_mutants(changes in proptest::collection::vec((0usize..1500, any::<u8>()), 1..10), cut in 0usize..1600) {

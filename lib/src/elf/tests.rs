@@ -164,7 +164,7 @@ fn examine(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 4000 }))]
 
     #[test]
     fn survives_mutants(changes in proptest::collection::vec((0usize..288, any::<u8>()), 1..12)) {

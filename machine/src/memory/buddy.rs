@@ -467,29 +467,42 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// No block overlaps another; in the end all are free again, joined to blocks as large as before.
+    fn take_and_give_back(operations: &[(u8, bool, usize)]) {
+        let before = figures().free_per_order;
+        let mut held: Vec<(u32, u8)> = Vec::new();
+        for &(order, allocate, victim) in operations {
+            if allocate || held.is_empty() {
+                let block = if order == 0 {
+                    alloc_page(Urgency::Normal)
+                } else {
+                    alloc_block(order, Urgency::Normal)
+                };
+                let first = block.unwrap();
+                assert_eq!(first % (1 << order), 0);
+                for &(other, other_order) in &held {
+                    assert!(first + (1 << order) <= other || other + (1 << other_order) <= first);
+                }
+                held.push((first, order));
+            } else {
+                let (first, order) = held.swap_remove(victim % held.len());
+                // SAFETY: taken above and not used any more.
+                unsafe { if order == 0 { free_page(first) } else { free_range(first, 1 << order) } };
+            }
+        }
+        for (first, order) in held {
+            // SAFETY: as above.
+            unsafe { free_range(first, 1 << order) };
+        }
+        drain_all();
+        assert_eq!(figures().free_per_order, before);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn blocks_never_overlap(operations in proptest::collection::vec((0u8..=6, any::<bool>(), 0usize..64), 1..200)) {
-            let mut held: Vec<(u32, u8)> = Vec::new();
-            for (order, allocate, victim) in operations {
-                if allocate || held.is_empty() {
-                    let first = if order == 0 { alloc_page(Urgency::Normal) } else { alloc_block(order, Urgency::Normal) }.unwrap();
-                    prop_assert_eq!(first % (1 << order), 0);
-                    for &(other, other_order) in &held {
-                        prop_assert!(first + (1 << order) <= other || other + (1 << other_order) <= first);
-                    }
-                    held.push((first, order));
-                } else {
-                    let (first, order) = held.swap_remove(victim % held.len());
-                    // SAFETY: taken above and not used any more.
-                    unsafe { if order == 0 { free_page(first) } else { free_range(first, 1 << order) } };
-                }
-            }
-            for (first, order) in held {
-                // SAFETY: as above.
-                unsafe { free_range(first, 1 << order) };
-            }
+            crate::host::run(0, 1, || take_and_give_back(&operations));
         }
     }
 

@@ -490,41 +490,48 @@ mod tests {
         assert_eq!(class_of(Layout::from_size_align(2049, 8).unwrap()), None);
     }
 
+    /// Objects keep their bytes; in the end the heap has no page left.
+    fn take_and_give_back(operations: &[(usize, u32, bool, usize)]) {
+        let mut held: Vec<(*mut u8, Layout, u8)> = Vec::new();
+        let mut tag = 0u8;
+        // SAFETY: called with objects that are held, with their layouts.
+        let is_whole = |object: *mut u8, length: usize, tag: u8| unsafe {
+            core::slice::from_raw_parts(object, length).iter().all(|&byte| byte == tag)
+        };
+        for &(size, align, free, victim) in operations {
+            if !free || held.is_empty() {
+                let layout = Layout::from_size_align(size, 1 << align).unwrap();
+                let object = allocate(layout);
+                assert!(!object.is_null() && object.addr().is_multiple_of(layout.align()));
+                tag = tag.wrapping_add(1);
+                // SAFETY: `size` bytes are ours.
+                unsafe { object.write_bytes(tag, size) };
+                held.push((object, layout, tag));
+            } else {
+                let (object, layout, tag) = held.swap_remove(victim % held.len());
+                assert!(is_whole(object, layout.size(), tag));
+                let new = layout.size() * 2;
+                // SAFETY: allocated above with this layout.
+                let grown = unsafe { reallocate(object, layout, new) };
+                assert!(is_whole(grown, layout.size(), tag));
+                // SAFETY: it has this layout now.
+                unsafe { deallocate(grown, Layout::from_size_align(new, layout.align()).unwrap()) };
+            }
+        }
+        for (object, layout, tag) in held {
+            assert!(is_whole(object, layout.size(), tag));
+            // SAFETY: as above.
+            unsafe { deallocate(object, layout) };
+        }
+        shrink();
+        assert_eq!(heap_pages(), 0);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn objects_keep_their_bytes(operations in proptest::collection::vec((1usize..10_000, 0u32..8, any::<bool>(), 0usize..64), 1..300)) {
-            let mut held: Vec<(*mut u8, Layout, u8)> = Vec::new();
-            let mut tag = 0u8;
-            for (size, align, free, victim) in operations {
-                if !free || held.is_empty() {
-                    let layout = Layout::from_size_align(size, 1 << align).unwrap();
-                    let object = allocate(layout);
-                    prop_assert!(!object.is_null() && object.addr().is_multiple_of(layout.align()));
-                    tag = tag.wrapping_add(1);
-                    // SAFETY: `size` bytes are ours.
-                    unsafe { object.write_bytes(tag, size) };
-                    held.push((object, layout, tag));
-                } else {
-                    let index = victim % held.len();
-                    let (object, layout, tag) = held.swap_remove(index);
-                    let new = layout.size() * 2;
-                    // SAFETY: allocated above with this layout.
-                    unsafe {
-                        prop_assert!(core::slice::from_raw_parts(object, layout.size()).iter().all(|&byte| byte == tag));
-                        let grown = reallocate(object, layout, new);
-                        prop_assert!(core::slice::from_raw_parts(grown, layout.size()).iter().all(|&byte| byte == tag));
-                        deallocate(grown, Layout::from_size_align(new, layout.align()).unwrap());
-                    }
-                }
-            }
-            for (object, layout, tag) in held {
-                // SAFETY: as above.
-                unsafe {
-                    prop_assert!(core::slice::from_raw_parts(object, layout.size()).iter().all(|&byte| byte == tag));
-                    deallocate(object, layout);
-                }
-            }
+            crate::host::run(0, 1, || take_and_give_back(&operations));
         }
     }
 }

@@ -1264,6 +1264,9 @@ impl Drop for TlbBatch<'_> {
 mod tests {
     use super::*;
     use crate::memory::AllocFlags;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::vec::Vec;
 
     const HERE: usize = 0x4000_0000;
     const RW: Perms = Perms::READ.union(Perms::WRITE);
@@ -1404,5 +1407,168 @@ mod tests {
             assert_eq!(mark(&table, to + page * PAGE_SIZE), Some(if page % 2 == 0 { 2 } else { 1 }));
         }
         assert_eq!(shared.ref_count() as usize, 1 + PAGES / 2, "what was dropped has been given back");
+    }
+
+    /// Pages of the model: three runs, in two leaf tables that touch and in one far away.
+    const RUNS: [usize; 3] = [HERE + 510 * PAGE_SIZE, HERE + 512 * PAGE_SIZE, 0x7000_0000_0000];
+    const RUN_PAGES: usize = 6;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Map(usize, bool),
+        Replace(usize),
+        Unmap(usize, usize),
+        Protect(usize, usize, bool),
+        Clean(usize, usize),
+        Write(usize),
+        Fork(usize, usize, bool),
+        Move(usize, usize, usize),
+        FreeTables,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let page = || 0..RUN_PAGES * RUNS.len();
+        let length = || 1..RUN_PAGES;
+        prop_oneof![
+            6 => (page(), any::<bool>()).prop_map(|(page, write)| Step::Map(page, write)),
+            2 => page().prop_map(Step::Replace),
+            2 => (page(), length()).prop_map(|(page, length)| Step::Unmap(page, length)),
+            2 => (page(), length(), any::<bool>()).prop_map(|(page, length, write)| Step::Protect(page, length, write)),
+            1 => (page(), length()).prop_map(|(page, length)| Step::Clean(page, length)),
+            3 => page().prop_map(Step::Write),
+            1 => (page(), length(), any::<bool>()).prop_map(|(page, length, shared)| Step::Fork(page, length, shared)),
+            2 => (page(), page(), length()).prop_map(|(from, to, length)| Step::Move(from, to, length)),
+            1 => Just(Step::FreeTables),
+        ]
+    }
+
+    fn address_of(page: usize) -> usize {
+        RUNS[page / RUN_PAGES] + page % RUN_PAGES * PAGE_SIZE
+    }
+
+    /// The addresses from a page on, within its run.
+    fn range_of(page: usize, length: usize) -> Range<usize> {
+        let last = (page % RUN_PAGES + length).min(RUN_PAGES) - page % RUN_PAGES;
+        address_of(page)..address_of(page) + last * PAGE_SIZE
+    }
+
+    /// What the model knows of a page: its mark, whether it can be written, whether it was.
+    type Model = BTreeMap<usize, (u8, bool, bool)>;
+
+    fn agree(table: &PageTable, model: &Model) {
+        for address in (0..RUNS.len() * RUN_PAGES).map(address_of) {
+            let found =
+                table.query(address).map(|mapping| (mapping.perms.contains(Perms::WRITE), mapping.dirty));
+            let expected = model.get(&address).map(|(_, write, dirty)| (*write, *dirty));
+            assert_eq!(found, expected, "{address:#x}");
+            assert_eq!(mark(table, address), model.get(&address).map(|page| page.0), "{address:#x}");
+        }
+    }
+
+    fn perms(write: bool) -> Perms {
+        if write { RW } else { Perms::READ }
+    }
+
+    fn copy(
+        table: &PageTable,
+        model: &mut Model,
+        range: Range<usize>,
+        mode: CopyMode,
+        batch: &mut TlbBatch<'_>,
+    ) {
+        let child = PageTable::new().unwrap();
+        table.copy_range_cow(&child, range.clone(), mode, batch, |_, _| {}).unwrap();
+        if mode == CopyMode::CopyOnWrite {
+            model.range_mut(range.clone()).for_each(|(_, page)| page.1 = false);
+        }
+        for (address, page) in &*model {
+            let copied = child.query(*address).map(|mapping| mapping.perms.contains(Perms::WRITE));
+            assert_eq!(copied, range.contains(address).then_some(page.1));
+            assert!(copied.is_none() || mark(&child, *address) == Some(page.0));
+        }
+    }
+
+    fn relocate(
+        table: &PageTable,
+        model: &mut Model,
+        from: Range<usize>,
+        to: usize,
+        batch: &mut TlbBatch<'_>,
+    ) {
+        if from.start < to + from.len() && to < from.end {
+            return;
+        }
+        table.move_range(from.clone(), to, batch).unwrap();
+        for address in from.clone().step_by(PAGE_SIZE) {
+            if let Some(page) = model.remove(&address) {
+                model.entry(address - from.start + to).or_insert(page);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        /// Every page is what a map of pages says, after any steps; in the end every frame comes back.
+        #[test]
+        fn agrees_with_a_btree_model(steps in proptest::collection::vec(step(), 1..60)) {
+            let table = PageTable::new().unwrap();
+            let mut batch = TlbBatch::new(&table);
+            let mut model = Model::new();
+            for (number, step) in steps.into_iter().enumerate() {
+                let new_mark = number as u8 + 1;
+                match step {
+                    Step::Map(page, write) => {
+                        let there = table.map(address_of(page), frame(new_mark), perms(write)).unwrap().is_some();
+                        assert_eq!(there, model.contains_key(&address_of(page)));
+                        // A page that is mapped to be written counts as written.
+                        model.entry(address_of(page)).or_insert((new_mark, write, write));
+                    }
+                    Step::Replace(page) => {
+                        let new = frame(new_mark);
+                        table.update(address_of(page), &mut batch, |_| (EntryAction::Map(new, RW), ())).unwrap();
+                        model.insert(address_of(page), (new_mark, true, true));
+                    }
+                    Step::Unmap(page, length) => {
+                        let range = range_of(page, length);
+                        let mut removed = Vec::new();
+                        table.unmap_range(range.clone(), &mut batch, |address, _| removed.push(address));
+                        let expected: Vec<_> = model.range(range).map(|(address, _)| *address).collect();
+                        assert_eq!(&removed, &expected);
+                        model.retain(|address, _| !expected.contains(address));
+                    }
+                    Step::Protect(page, length, write) => {
+                        table.protect_range(range_of(page, length), &mut batch, |_, _| perms(write));
+                        model.range_mut(range_of(page, length)).for_each(|(_, page)| page.1 = write);
+                    }
+                    Step::Clean(page, length) => {
+                        table.update_range(range_of(page, length), &mut batch, |_, _| EntryAction::Clean);
+                        model.range_mut(range_of(page, length)).for_each(|(_, page)| page.2 = false);
+                    }
+                    Step::Write(page) => {
+                        let known = model.get_mut(&address_of(page)).filter(|page| page.1);
+                        let writes = table.query(address_of(page)).is_some() && processor_writes(&table, address_of(page));
+                        assert_eq!(writes, known.is_some());
+                        known.into_iter().for_each(|page| page.2 = true);
+                    }
+                    Step::Fork(page, length, shared) => {
+                        let mode = if shared { CopyMode::Shared } else { CopyMode::CopyOnWrite };
+                        copy(&table, &mut model, range_of(page, length), mode, &mut batch);
+                    }
+                    Step::Move(from, to, length) => {
+                        let most = RUN_PAGES - (from % RUN_PAGES).max(to % RUN_PAGES);
+                        relocate(&table, &mut model, range_of(from, length.min(most)), address_of(to), &mut batch);
+                    }
+                    Step::FreeTables => {
+                        let used = model.range(RUNS[2]..).next().is_some();
+                        if !used {
+                            table.free_tables(RUNS[2]..RUNS[2] + span(1), &mut batch);
+                        }
+                    }
+                }
+                batch.flush();
+                agree(&table, &model);
+            }
+        }
     }
 }

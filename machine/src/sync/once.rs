@@ -2,7 +2,8 @@
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU8, Ordering};
+
+use super::atomic::{AtomicU8, Ordering};
 
 const EMPTY: u8 = 0;
 const BUSY: u8 = 1;
@@ -22,7 +23,14 @@ unsafe impl<T: Send> Send for Once<T> {}
 
 impl<T> Once<T> {
     /// An empty cell.
+    #[cfg(not(loom))]
     pub const fn new() -> Once<T> {
+        Once { state: AtomicU8::new(EMPTY), value: UnsafeCell::new(MaybeUninit::uninit()) }
+    }
+
+    /// An empty cell.
+    #[cfg(loom)]
+    pub fn new() -> Once<T> {
         Once { state: AtomicU8::new(EMPTY), value: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
@@ -78,10 +86,19 @@ impl<T> Once<T> {
                 self.state.store(READY, Ordering::Release);
                 return value;
             } else {
-                core::hint::spin_loop();
+                spin();
             }
         }
     }
+}
+
+#[cfg(not(loom))]
+fn spin() {
+    core::hint::spin_loop();
+}
+#[cfg(loom)]
+fn spin() {
+    loom::thread::yield_now();
 }
 
 impl<T> Default for Once<T> {
@@ -92,7 +109,7 @@ impl<T> Default for Once<T> {
 
 impl<T> Drop for Once<T> {
     fn drop(&mut self) {
-        if *self.state.get_mut() == READY {
+        if self.state.load(Ordering::Relaxed) == READY {
             // SAFETY: READY means that the value is there; nobody else can see it, as `self` is borrowed mutably.
             unsafe { self.value.get_mut().assume_init_drop() };
         }
@@ -111,6 +128,7 @@ pub struct Lazy<T, F = fn() -> T> {
     make: F,
 }
 
+#[cfg(not(loom))]
 impl<T, F: Fn() -> T> Lazy<T, F> {
     /// A value that `make` will make.
     pub const fn new(make: F) -> Lazy<T, F> {

@@ -5,14 +5,14 @@
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 use super::spin::IrqSpinLock;
+use super::words::Sequence;
 use crate::arch;
 
 /// A `T` with lockless, consistent reads. Writers exclude each other with a spin lock inside.
 pub struct SeqLock<T: Copy + Send> {
-    sequence: AtomicU32,
+    sequence: Sequence,
     writer: IrqSpinLock<()>,
     value: UnsafeCell<T>,
 }
@@ -24,20 +24,18 @@ impl<T: Copy + Send> SeqLock<T> {
     /// A lock around a value.
     #[track_caller]
     pub const fn new(value: T) -> SeqLock<T> {
-        SeqLock { sequence: AtomicU32::new(0), writer: IrqSpinLock::new(()), value: UnsafeCell::new(value) }
+        SeqLock { sequence: Sequence::new(), writer: IrqSpinLock::new(()), value: UnsafeCell::new(value) }
     }
 
     /// A consistent copy. Any context.
     #[inline]
     pub fn read(&self) -> T {
         loop {
-            let before = self.sequence.load(Ordering::Acquire);
-            if before & 1 == 0 {
+            if let Some(before) = self.sequence.begin_read() {
                 // SAFETY: the pointer is valid. A writer may be changing the value: the read is volatile, the bytes are
                 // not taken for a `T` yet, and a torn copy is thrown away below.
                 let copy = unsafe { self.value.get().cast::<MaybeUninit<T>>().read_volatile() };
-                fence(Ordering::Acquire);
-                if self.sequence.load(Ordering::Relaxed) == before {
+                if self.sequence.is_unchanged(before) {
                     // SAFETY: no writer was between the two looks at the sequence: the copy is a whole `T`.
                     return unsafe { copy.assume_init() };
                 }
@@ -52,12 +50,10 @@ impl<T: Copy + Send> SeqLock<T> {
         // SAFETY: only writers change the value, and the lock is held: reading it plainly races with nothing.
         let mut value = unsafe { *self.value.get() };
         let result = change(&mut value);
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
+        self.sequence.begin_write();
         // SAFETY: other writers are locked out; readers copy volatile and throw away what they got meanwhile.
         unsafe { self.value.get().write_volatile(value) };
-        self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+        self.sequence.end_write();
         result
     }
 }

@@ -7,14 +7,13 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::class::{self, Tag};
+use super::words::{Owner, Share, WAITERS, Wake};
 use super::{LockClass, WaitError, WaitKind, WaitQueue};
 use crate::{arch, cpu, local, thread};
 
-/// Set in a mutex's owner word when threads may be queued.
-const WAITERS: usize = 1;
 /// The owner where there are no threads yet.
 const BOOT_FLOW: usize = 2;
 /// How often a contender looks whether the owner still runs before it sleeps.
@@ -29,8 +28,8 @@ fn me() -> usize {
 
 /// A lock for sections that may sleep. Spins while its holder runs, else sleeps; roughly first come, first served.
 pub struct Mutex<T: ?Sized> {
-    /// Address of the owner's thread and [`WAITERS`]; 0 = free.
-    owner: AtomicUsize,
+    /// The owner is the address of its thread.
+    owner: Owner,
     /// The CPU that the owner was on when it took the lock.
     owner_cpu: AtomicU32,
     queue: WaitQueue,
@@ -48,7 +47,7 @@ impl<T> Mutex<T> {
     #[track_caller]
     pub const fn new(value: T) -> Mutex<T> {
         Mutex {
-            owner: AtomicUsize::new(0),
+            owner: Owner::new(),
             owner_cpu: AtomicU32::new(0),
             queue: WaitQueue::new_class(&MUTEX_QUEUE),
             tag: Tag::here(),
@@ -58,7 +57,7 @@ impl<T> Mutex<T> {
     /// An unlocked lock of a named class.
     pub const fn new_class(value: T, class: &'static LockClass) -> Mutex<T> {
         Mutex {
-            owner: AtomicUsize::new(0),
+            owner: Owner::new(),
             owner_cpu: AtomicU32::new(0),
             queue: WaitQueue::new_class(&MUTEX_QUEUE),
             tag: Tag::of(class),
@@ -110,12 +109,12 @@ impl<T: ?Sized> Mutex<T> {
     }
     /// Whether someone holds it (a hint).
     pub fn is_locked(&self) -> bool {
-        self.owner.load(Ordering::Relaxed) != 0
+        self.owner.peek() != 0
     }
 
     #[inline]
     fn try_lock_raw(&self) -> bool {
-        let free = self.owner.compare_exchange(0, me(), Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let free = self.owner.try_take(me());
         if free {
             self.owner_cpu.store(arch::cpu_id(), Ordering::Relaxed);
         }
@@ -130,26 +129,16 @@ impl<T: ?Sized> Mutex<T> {
             return Ok(());
         }
         self.queue.wait_until_exclusive(kind, None, || {
-            let mut owner = self.owner.load(Ordering::Relaxed);
-            loop {
-                // Others may be queued behind us: the bit stays until an unlock finds nobody.
-                let new = if owner == 0 { me() | WAITERS } else { owner | WAITERS };
-                match self.owner.compare_exchange(owner, new, Ordering::Acquire, Ordering::Relaxed) {
-                    Ok(0) => {
-                        self.owner_cpu.store(arch::cpu_id(), Ordering::Relaxed);
-                        return Some(());
-                    }
-                    Ok(_) => return None,
-                    Err(now) => owner = now,
-                }
-            }
+            self.owner.take_or_mark(me()).then(|| {
+                self.owner_cpu.store(arch::cpu_id(), Ordering::Relaxed);
+            })
         })
     }
 
     /// Tries for as long as the owner runs on another CPU and nobody is queued.
     fn spin(&self) -> bool {
         for _ in 0..SPINS {
-            let owner = self.owner.load(Ordering::Relaxed);
+            let owner = self.owner.peek();
             if owner == 0 {
                 if self.try_lock_raw() {
                     return true;
@@ -166,14 +155,14 @@ impl<T: ?Sized> Mutex<T> {
 
     #[inline]
     fn unlock(&self) {
-        if self.owner.swap(0, Ordering::Release) & WAITERS != 0 {
+        if self.owner.release() {
             self.queue.wake_one();
         }
     }
 
     #[inline(always)]
     fn address(&self) -> usize {
-        (&raw const self.owner).addr()
+        self.owner.address()
     }
 }
 
@@ -221,10 +210,7 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
 
 /// A lock with many readers or one writer for sections that may sleep; waiting writers come first.
 pub struct RwLock<T: ?Sized> {
-    /// Readers, or [`WRITER`].
-    state: AtomicU32,
-    /// Writers that wait: readers let them go first.
-    waiting_writers: AtomicU32,
+    share: Share,
     readers: WaitQueue,
     writers: WaitQueue,
     tag: Tag,
@@ -241,8 +227,7 @@ impl<T> RwLock<T> {
     #[track_caller]
     pub const fn new(value: T) -> RwLock<T> {
         RwLock {
-            state: AtomicU32::new(0),
-            waiting_writers: AtomicU32::new(0),
+            share: Share::new(),
             readers: WaitQueue::new_class(&RWLOCK_QUEUE),
             writers: WaitQueue::new_class(&RWLOCK_QUEUE),
             tag: Tag::here(),
@@ -252,8 +237,7 @@ impl<T> RwLock<T> {
     /// An unlocked lock of a named class.
     pub const fn new_class(value: T, class: &'static LockClass) -> RwLock<T> {
         RwLock {
-            state: AtomicU32::new(0),
-            waiting_writers: AtomicU32::new(0),
+            share: Share::new(),
             readers: WaitQueue::new_class(&RWLOCK_QUEUE),
             writers: WaitQueue::new_class(&RWLOCK_QUEUE),
             tag: Tag::of(class),
@@ -277,7 +261,7 @@ impl<T: ?Sized> RwLock<T> {
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
         class::check_may_sleep();
         self.tag.acquire(self.address());
-        if !self.try_read_raw() {
+        if !self.share.try_read() {
             self.read_slow();
         }
         self.tag.acquired(self.address());
@@ -289,7 +273,7 @@ impl<T: ?Sized> RwLock<T> {
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
         class::check_may_sleep();
         self.tag.acquire(self.address());
-        if !self.try_write_raw() {
+        if !self.share.try_write() {
             // Uninterruptible and without a deadline it does not fail.
             let _ = self.write_slow(WaitKind::Uninterruptible);
         }
@@ -301,7 +285,7 @@ impl<T: ?Sized> RwLock<T> {
     pub fn write_interruptible(&self, kind: WaitKind) -> Result<RwLockWriteGuard<'_, T>, WaitError> {
         class::check_may_sleep();
         self.tag.acquire(self.address());
-        if !self.try_write_raw() {
+        if !self.share.try_write() {
             self.write_slow(kind)?;
         }
         self.tag.acquired(self.address());
@@ -309,37 +293,17 @@ impl<T: ?Sized> RwLock<T> {
     }
     /// Takes the lock to read if no writer has it or waits for it.
     pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
-        self.try_read_raw().then(|| {
+        self.share.try_read().then(|| {
             self.tag.acquired(self.address());
             RwLockReadGuard { lock: self, _not_send: PhantomData }
         })
     }
     /// Takes the lock to write if nobody has it.
     pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
-        self.try_write_raw().then(|| {
+        self.share.try_write().then(|| {
             self.tag.acquired(self.address());
             RwLockWriteGuard { lock: self, _not_send: PhantomData }
         })
-    }
-
-    #[inline]
-    fn try_read_raw(&self) -> bool {
-        if self.waiting_writers.load(Ordering::Relaxed) != 0 {
-            return false;
-        }
-        let mut state = self.state.load(Ordering::Relaxed);
-        while state < MAX_READERS {
-            match self.state.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(now) => state = now,
-            }
-        }
-        false
-    }
-
-    #[inline]
-    fn try_write_raw(&self) -> bool {
-        self.state.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[cold]
@@ -347,46 +311,33 @@ impl<T: ?Sized> RwLock<T> {
     #[track_caller]
     fn read_slow(&self) {
         let _ =
-            self.readers.wait_until(WaitKind::Uninterruptible, None, || self.try_read_raw().then_some(()));
+            self.readers.wait_until(WaitKind::Uninterruptible, None, || self.share.try_read().then_some(()));
     }
 
     #[cold]
     #[inline(never)]
     #[track_caller]
     fn write_slow(&self, kind: WaitKind) -> Result<(), WaitError> {
-        self.waiting_writers.fetch_add(1, Ordering::SeqCst);
-        let result = self.writers.wait_until_exclusive(kind, None, || self.try_write_raw().then_some(()));
-        if self.waiting_writers.fetch_sub(1, Ordering::SeqCst) == 1 && result.is_err() {
-            self.readers.wake_all();
-        }
+        self.share.begin_write_wait();
+        let result = self.writers.wait_until_exclusive(kind, None, || self.share.try_write().then_some(()));
+        self.wake(self.share.end_write_wait(result.is_ok()));
         result
     }
 
     #[inline]
-    fn unlock_read(&self) {
-        if self.state.fetch_sub(1, Ordering::Release) == 1 {
-            self.writers.wake_one();
-        }
-    }
-
-    /// After the writer has gone: another one first, else all readers.
-    fn wake_after_write(&self) {
-        core::sync::atomic::fence(Ordering::SeqCst);
-        if self.waiting_writers.load(Ordering::Relaxed) != 0 {
-            self.writers.wake_one();
-        } else {
-            self.readers.wake_all();
+    fn wake(&self, whom: Wake) {
+        match whom {
+            Wake::Writer => self.writers.wake_one(),
+            Wake::Readers => self.readers.wake_all(),
+            Wake::Nobody => {}
         }
     }
 
     #[inline(always)]
     fn address(&self) -> usize {
-        (&raw const self.state).addr()
+        self.share.address()
     }
 }
-
-const WRITER: u32 = 1 << 31;
-const MAX_READERS: u32 = 1 << 30;
 
 impl<T: Default> Default for RwLock<T> {
     #[track_caller]
@@ -418,7 +369,7 @@ impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.lock.tag.release(self.lock.address());
-        self.lock.unlock_read();
+        self.lock.wake(self.lock.share.release_read());
     }
 }
 
@@ -453,8 +404,7 @@ impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.lock.tag.release(self.lock.address());
-        self.lock.state.store(0, Ordering::Release);
-        self.lock.wake_after_write();
+        self.lock.wake(self.lock.share.release_write());
     }
 }
 
@@ -464,8 +414,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
         let lock = self.lock;
         // The reader's guard frees the lock; the order check goes on with the same entry.
         core::mem::forget(self);
-        lock.state.store(1, Ordering::Release);
-        if lock.waiting_writers.load(Ordering::Relaxed) == 0 {
+        if lock.share.downgrade() == Wake::Readers {
             lock.readers.wake_all();
         }
         RwLockReadGuard { lock, _not_send: PhantomData }

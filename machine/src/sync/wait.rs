@@ -16,10 +16,11 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::class::{self, LockClass};
 use super::spin::IrqSpinLock;
+use super::words::Handshake;
 use crate::arch;
 use crate::memory::{OutOfMemory, try_arc, try_box};
 use crate::sync::Once;
@@ -148,7 +149,7 @@ unsafe impl Send for Links {}
 /// Threads (and callbacks) that wait for something. Usable from interrupts.
 pub struct WaitQueue {
     links: IrqSpinLock<Links>,
-    count: AtomicUsize,
+    waiters: Handshake,
 }
 
 impl WaitQueue {
@@ -157,7 +158,7 @@ impl WaitQueue {
     pub const fn new() -> WaitQueue {
         WaitQueue {
             links: IrqSpinLock::new(Links { first: null_mut(), last: null_mut() }),
-            count: AtomicUsize::new(0),
+            waiters: Handshake::new(),
         }
     }
 
@@ -165,7 +166,7 @@ impl WaitQueue {
     pub const fn new_class(class: &'static LockClass) -> WaitQueue {
         WaitQueue {
             links: IrqSpinLock::new_class(Links { first: null_mut(), last: null_mut() }, class),
-            count: AtomicUsize::new(0),
+            waiters: Handshake::new(),
         }
     }
 
@@ -219,8 +220,7 @@ impl WaitQueue {
         let queued = unsafe { Queued::new(self, node) };
         loop {
             node.woken.store(false, Ordering::Relaxed);
-            // The node (or the flag) first, then the condition; pairs with the fence in `wake_with`.
-            fence(Ordering::SeqCst);
+            Handshake::before_condition();
             if let Some(result) = condition() {
                 return Ok(result);
             }
@@ -259,9 +259,7 @@ impl WaitQueue {
     /// The same with a word for the callbacks (poll's events).
     #[inline]
     pub fn wake_with(&self, count: usize, events: u32) {
-        // The condition first, then the queue.
-        fence(Ordering::SeqCst);
-        if self.count.load(Ordering::Relaxed) != 0 {
+        if self.waiters.has_waiters_after_change() {
             self.wake_queued(count, events);
         }
     }
@@ -295,7 +293,7 @@ impl WaitQueue {
     /// Whether anybody waits (a hint).
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.count.load(Ordering::Relaxed) == 0
+        self.waiters.count() == 0
     }
 
     /// Calls `callback` at each wake-up until the registration is dropped.
@@ -319,7 +317,7 @@ impl WaitQueue {
             unsafe { (*links.last).next.set(pointer) };
         }
         links.last = pointer;
-        self.count.store(self.count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.waiters.join();
     }
 
     /// # Safety
@@ -338,7 +336,7 @@ impl WaitQueue {
                 None => links.last = previous,
             }
         }
-        self.count.store(self.count.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        self.waiters.leave();
     }
 }
 
@@ -351,7 +349,7 @@ impl Default for WaitQueue {
 
 impl core::fmt::Debug for WaitQueue {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "WaitQueue({} waiting)", self.count.load(Ordering::Relaxed))
+        write!(f, "WaitQueue({} waiting)", self.waiters.count())
     }
 }
 
@@ -473,7 +471,7 @@ impl Waiter {
         self.places.try_reserve(1).map_err(|_| OutOfMemory)?;
         self.places.push(Place::new(queue, Target::Waiter(self.shared.clone()))?);
         // The node first, then whatever the caller looks at.
-        fence(Ordering::SeqCst);
+        Handshake::before_condition();
         Ok(())
     }
 
@@ -519,6 +517,7 @@ impl core::fmt::Debug for Waiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::sync::atomic::AtomicUsize;
 
     #[test]
     fn wakes_across_threads() {

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 fn layer(folder: &str) -> Option<u32> {
     Some(match folder {
         "abi" => 0,
-        "lib" => 1,
+        "lib" | "machine/loom" => 1,
         "machine" => 2,
         "kernel/security" | "kernel/sched" | "kernel/trace" => 3,
         "kernel/mm" => 4,

@@ -1,16 +1,72 @@
-//! `cargo test` of every crate, on this machine.
+//! `cargo test` of every crate, on this machine; then the models of the locks under loom, and `lib/` under Miri.
 
 use super::Counts;
-use crate::util::{cargo, say, workspace};
+use crate::util::{cargo, say, target_sub, workspace};
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-/// Runs them; the counts are read from the test programs' own closing lines.
+/// Runs all of them.
 pub fn run() -> Result<Counts> {
     say("host tests");
-    let mut child = cargo()
-        .args(["test", "--quiet", "--workspace", "--exclude", "linnet", "--no-fail-fast"])
+    let mut command = cargo();
+    command.args(["test", "--quiet", "--workspace", "--exclude", "linnet", "--no-fail-fast"]);
+    let mut counts = count(&mut command)?;
+    println!("host: {counts}");
+    counts += loom()?;
+    counts += miri()?;
+    Ok(counts)
+}
+
+/// Every interleaving of the machine's locks, within the bound that each model has (or `LOOM_MAX_PREEMPTIONS`).
+fn loom() -> Result<Counts> {
+    say("loom: every interleaving of the locks");
+    let mut command = cargo();
+    command
+        .args(["test", "--quiet", "--release", "--package", "linnet-loom", "--target-dir"])
+        .arg(target_sub("loom")?)
+        // Whole-program optimisation of so small a program costs more than it gains.
+        .args(["--config", "profile.release.lto=false", "--config", "profile.release.codegen-units=16"])
+        .env("RUSTFLAGS", "--cfg loom");
+    let counts = count(&mut command)?;
+    println!("loom: {counts}");
+    Ok(counts)
+}
+
+/// `lib/` under Miri, which finds undefined behaviour also in crates from outside; skipped where no toolchain has it.
+pub fn miri() -> Result<Counts> {
+    say("Miri on lib/");
+    let Some(toolchain) = ["", "+nightly"].into_iter().find(|toolchain| has_miri(toolchain)) else {
+        println!(
+            "  skip Miri: no toolchain has it (rustup toolchain install nightly --component miri,rust-src)"
+        );
+        return Ok(Counts { skipped: 1, ..Counts::default() });
+    };
+    let mut command = Command::new("cargo");
+    command
+        .args(Some(toolchain).filter(|toolchain| !toolchain.is_empty()))
+        .args(["miri", "test", "--quiet", "--package", "linnet-lib", "--lib", "--target-dir"])
+        .arg(target_sub("miri")?)
+        // Miri is a thousand times slower than the processor; proptest writes down what failed in a file, which Miri forbids.
+        .env("PROPTEST_CASES", "2")
+        .env("MIRIFLAGS", "-Zmiri-disable-isolation")
+        .env_remove("CARGO")
+        .env_remove("RUSTUP_TOOLCHAIN");
+    let counts = count(&mut command)?;
+    println!("miri: {counts}");
+    Ok(counts)
+}
+
+fn has_miri(toolchain: &str) -> bool {
+    let mut command = Command::new("cargo");
+    command.args(Some(toolchain).filter(|toolchain| !toolchain.is_empty())).args(["miri", "--version"]);
+    let output = command.env_remove("RUSTUP_TOOLCHAIN").current_dir(workspace()).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// Runs a `cargo test`; the counts are read from the test programs' own closing lines.
+fn count(command: &mut Command) -> Result<Counts> {
+    let mut child = command
         .current_dir(workspace())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -33,7 +89,6 @@ pub fn run() -> Result<Counts> {
     if !child.wait()?.success() && counts.failed == 0 {
         counts.failed += 1;
     }
-    println!("host: {counts}");
     Ok(counts)
 }
 

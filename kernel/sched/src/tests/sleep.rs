@@ -51,3 +51,29 @@ fn a_wake_before_the_park_is_not_lost() {
         assert_eq!(park(None, WaitKind::Uninterruptible), WakeReason::Woken);
     });
 }
+
+/// What the scenarios of all crates build on: the same seed is the same order, in this process and in others.
+#[test]
+fn a_seed_repeats() {
+    for cpus in [1, 2, 3, 8] {
+        crate::host::repeats(6, cpus, || {
+            let done = Arc::new((AtomicU32::new(0), WaitQueue::new()));
+            for number in 0..6 {
+                let done = done.clone();
+                spawn("worker", SpawnOptions::default(), move || {
+                    for round in 0..5 {
+                        sleep_until(now_ns() + number * 1000 + round, WaitKind::Uninterruptible).unwrap();
+                        machine::sync::rcu::defer_drop(Arc::new(number));
+                        crate::yield_now();
+                    }
+                    done.0.fetch_add(1, Ordering::Release);
+                    done.1.wake_all();
+                })
+                .unwrap();
+            }
+            let all = || (done.0.load(Ordering::Acquire) == 6).then_some(());
+            done.1.wait_until(WaitKind::Uninterruptible, None, all).unwrap();
+            machine::sync::rcu::synchronize();
+        });
+    }
+}

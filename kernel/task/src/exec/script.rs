@@ -58,6 +58,7 @@ pub fn parse(head: &[u8]) -> Parsed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn script<'a>(interpreter: &'a [u8], argument: Option<&'a [u8]>) -> Parsed<'a> {
         Parsed::Script(Script { interpreter, argument })
@@ -83,5 +84,21 @@ mod tests {
         let Parsed::Script(found) = parse(&long) else { panic!("not a script") };
         assert_eq!(found.interpreter.len(), 98);
         assert_eq!(found.argument.map(<[u8]>::len), Some(HEAD_SIZE - 101));
+    }
+
+    proptest! {
+        /// Whatever the bytes: a script has an interpreter without blanks, from the first line, and an argument without blanks
+        /// at its ends.
+        #[test]
+        fn survives_noise(noise in proptest::collection::vec(prop_oneof![Just(b' '), Just(b'\n'), Just(0), Just(b'/'), any::<u8>()], 0..300)) {
+            prop_assert!(noise.starts_with(b"#!") || parse(&noise) == Parsed::NotAScript);
+            let head = [b"#!", noise.as_slice()].concat();
+            if let Parsed::Script(script) = parse(&head) {
+                let line = head.split(|byte| *byte == b'\n').next().unwrap();
+                prop_assert!(!script.interpreter.is_empty() && !script.interpreter.iter().any(|byte| is_blank(*byte)));
+                prop_assert!(line.windows(script.interpreter.len()).any(|part| part == script.interpreter));
+                prop_assert!(script.argument.is_none_or(|argument| !argument.is_empty() && argument.trim_ascii() == argument));
+            }
+        }
     }
 }

@@ -15,6 +15,8 @@ pub(crate) const PTE_ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
 
 /// Bytes of simulated RAM; the host gives pages as they are touched.
 const RAM_BYTES: usize = 512 << 20;
+/// Where it begins is a multiple of this, as of real RAM.
+const ALIGNMENT: usize = 2 << 20;
 static BASE: AtomicUsize = AtomicUsize::new(0);
 static ROOT: AtomicUsize = AtomicUsize::new(0);
 static STARTED: Once = Once::new();
@@ -22,11 +24,12 @@ static STARTED: Once = Once::new();
 /// Gives the allocators their RAM at the first use.
 pub(crate) fn ensure_memory() {
     STARTED.call_once(|| {
-        let layout = Layout::from_size_align(RAM_BYTES, 2 << 20).unwrap_or(Layout::new::<u8>());
+        // More than the host's heap aligns to would make it write zeroes over all of it.
+        let layout = Layout::from_size_align(RAM_BYTES + ALIGNMENT, 16).unwrap_or(Layout::new::<u8>());
         // SAFETY: the layout has a size.
         let base = unsafe { alloc_zeroed(layout) };
         assert!(!base.is_null(), "no memory for the simulated RAM");
-        BASE.store(base.expose_provenance(), Ordering::Release);
+        BASE.store(base.expose_provenance().next_multiple_of(ALIGNMENT), Ordering::Release);
         let region = MemoryRegion { start: 0x1000, end: RAM_BYTES as u64 };
         // SAFETY: the mapping is ours, never given back, and known to nobody else.
         unsafe { crate::boot::init_memory(&[region]) };

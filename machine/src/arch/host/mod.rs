@@ -48,8 +48,8 @@ pub(crate) fn idle_wait() {
 }
 
 /// What `machine::host` gives to tests.
-pub(crate) fn run(seed: u64, cpus: usize, main: impl FnOnce() + Send) {
-    simulator::run(seed, cpus, main);
+pub(crate) fn run(seed: u64, cpus: usize, main: impl FnOnce() + Send) -> (u64, u64) {
+    simulator::run(seed, cpus, main)
 }
 /// See `machine::host`.
 pub(crate) fn take_console() -> Vec<u8> {

@@ -99,6 +99,8 @@ pub(super) struct Simulator {
     over: Cell<bool>,
     panic: Cell<Option<Payload>>,
     steps: Cell<u64>,
+    /// A hash over all points so far.
+    trace: Cell<u64>,
     spins: Cell<u64>,
     /// One point in this many passes the turn.
     pass_odds: u64,
@@ -216,10 +218,12 @@ pub(super) fn idle_wait() -> bool {
     turn(|simulator| {
         let slot = simulator.slot();
         slot.state.set(State::Idle);
-        simulator.step();
         simulator.spins.set(0);
         while !simulator.is_due(slot) {
-            if !simulator.pass() && !simulator.is_due(slot) && !simulator.jump_to_timer() {
+            simulator.step();
+            if simulator.ending.get() {
+                simulator.leave_idle(slot);
+            } else if !simulator.pass() && !simulator.is_due(slot) && !simulator.jump_to_timer() {
                 slot.state.set(State::Running);
                 simulator.give_up("deadlock: every CPU is idle and no timer is armed");
             }
@@ -279,6 +283,7 @@ impl Simulator {
             over: Cell::new(false),
             panic: Cell::new(None),
             steps: Cell::new(0),
+            trace: Cell::new(seed),
             spins: Cell::new(0),
             pass_odds: 0,
             jump_odds: 0,
@@ -315,9 +320,17 @@ impl Simulator {
             self.advance((random >> 32) % JUMP_NS);
         }
         self.steps.set(self.steps.get() + 1);
+        let held = u64::from(preempt_count()) << 1 | u64::from(irq_enabled());
+        self.note(random ^ u64::from(super::cpu_id()) << 32 ^ held);
+        self.note(self.clock_ns.get());
         if self.steps.get() > MOST_STEPS {
             self.give_up("the run does not end");
         }
+    }
+
+    /// Takes something into the trace (Fowler, Noll and Vo's hash, by words).
+    fn note(&self, word: u64) {
+        self.trace.set((self.trace.get().rotate_left(5) ^ word).wrapping_mul(0x100_0000_01b3));
     }
 
     fn is_due(&self, slot: &Slot) -> bool {
@@ -427,6 +440,12 @@ impl Simulator {
         unsafe { swap(slot.stack_pointer.as_ptr(), self.root.get()) };
     }
 
+    /// An idle CPU goes back to `run` while that waits for others, to whom it can still answer.
+    fn leave_idle(&self, slot: &Slot) {
+        // SAFETY: as in `end`; who passes the turn back took the stack pointer saved here.
+        unsafe { swap(slot.stack_pointer.as_ptr(), self.root.get()) };
+    }
+
     /// A CPU that holds nothing stops here once the run has ended.
     fn stop_if_ending(&self) {
         if self.ending.get() && preempt_count() == 0 {
@@ -454,7 +473,10 @@ impl Simulator {
                 {
                     self.enter(cpu);
                 }
-                self.slots[cpu].state.set(State::Stopped);
+                // An idle one can still be asked.
+                if self.slots[cpu].state.get() == State::Running {
+                    self.slots[cpu].state.set(State::Stopped);
+                }
             }
         }
         self.over.set(true);
@@ -490,8 +512,9 @@ impl Simulator {
     }
 }
 
-/// Runs `main` as the boot flow of CPU 0; see `machine::host::run`. One at a time in a process.
-pub(super) fn run(seed: u64, cpus: usize, main: impl FnOnce() + Send) {
+/// Runs `main` as the boot flow of CPU 0; see `machine::host::run`. One at a time in a process. Gives how many points there
+/// were until `main` returned, and the hash over them.
+pub(super) fn run(seed: u64, cpus: usize, main: impl FnOnce() + Send) -> (u64, u64) {
     unsafe extern "C-unwind" fn first<F: FnOnce()>(place: usize) -> ! {
         // SAFETY: `run` below waits with the closure on its stack; only this flow takes it.
         let main = unsafe { (*core::ptr::with_exposed_provenance_mut::<Option<F>>(place)).take() };
@@ -519,6 +542,7 @@ pub(super) fn run(seed: u64, cpus: usize, main: impl FnOnce() + Send) {
     crate::sync::rcu::cpu_online(0);
     simulator.start_flow(&simulator.slots[0], entry, (&raw mut place).expose_provenance());
     simulator.enter(0);
+    let trace = (simulator.steps.get(), simulator.trace.get());
     simulator.drain();
     simulator.clean_up();
     ACTIVE.set(core::ptr::null());
@@ -537,4 +561,5 @@ pub(super) fn run(seed: u64, cpus: usize, main: impl FnOnce() + Send) {
         }
         std::panic::resume_unwind(payload);
     }
+    trace
 }

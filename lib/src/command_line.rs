@@ -125,6 +125,7 @@ fn words(line: &str) -> Vec<Vec<u8>> {
 mod tests {
     use super::*;
     use alloc::vec;
+    use proptest::prelude::*;
 
     fn list(items: &[&str]) -> Vec<Vec<u8>> {
         items.iter().map(|item| item.as_bytes().to_vec()).collect()
@@ -172,5 +173,18 @@ mod tests {
             assert!(parsed.arguments.len() + parsed.environment.len() <= 2, "{line:?}");
         }
         assert_eq!(CommandLine::parse("a\"b c\"d").arguments, vec![b"ab cd".to_vec()]);
+    }
+
+    proptest! {
+        /// Every word goes somewhere or is dropped, none is made up, and a second reading of what is left is the same.
+        #[test]
+        fn survives_noise(line in "[ a-c=\".\\-\t]{0,60}|\\PC{0,60}") {
+            let parsed = CommandLine::parse(&line);
+            prop_assert!(parsed.arguments.len() + parsed.environment.len() <= words(&line).len());
+            prop_assert!(parsed.environment.iter().all(|word| word.contains(&b'=')));
+            let text = parsed.unknown_words();
+            prop_assert_eq!(text.is_none(), parsed.unknown_arguments == 0 && parsed.environment.is_empty());
+            let _ = has_word(&line, "a");
+        }
     }
 }

@@ -1,26 +1,11 @@
-//! Loom models of sleeping and waking: `RUSTFLAGS="--cfg loom" cargo test -p linnet-machine --test loom_slot --release`.
-//!
-//! The first explores every interleaving of the real [`slot::ParkSlot`]; the second the protocol that futexes and wait
-//! queues build on it: change the condition, then look for waiters; queue oneself, then look at the condition.
-
-#![cfg(loom)]
-
-extern crate alloc;
-
-/// What `slot.rs` finds as its parent module in the crate.
-#[path = "../src/sync"]
-mod sync {
-    pub mod atomic {
-        pub use loom::sync::atomic::*;
-    }
-    #[path = "slot.rs"]
-    pub mod slot;
-}
+//! Parking, and what futexes build on it: the real [`slot::ParkSlot`](crate::sync::slot), and the protocol around it: change
+//! the condition, then look for waiters; queue oneself, then look at the condition.
 
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
-use sync::slot::ParkSlot;
+
+use crate::sync::slot::ParkSlot;
 
 /// A parker loses no wake-up and is made runnable once, whoever of two wakers comes first.
 #[test]
@@ -94,5 +79,42 @@ fn a_futex_wake_is_not_lost() {
         let woken = waker.join().unwrap();
         assert_eq!(woken, usize::from(parked), "a parked waiter was found");
         assert!(!slot.is_parked(), "it would sleep for ever");
+    });
+}
+
+/// A waiter is moved to another futex while it gives up: it is woken or it has left, never both and never neither, and it is
+/// in no bucket afterwards. (`unqueue` and `requeue` of `kernel/ipc/src/futex/table.rs`.)
+#[test]
+fn a_requeued_waiter_can_leave() {
+    crate::explore(3, || {
+        // Each bucket says whether the waiter is in it.
+        let buckets = Arc::new([Mutex::new(true), Mutex::new(false)]);
+        let place = Arc::new(Mutex::new(0usize));
+        let mover = {
+            let (buckets, place) = (buckets.clone(), place.clone());
+            thread::spawn(move || {
+                let mut from = buckets[0].lock().unwrap();
+                let mut to = buckets[1].lock().unwrap();
+                if std::mem::take(&mut *from) {
+                    *place.lock().unwrap() = 1;
+                    *to = true;
+                }
+            })
+        };
+        let waker = {
+            let buckets = buckets.clone();
+            thread::spawn(move || std::mem::take(&mut *buckets[1].lock().unwrap()))
+        };
+        let left = loop {
+            let seen = *place.lock().unwrap();
+            let mut bucket = buckets[seen].lock().unwrap();
+            if *place.lock().unwrap() == seen {
+                break std::mem::take(&mut *bucket);
+            }
+        };
+        mover.join().unwrap();
+        let woken = waker.join().unwrap();
+        assert!(left != woken, "left: {left}, woken: {woken}");
+        assert!(!*buckets[0].lock().unwrap() && !*buckets[1].lock().unwrap());
     });
 }
