@@ -8,6 +8,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::{Display, Write};
 use core::str::FromStr;
+use ipc::epoll;
+use ipc::inotify;
+use ipc::user_limit::UserLimit;
 use machine::oops::{self, OopsPolicy};
 use machine::sync::Once;
 use vfs::pseudo::{Node, StaticDirectory};
@@ -35,7 +38,10 @@ fn random() -> [u8; 16] {
 }
 
 /// A number that can be read and set.
-fn number<N: Display + FromStr + 'static>(get: fn() -> N, set: fn(N) -> Result<()>) -> Node {
+fn number<N: Display + FromStr + 'static>(
+    get: impl Fn() -> N + Send + Sync + 'static,
+    set: impl Fn(N) -> Result<()> + Send + Sync + 'static,
+) -> Node {
     Node::writable_text(
         0o644,
         move |out| writeln!(out, "{}", get()).map_err(|_| Errno::EIO),
@@ -44,6 +50,11 @@ fn number<N: Display + FromStr + 'static>(get: fn() -> N, set: fn(N) -> Result<(
             set(text.trim().parse().map_err(|_| Errno::EINVAL)?)
         },
     )
+}
+
+/// A limit for each user.
+fn user_limit(limit: &'static UserLimit) -> Node {
+    number(move || limit.get(), move |value| limit.set(value))
 }
 
 /// A number that is what it is.
@@ -146,7 +157,13 @@ fn vm() -> StaticDirectory {
 }
 
 fn fs() -> StaticDirectory {
-    StaticDirectory::new().add("nr_open", constant(task::calls::max_open_files())).add(
+    let epoll = StaticDirectory::new().add("max_user_watches", user_limit(&epoll::MAX_USER_WATCHES));
+    let inotify = StaticDirectory::new()
+        .add("max_queued_events", number(inotify::max_queued_events, inotify::set_max_queued_events))
+        .add("max_user_instances", user_limit(&inotify::MAX_USER_INSTANCES))
+        .add("max_user_watches", user_limit(&inotify::MAX_USER_WATCHES));
+    let all = StaticDirectory::new().add("inotify", directory(inotify)).add("epoll", directory(epoll));
+    all.add("nr_open", constant(task::calls::max_open_files())).add(
         "pipe-max-size",
         number(
             || ipc::pipe::max_size() as u64,

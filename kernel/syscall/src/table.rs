@@ -218,6 +218,9 @@ system_calls! {
     tgkill = 234 => signal::tgkill;
     utimes = 235 => attributes::utimes;
     waitid = 247 => process::waitid;
+    inotify_init = 253 => inotify::inotify_init;
+    inotify_add_watch = 254 => inotify::inotify_add_watch;
+    inotify_rm_watch = 255 => inotify::inotify_rm_watch;
     openat = 257 => open::openat;
     mkdirat = 258 => directory::mkdirat;
     mknodat = 259 => directory::mknodat;
@@ -249,6 +252,7 @@ system_calls! {
     eventfd2 = 290 => event::eventfd2;
     dup3 = 292 => descriptor::dup3;
     pipe2 = 293 => event::pipe2;
+    inotify_init1 = 294 => inotify::inotify_init1;
     preadv = 295 => file::preadv;
     pwritev = 296 => file::pwritev;
     rt_tgsigqueueinfo = 297 => signal::rt_tgsigqueueinfo;

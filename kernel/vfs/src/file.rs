@@ -14,6 +14,7 @@ use core::fmt;
 
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
+use abi::inotify::{IN_ACCESS, IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY};
 use abi::poll::PollEvents;
 use machine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use machine::sync::{Mutex, Once, SpinLock};
@@ -63,6 +64,8 @@ pub enum Positioning {
     Seekable,
     /// No offset at all: `lseek` and `pread` give `ESPIPE` (pipes, sockets, terminals).
     Stream,
+    /// No offset either, but nobody complains: `lseek` gives 0 and `pread` reads (epoll, eventfd and their like).
+    Ignored,
 }
 
 /// What fsync(2) and its like ask for.
@@ -335,7 +338,7 @@ impl File {
     pub fn read(&self, to: &mut dyn IoWriter) -> Result<usize> {
         self.check_readable()?;
         let operations = self.operations();
-        if operations.positioning() == Positioning::Stream {
+        if operations.positioning() != Positioning::Seekable {
             return self.finish_read(operations.read(self, to, 0));
         }
         let _position = self.position_lock.lock();
@@ -356,6 +359,15 @@ impl File {
         if !self.flags().contains(OpenFlags::NOATIME) {
             crate::attributes::touch_accessed(&self.path);
         }
+        self.notify_moved(result, IN_ACCESS)
+    }
+
+    /// Bytes were read or written.
+    #[inline]
+    fn notify_moved(&self, result: Result<usize>, what: u32) -> Result<usize> {
+        if result.is_ok_and(|count| count > 0) {
+            crate::notify::at(&self.path, what);
+        }
         result
     }
 
@@ -363,12 +375,12 @@ impl File {
     pub fn write(&self, from: &mut dyn IoReader) -> Result<usize> {
         self.check_writable()?;
         let operations = self.operations();
-        if operations.positioning() == Positioning::Stream {
-            return operations.write(self, from, 0);
+        if operations.positioning() != Positioning::Seekable {
+            return self.notify_moved(operations.write(self, from, 0), IN_MODIFY);
         }
         let _position = self.position_lock.lock();
         let position = self.position();
-        let count = operations.write(self, from, position)?;
+        let count = self.notify_moved(operations.write(self, from, position), IN_MODIFY)?;
         let end = match self.inode() {
             Ok(inode) if self.flags().contains(OpenFlags::APPEND) && inode.kind() == FileKind::Regular => {
                 inode.size()
@@ -383,19 +395,22 @@ impl File {
     pub fn write_at(&self, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
         self.check_seekable()?;
         self.check_writable()?;
-        self.operations().write(self, from, offset)
+        self.notify_moved(self.operations().write(self, from, offset), IN_MODIFY)
     }
 
     fn check_seekable(&self) -> Result<()> {
         if self.is_place() {
             return Err(Errno::EBADF);
         }
-        if self.is_seekable() { Ok(()) } else { Err(Errno::ESPIPE) }
+        if self.operations().positioning() == Positioning::Stream { Err(Errno::ESPIPE) } else { Ok(()) }
     }
 
     /// lseek(2). `ESPIPE`, `EINVAL`, `ENXIO`, `EOVERFLOW`.
     pub fn seek(&self, from: SeekFrom) -> Result<u64> {
         self.check_seekable()?;
+        if !self.is_seekable() {
+            return Ok(0);
+        }
         let _position = self.position_lock.lock();
         let position = self.operations().seek(self, from, self.position())?;
         self.position.store(position, Ordering::Relaxed);
@@ -468,6 +483,10 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        if self.counted != Counted::Not {
+            let what = if self.flags().writes() { IN_CLOSE_WRITE } else { IN_CLOSE_NOWRITE };
+            crate::notify::at(&self.path, what);
+        }
         if let Some(operations) = &self.operations {
             operations.release(self);
         } else if self.counted != Counted::Not {

@@ -295,6 +295,10 @@ pub fn unmount(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result
     for mount in mounts.iter().rev() {
         mount.detach(&topology);
         namespace.remove(mount);
+        // Nobody uses it, so it is over now for who watches, though its memory waits for a grace period.
+        if flags & MNT_DETACH == 0 && mount.is_last_of_superblock() {
+            crate::notify::unmounted(mount.superblock());
+        }
     }
     namespace.notify();
     Ok(())
