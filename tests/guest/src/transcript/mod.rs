@@ -4,15 +4,18 @@
 //! makes calls and notes their results in a [`Transcript`]; nothing in a line may differ from run to run (no addresses,
 //! no process ids, no times). Each runs in a child of its own with a time limit.
 
+mod epoll;
 mod files;
 mod futexes;
 mod identity;
 mod locks;
 mod memory;
 mod mounts;
+mod notify;
 mod processes;
 mod scheduling;
 mod signals;
+mod sysfs;
 mod timers;
 
 use crate::case::Outcome;
@@ -84,16 +87,19 @@ const SECONDS: u32 = 20;
 
 /// Prints the sections whose names contain a filter.
 pub fn print(filters: &[String]) {
-    let groups: [&[Section]; 10] = [
+    let groups: [&[Section]; 13] = [
+        epoll::SECTIONS,
         files::SECTIONS,
         futexes::SECTIONS,
         identity::SECTIONS,
         locks::SECTIONS,
         memory::SECTIONS,
         mounts::SECTIONS,
+        notify::SECTIONS,
         processes::SECTIONS,
         scheduling::SECTIONS,
         signals::SECTIONS,
+        sysfs::SECTIONS,
         timers::SECTIONS,
     ];
     for (name, section) in groups.into_iter().flatten() {
