@@ -1,11 +1,14 @@
 //! What connects lower crates to higher ones: hooks, drivers, file systems.
 
 use abi::errno::Result;
+use alloc::vec::Vec;
 use machine::hooks::Hooks;
 use machine::power::{self, PowerToken};
 use machine::provoke::Bug;
 use machine::sync::Once;
 use syscall::system::PowerAction;
+use sysfs::{Device, DeviceNode};
+use vfs::FileKind;
 
 static HOOKS: Hooks = Hooks {
     timer: sched::timer_interrupt,
@@ -54,6 +57,23 @@ fn perform(action: PowerAction) {
     }
 }
 
+/// The devices of `/dev` in `/sys`.
+fn show_devices() -> Result<()> {
+    /// Major numbers of memory devices and of serial lines.
+    const MEMORY: u32 = 1;
+    const SERIAL: u32 = 4;
+    /// Not told: what a node has by itself.
+    const ROOT_ONLY: u32 = 0o600;
+    for (name, id, mode) in devfs::NODES {
+        let node = DeviceNode { kind: FileKind::CharDevice, id, mode: (mode != ROOT_ONLY).then_some(mode) };
+        let class = if id.major == MEMORY { "mem" } else { "tty" };
+        let parent = if id.major == SERIAL { "platform/serial8250" } else { "virtual" };
+        sysfs::register_device(Device { name, class, parent, node: Some(node), attributes: Vec::new() })?
+            .keep();
+    }
+    Ok(())
+}
+
 /// Drivers and file systems; in a kernel thread, since some of it sleeps.
 pub fn register_late() -> Result<()> {
     tmpfs::register()?;
@@ -68,6 +88,7 @@ pub fn register_late() -> Result<()> {
     }
     tty::init()?;
     net::lifetime::start()?;
+    show_devices()?;
     ipc::pipe::register_fifos();
     Ok(())
 }

@@ -24,17 +24,17 @@ use security::{Credentials, Kgid, Kuid};
 use vfs::{DeviceId, FileKind, FileSystemType, Inode, MountRequest, NewContent, NewInode};
 
 /// The nodes that are there from the start, with Linux's numbers and modes.
-const NODES: [(&[u8], DeviceId, u32); 10] = [
-    (b"null", DeviceId::new(1, 3), 0o666),
-    (b"zero", DeviceId::new(1, 5), 0o666),
-    (b"full", DeviceId::new(1, 7), 0o666),
-    (b"random", DeviceId::new(1, 8), 0o666),
-    (b"urandom", DeviceId::new(1, 9), 0o666),
-    (b"kmsg", DeviceId::new(1, 11), 0o644),
-    (b"tty", DeviceId::new(5, 0), 0o666),
-    (b"console", DeviceId::new(5, 1), 0o600),
-    (b"ptmx", DeviceId::new(5, 2), 0o666),
-    (b"ttyS0", DeviceId::new(4, 64), 0o600),
+pub const NODES: [(&str, DeviceId, u32); 10] = [
+    ("null", DeviceId::new(1, 3), 0o666),
+    ("zero", DeviceId::new(1, 5), 0o666),
+    ("full", DeviceId::new(1, 7), 0o666),
+    ("random", DeviceId::new(1, 8), 0o666),
+    ("urandom", DeviceId::new(1, 9), 0o666),
+    ("kmsg", DeviceId::new(1, 11), 0o644),
+    ("tty", DeviceId::new(5, 0), 0o666),
+    ("console", DeviceId::new(5, 1), 0o600),
+    ("ptmx", DeviceId::new(5, 2), 0o666),
+    ("ttyS0", DeviceId::new(4, 64), 0o600),
 ];
 
 /// The type `devtmpfs`.
@@ -66,7 +66,7 @@ impl DevTmpFs {
         };
         let root = store.mount(&own)?;
         for (name, device, mode) in NODES {
-            add_node(&root, name, device, mode)?;
+            add_node(&root, name.as_bytes(), device, mode)?;
         }
         if provoke::is_registered() {
             add_node(&root, b"provoke", provoke::NUMBER, 0o600)?;

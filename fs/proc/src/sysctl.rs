@@ -8,6 +8,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::{Display, Write};
 use core::str::FromStr;
+use ipc::epoll;
+use ipc::inotify;
+use ipc::user_limit::UserLimit;
 use machine::oops::{self, OopsPolicy};
 use machine::sync::Once;
 use net::{NetNamespace, sysctl};
@@ -38,7 +41,10 @@ fn random() -> [u8; 16] {
 }
 
 /// A number that can be read and set.
-fn number<N: Display + FromStr + 'static>(get: fn() -> N, set: fn(N) -> Result<()>) -> Node {
+fn number<N: Display + FromStr + 'static>(
+    get: impl Fn() -> N + Send + Sync + 'static,
+    set: impl Fn(N) -> Result<()> + Send + Sync + 'static,
+) -> Node {
     Node::writable_text(
         0o644,
         move |out| writeln!(out, "{}", get()).map_err(|_| Errno::EIO),
@@ -47,6 +53,11 @@ fn number<N: Display + FromStr + 'static>(get: fn() -> N, set: fn(N) -> Result<(
             set(text.trim().parse().map_err(|_| Errno::EINVAL)?)
         },
     )
+}
+
+/// A limit for each user.
+fn user_limit(limit: &'static UserLimit) -> Node {
+    number(move || limit.get(), move |value| limit.set(value))
 }
 
 /// A number that is what it is.
@@ -208,8 +219,13 @@ fn set_mount_max(count: u32) -> Result<()> {
 fn fs() -> StaticDirectory {
     // No limit of its own: memory is the limit, as with Linux's default of the largest number.
     let file_nr = |out: &mut String| writeln!(out, "{}\t0\t{}", vfs::file::count(), i64::MAX);
-    StaticDirectory::new()
-        .add("mount-max", number(vfs::mount::mount_max, set_mount_max))
+    let epoll = StaticDirectory::new().add("max_user_watches", user_limit(&epoll::MAX_USER_WATCHES));
+    let inotify = StaticDirectory::new()
+        .add("max_queued_events", number(inotify::max_queued_events, inotify::set_max_queued_events))
+        .add("max_user_instances", user_limit(&inotify::MAX_USER_INSTANCES))
+        .add("max_user_watches", user_limit(&inotify::MAX_USER_WATCHES));
+    let all = StaticDirectory::new().add("inotify", directory(inotify)).add("epoll", directory(epoll));
+    all.add("mount-max", number(vfs::mount::mount_max, set_mount_max))
         .add("nr_open", constant(task::calls::max_open_files()))
         .add("file-nr", Node::text(0o444, file_nr))
         .add(

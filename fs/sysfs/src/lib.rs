@@ -1,61 +1,94 @@
-//! The system file system: `/sys` (sysfs(5)). A skeleton: the directories that programs expect, CPUs, kernel facts.
+//! The system file system: `/sys` (sysfs(5)): the directories that programs expect, processors, devices.
 //!
-//! Key item: [`register`]. Everything is computed when read. Locks: none.
+//! Key items: [`register`], [`tree`] (the top), [`Folder`] (directories that change), [`register_device`] and [`register_class`]
+//! (for whoever has devices; `image` calls them, since drivers are below). Only what is true here is shown.
+//! Locks: those of folders.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod device;
+mod folder;
+
+pub use device::{Device, DeviceNode, register_class, register_device};
+pub use folder::{Entries, Entry, Folder};
 
 use abi::errno::Result;
 use alloc::format;
 use alloc::sync::Arc;
 use core::fmt::Write;
 use machine::cpu;
+use machine::sync::Once;
 use security::{Credentials, UserNamespace};
-use vfs::pseudo::{Node, PseudoFs, StaticDirectory};
+use vfs::pseudo::{Node, PseudoFs};
 use vfs::{FileSystemType, Inode, MountRequest};
 
 /// `SYSFS_MAGIC`.
 const MAGIC: u32 = 0x6265_6572;
 
-fn directory(contents: StaticDirectory) -> Node {
-    Node::directory(Arc::new(contents))
+static TREE: Once<Arc<Folder>> = Once::new();
+
+/// The top of the tree.
+pub fn tree() -> &'static Arc<Folder> {
+    TREE.get_or_init(Folder::new)
 }
 
-fn empty() -> Node {
-    directory(StaticDirectory::new())
+/// Processor numbers as a list.
+fn cpu_list(first: usize, count: usize) -> Node {
+    Node::text(0o444, move |out| match count {
+        0 => writeln!(out),
+        1 => writeln!(out, "{first}"),
+        _ => writeln!(out, "{first}-{}", first + count - 1),
+    })
 }
 
-/// `/sys/devices/system/cpu`.
-fn cpus() -> StaticDirectory {
-    let list = || {
-        Node::text(0o444, |out| match cpu::count() {
-            1 => writeln!(out, "0"),
-            count => writeln!(out, "0-{}", count - 1),
-        })
-    };
-    let mut all = StaticDirectory::new().add("online", list()).add("possible", list()).add("present", list());
-    for cpu in cpu::online() {
-        all = all.add(&format!("cpu{}", cpu.index()), empty());
+/// `/sys/devices/system/cpu`. Every processor that can be there is, and stays.
+fn add_cpus(cpus: &Arc<Folder>) -> Result<()> {
+    for name in ["online", "possible", "present"] {
+        cpus.add(name, cpu_list(0, cpu::count()))?.keep();
     }
-    all
+    for cpu in cpu::online() {
+        cpus.folder(&format!("cpu{}", cpu.index()))?;
+    }
+    Ok(())
+}
+
+/// `/sys/kernel`.
+fn add_kernel(kernel: &Arc<Folder>) -> Result<()> {
+    kernel.add("address_bits", Node::text(0o444, |out| writeln!(out, "{}", usize::BITS)))?.keep();
+    kernel.add("cpu_byteorder", Node::text(0o444, |out| out.write_str("little\n")))?.keep();
+    Ok(())
 }
 
 /// Makes the file system type known. Errors: `EBUSY` if that was done before.
 pub fn register() -> Result<()> {
-    let system = StaticDirectory::new().add("cpu", directory(cpus()));
-    let devices = StaticDirectory::new().add("system", directory(system)).add("virtual", empty());
-    let root = StaticDirectory::new()
-        .add("block", empty())
-        .add("bus", empty())
-        .add("class", empty())
-        .add("dev", directory(StaticDirectory::new().add("block", empty()).add("char", empty())))
-        .add("devices", directory(devices))
-        .add("fs", empty())
-        .add("kernel", empty())
-        .add("module", empty());
-    vfs::register_filesystem(Arc::new(Sysfs(PseudoFs::new("sysfs", MAGIC, directory(root)))))
+    const FOLDERS: [&str; 14] = [
+        "block",
+        "bus",
+        "class",
+        "dev/block",
+        "dev/char",
+        "devices/platform",
+        "devices/system",
+        "devices/virtual",
+        "firmware",
+        "fs",
+        "kernel",
+        "kernel/mm",
+        "module",
+        "power",
+    ];
+    let top = tree();
+    for path in FOLDERS {
+        top.folder_at(path)?;
+    }
+    add_cpus(&top.folder_at("devices/system/cpu")?)?;
+    add_kernel(&top.folder("kernel")?)?;
+    vfs::register_filesystem(Arc::new(Sysfs(PseudoFs::new("sysfs", MAGIC, top.node()))))
 }
 
 /// The type: the administrator of a network namespace may mount it, because it shows that namespace's devices.

@@ -11,11 +11,13 @@
 //!   one goes back to the end, so that it is asked again the next time. An interest is taken out before its file is
 //!   asked: what happens meanwhile puts it in again, so no edge is lost.
 //!
-//! Files are held weakly: a file that is closed everywhere leaves all epolls by itself. Epolls may watch epolls, up to
-//! [`NESTING_LIMIT`] deep and never in a circle.
+//! Files are held weakly: a file that is closed everywhere leaves all epolls by itself. Epolls may watch epolls, not too deep
+//! and never in a circle: `nesting`.
 //!
-//! Locks: `LOOP_CHECK` (only when an epoll is added to one), `interests` (sleeping; also held while events are
-//! delivered), a file's wait queue, `ready`, an interest's `node`, the epoll's own wait queues.
+//! Locks: `interests` (sleeping; also held while events are delivered), the graph of epolls (only when one is added to or taken
+//! from another), a file's wait queue, `ready`, an interest's `node`, the epoll's own wait queues.
+
+mod nesting;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -24,21 +26,21 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::user_limit::{UserLimit, share_of_memory};
 use abi::epoll::{EPOLLET, EPOLLEXCLUSIVE, EPOLLONESHOT, EPOLLWAKEUP, EpollEvent};
 use abi::errno::{Errno, Result};
 use abi::poll::PollEvents;
 use machine::memory::try_arc;
 use machine::sync::{IrqSpinLock, Mutex, Registration, WaitError, WaitKind, WaitQueue, WakeCallback};
+use nesting::Link;
 use sched::tree::{Item, Node, Tree};
 use vfs::{File, FileOperations, PollTable, Positioning};
-
-/// Epolls in epolls in epolls: at most this deep.
-pub const NESTING_LIMIT: usize = 5;
 
 /// Bits that say how to report rather than what.
 const MODE_BITS: u32 = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP;
 
-static LOOP_CHECK: Mutex<()> = Mutex::new(());
+/// Watches of one user's epolls (`/proc/sys/fs/epoll`): by default what takes a twenty-fifth of the memory, as on Linux.
+pub static MAX_USER_WATCHES: UserLimit = UserLimit::new(|| share_of_memory(4, 512), Errno::ENOSPC);
 
 /// Which interest: a descriptor number and the file it meant. (One file may be watched under two descriptors.)
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -61,6 +63,10 @@ struct Interest {
     events: AtomicU32,
     data: AtomicU64,
     readiness: Arc<Readiness>,
+    /// That an epoll is watched by this one.
+    link: Option<Link>,
+    /// Whose it is, for [`MAX_USER_WATCHES`].
+    user: u32,
     /// Its place in the ready tree, when it is there.
     turn: AtomicU64,
     /// The node, when it is not in the ready tree.
@@ -87,6 +93,10 @@ impl Interest {
         self.events.store(0, Ordering::SeqCst);
         drop(core::mem::take(&mut *self.registrations.lock()));
         self.readiness.withdraw(self);
+        if let Some(link) = &self.link {
+            link.remove();
+        }
+        MAX_USER_WATCHES.give_back(self.user);
     }
 
     /// What the file is ready for now, of what is wanted.
@@ -210,6 +220,7 @@ struct Interests {
 
 /// The operations of an epoll file.
 pub struct Epoll {
+    user: u32,
     interests: Mutex<Interests>,
     readiness: Arc<Readiness>,
 }
@@ -238,9 +249,10 @@ impl Control {
 }
 
 impl Epoll {
-    /// An epoll that watches nothing.
-    pub fn new() -> Arc<Self> {
+    /// An epoll that watches nothing, of the user with this (kernel's) id.
+    pub fn new(user: u32) -> Arc<Self> {
         Arc::new(Self {
+            user,
             interests: Mutex::new(Interests { by_key: BTreeMap::new(), sweep_at: 64 }),
             readiness: Arc::new(Readiness {
                 ready: IrqSpinLock::new(ReadyTree { tree: Tree::new(), next_turn: 0 }),
@@ -254,7 +266,8 @@ impl Epoll {
     ///
     /// # Errors
     /// `EEXIST`, `ENOENT`: it is there already, or not. `EPERM`: the file cannot be waited for. `EINVAL`: the epoll itself,
-    /// or `EPOLLEXCLUSIVE` where it is not allowed. `ELOOP`: a circle of epolls, or too deep. `ENOMEM`.
+    /// or `EPOLLEXCLUSIVE` where it is not allowed. `ELOOP`: a circle of epolls, or too deep. `ENOSPC`: the
+    /// user watches too much. `ENOMEM`.
     pub fn control(
         &self,
         control: Control,
@@ -271,15 +284,10 @@ impl Epoll {
         }
         Self::check_exclusive(control, event.events, target.is_some())?;
         let key = InterestKey::new(descriptor, file);
-        match (control, target) {
-            (Control::Add, Some(target)) => {
-                let _nesting = LOOP_CHECK.lock();
-                self.check_nesting(target)?;
-                self.add(key, file, event)
-            }
-            (Control::Add, None) => self.add(key, file, event),
-            (Control::Modify, _) => self.modify(key, event),
-            (Control::Delete, _) => self.delete(key),
+        match control {
+            Control::Add => self.add(key, file, target, event),
+            Control::Modify => self.modify(key, event),
+            Control::Delete => self.delete(key),
         }
     }
 
@@ -294,23 +302,39 @@ impl Epoll {
         if wrong { Err(Errno::EINVAL) } else { Ok(()) }
     }
 
-    fn add(&self, key: InterestKey, file: &Arc<File>, event: EpollEvent) -> Result<()> {
+    /// The address by which the graph knows it.
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+
+    fn add(
+        &self,
+        key: InterestKey,
+        file: &Arc<File>,
+        target: Option<&Self>,
+        event: EpollEvent,
+    ) -> Result<()> {
         let mut interests = self.interests.lock();
         interests.sweep();
         if interests.by_key.contains_key(&key) {
             return Err(Errno::EEXIST);
         }
+        MAX_USER_WATCHES.charge(self.user)?;
+        let link = target.map(|target| Link::new(self.address(), target.address())).transpose();
+        let link = link.inspect_err(|_| MAX_USER_WATCHES.give_back(self.user))?;
         let interest = Arc::new(Interest {
             key,
             file: Arc::downgrade(file),
             events: AtomicU32::new(event.events),
             data: AtomicU64::new(event.data),
             readiness: self.readiness.clone(),
+            link,
+            user: self.user,
             turn: AtomicU64::new(0),
             node: IrqSpinLock::new(Some(Box::new(Node::new(Ready { turn: 0, interest: None })))),
             registrations: Mutex::new(Vec::new()),
         });
-        let found = watch(&interest)?;
+        let found = watch(&interest).inspect_err(|_| interest.discard())?;
         interests.by_key.insert(key, interest.clone());
         drop(interests);
         if !found.is_empty() {
@@ -406,28 +430,6 @@ impl Epoll {
         }
         if count == 0 { outcome.map(|()| 0) } else { Ok(count) }
     }
-
-    /// `ELOOP` if watching `target` would make a circle, or a chain that is too long. Under `LOOP_CHECK`.
-    fn check_nesting(&self, target: &Self) -> Result<()> {
-        let below = target.depth_below(self, 0)?;
-        if below + 1 > NESTING_LIMIT { Err(Errno::ELOOP) } else { Ok(()) }
-    }
-
-    /// How deep the epolls go that this one watches. `ELOOP` if `forbidden` is among them.
-    fn depth_below(&self, forbidden: &Self, level: usize) -> Result<usize> {
-        if core::ptr::eq(self, forbidden) || level > NESTING_LIMIT {
-            return Err(Errno::ELOOP);
-        }
-        let files: Vec<Arc<File>> =
-            self.interests.lock().by_key.values().filter_map(|interest| interest.file.upgrade()).collect();
-        let mut deepest = 0;
-        for file in &files {
-            if let Some(nested) = file.operations_as::<Self>() {
-                deepest = deepest.max(nested.depth_below(forbidden, level + 1)? + 1);
-            }
-        }
-        Ok(deepest)
-    }
 }
 
 impl Interests {
@@ -472,7 +474,7 @@ fn watch(interest: &Arc<Interest>) -> Result<PollEvents> {
 
 impl FileOperations for Epoll {
     fn positioning(&self) -> Positioning {
-        Positioning::Stream
+        Positioning::Ignored
     }
 
     /// Readable when one of the watched files is: asks the ready ones, since level-triggered ones linger in the tree.
@@ -512,6 +514,7 @@ impl FileOperations for Epoll {
 
 impl Drop for Epoll {
     fn drop(&mut self) {
+        nesting::forget(self.address());
         let interests = core::mem::take(&mut self.interests.get_mut().by_key);
         for interest in interests.into_values() {
             // Also takes it out of the ready tree, which would keep it alive.

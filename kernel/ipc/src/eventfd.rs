@@ -104,7 +104,7 @@ impl FileOperations for EventFd {
     }
 
     fn positioning(&self) -> Positioning {
-        Positioning::Stream
+        Positioning::Ignored
     }
 
     fn poll(&self, _file: &File, table: &mut PollTable<'_>) -> PollEvents {

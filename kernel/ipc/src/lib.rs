@@ -1,6 +1,7 @@
 //! Inter-process communication: pipes, futexes, epoll and the descriptor-based events.
 //!
-//! [`pipe`] (and `pipe_ring`), [`futex`], [`epoll`], [`eventfd`], [`timerfd`], [`signalfd`]. Each file says its locks.
+//! [`pipe`] (and `pipe_ring`), [`futex`], [`epoll`], [`eventfd`], [`timerfd`], [`signalfd`], [`inotify`]. [`user_limit`] counts
+//! what users have. Each file says its locks.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -12,10 +13,12 @@ extern crate std;
 pub mod epoll;
 pub mod eventfd;
 pub mod futex;
+pub mod inotify;
 pub mod pipe;
 mod pipe_ring;
 pub mod signalfd;
 pub mod timerfd;
+pub mod user_limit;
 
 #[cfg(test)]
 mod tests;

@@ -98,7 +98,7 @@ impl FileOperations for SignalFd {
     }
 
     fn positioning(&self) -> Positioning {
-        Positioning::Stream
+        Positioning::Ignored
     }
 
     fn poll(&self, _file: &File, table: &mut PollTable<'_>) -> PollEvents {

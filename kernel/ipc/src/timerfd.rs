@@ -288,7 +288,7 @@ impl FileOperations for TimerFd {
     }
 
     fn positioning(&self) -> Positioning {
-        Positioning::Stream
+        Positioning::Ignored
     }
 
     fn ioctl(&self, _file: &File, command: u32, argument: usize) -> Result<usize> {

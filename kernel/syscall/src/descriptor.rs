@@ -4,6 +4,7 @@ use crate::decode::{Context, Fd};
 use abi::errno::{Errno, Result};
 use abi::fcntl::*;
 use abi::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD};
+use alloc::sync::Arc;
 use mm::user::UserPtr;
 use task::limits::Resource;
 use vfs::descriptor::{CloseOnExec, CloseRange};
@@ -96,7 +97,7 @@ pub fn fcntl(context: &mut Context<'_>, fd: Fd, command: u32, argument: u64) -> 
             file.check_writable().map_err(|_| Errno::EPERM)?;
             seals.add(file.inode()?, argument as u32).map(|()| 0)
         }
-        _ => fcntl_locks(context, &file, command, argument),
+        _ => fcntl_locks(context, fd, &file, command, argument),
     }
 }
 
@@ -143,7 +144,13 @@ fn seals_of(file: &File) -> Result<&vfs::Seals> {
 }
 
 /// The lock commands, and who is told of SIGIO. Errors: `EAGAIN`, `EBADF`, `EDEADLK`, `EINVAL`, `ENOLCK`, `EINTR`.
-fn fcntl_locks(context: &Context<'_>, file: &File, command: u32, argument: u64) -> Result<usize> {
+fn fcntl_locks(
+    context: &Context<'_>,
+    fd: Fd,
+    file: &Arc<File>,
+    command: u32,
+    argument: u64,
+) -> Result<usize> {
     let pointer = UserPtr::<Flock>::new(argument as usize);
     let owner = vfs::locks::Owner::Process {
         table: context.task.open_files()?.id(),
@@ -151,8 +158,18 @@ fn fcntl_locks(context: &Context<'_>, file: &File, command: u32, argument: u64) 
     };
     match command {
         F_GETLK => vfs::locks::get_posix(file, owner, pointer.read()?).and_then(|lock| pointer.write(&lock)),
-        F_SETLK => vfs::locks::set_posix(file, owner, pointer.read()?, vfs::locks::Blocking::No),
-        F_SETLKW => vfs::locks::set_posix(file, owner, pointer.read()?, vfs::locks::Blocking::Yes),
+        F_SETLK | F_SETLKW => {
+            let wait = if command == F_SETLKW { vfs::locks::Blocking::Yes } else { vfs::locks::Blocking::No };
+            let lock = pointer.read()?;
+            vfs::locks::set_posix(file, owner, lock, wait)?;
+            // Another thread may have closed the descriptor meanwhile, before there was this lock to take away.
+            if context.file(fd).is_ok_and(|now| Arc::ptr_eq(&now, file)) {
+                return Ok(0);
+            }
+            let unlock = Flock { l_type: F_UNLCK as i16, ..lock };
+            vfs::locks::set_posix(file, owner, unlock, vfs::locks::Blocking::No)?;
+            return Err(Errno::EBADF);
+        }
         F_OFD_GETLK => {
             let lock = vfs::locks::get_posix(file, vfs::locks::Owner::description(file), pointer.read()?)?;
             pointer.write(&lock)
@@ -199,7 +216,7 @@ pub fn ioctl(context: &mut Context<'_>, fd: Fd, command: u32, argument: usize) -
             let _on: i32 = UserPtr::new(argument).read()?;
             Err(Errno::ENOTTY)
         }
-        FIONREAD if file.inode()?.kind() == FileKind::Regular => {
+        FIONREAD if file.inode()?.kind() == FileKind::Regular && file.is_seekable() => {
             let left = file.inode()?.size().saturating_sub(file.position());
             UserPtr::new(argument).write(&i32::try_from(left).unwrap_or(i32::MAX))?;
             Ok(0)

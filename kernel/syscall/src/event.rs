@@ -176,11 +176,13 @@ pub fn epoll_create1(context: &mut Context<'_>, flags: u32) -> Result<usize> {
     if flags & !EPOLL_CLOEXEC != 0 {
         return Err(Errno::EINVAL);
     }
-    let file = anonymous::new_file("eventpoll", Epoll::new(), OpenFlags::RDWR, &context.credentials())?;
+    let credentials = context.credentials();
+    let epoll = Epoll::new(credentials.ruid.0);
+    let file = anonymous::new_file("eventpoll", epoll, OpenFlags::RDWR, &credentials)?;
     context.install(file, close_on_exec(flags))
 }
 
-/// epoll_ctl(2). Errors: `EBADF`, `EEXIST`, `EINVAL`, `ELOOP`, `ENOENT`, `ENOMEM`, `EPERM`, `EFAULT`.
+/// epoll_ctl(2). Errors: `EBADF`, `EEXIST`, `EINVAL`, `ELOOP`, `ENOENT`, `ENOMEM`, `ENOSPC`, `EPERM`, `EFAULT`.
 pub fn epoll_ctl(
     context: &mut Context<'_>,
     epoll: Fd,

@@ -331,7 +331,7 @@ pub fn sendfile(
 ) -> Result<usize> {
     let (source, target) = (context.file(source)?, context.file(target)?);
     let from = Offset::read(offset, &source)?;
-    if source.operations().positioning() == Positioning::Stream {
+    if !source.is_seekable() {
         return Err(Errno::EINVAL);
     }
     refuse_appending(&target)?;

@@ -30,6 +30,7 @@ pub mod event;
 mod extensible;
 pub mod file;
 pub mod futex;
+pub mod inotify;
 pub mod limits;
 pub mod memory;
 pub mod message;

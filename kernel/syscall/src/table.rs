@@ -236,6 +236,9 @@ system_calls! {
     waitid = 247 => process::waitid;
     ioprio_set = 251 => scheduling::ioprio_set;
     ioprio_get = 252 => scheduling::ioprio_get;
+    inotify_init = 253 => inotify::inotify_init;
+    inotify_add_watch = 254 => inotify::inotify_add_watch;
+    inotify_rm_watch = 255 => inotify::inotify_rm_watch;
     openat = 257 => open::openat;
     mkdirat = 258 => directory::mkdirat;
     mknodat = 259 => directory::mknodat;
@@ -272,6 +275,7 @@ system_calls! {
     eventfd2 = 290 => event::eventfd2;
     dup3 = 292 => descriptor::dup3;
     pipe2 = 293 => event::pipe2;
+    inotify_init1 = 294 => inotify::inotify_init1;
     preadv = 295 => file::preadv;
     pwritev = 296 => file::pwritev;
     rt_tgsigqueueinfo = 297 => signal::rt_tgsigqueueinfo;

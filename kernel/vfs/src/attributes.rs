@@ -5,12 +5,14 @@
 use alloc::sync::Arc;
 
 use abi::errno::{Errno, Result};
+use abi::inotify::{IN_ACCESS, IN_ATTRIB, IN_MODIFY};
 use abi::mount::MountFlags;
 use machine::sync::Once;
 use security::{Capability, Credentials, Kgid, Kuid};
 
 use crate::file::File;
 use crate::inode::{AttributeChange, Inode, state};
+use crate::notify;
 use crate::path::Path;
 use crate::permission::{self, capable_for, is_owner_or_capable};
 use crate::types::{AccessMask, FileKind, Timestamp};
@@ -49,7 +51,9 @@ pub fn change_mode(place: &Path, mode: u32, credentials: &Credentials) -> Result
             mode &= !SET_GROUP_ID;
         }
         apply(inode, AttributeChange { mode: Some(mode), ..AttributeChange::default() })
-    })
+    })?;
+    notify::at(place, IN_ATTRIB);
+    Ok(())
 }
 
 /// chown(2): `None` leaves an identifier. `EPERM`; `EINVAL`: an identifier that the namespace does not map.
@@ -67,7 +71,9 @@ pub fn change_owner(
         check_owner_change(inode, uid, gid, credentials)?;
         let mode = if inode.is_directory() { None } else { without_set_id(inode) };
         apply(inode, AttributeChange { uid, gid, mode, ..AttributeChange::default() })
-    })
+    })?;
+    notify::at(place, IN_ATTRIB);
+    Ok(())
 }
 
 fn check_owner_change(
@@ -143,7 +149,16 @@ pub fn set_times(
         allowed.and_then(|()| apply(inode, AttributeChange { accessed, modified, ..Default::default() }))
     };
     place.mount.end_write();
-    result
+    result?;
+    notify::at(
+        place,
+        match (accessed, modified) {
+            (TimeChange::Keep, _) => IN_MODIFY,
+            (_, TimeChange::Keep) => IN_ACCESS,
+            _ => IN_ATTRIB,
+        },
+    );
+    Ok(())
 }
 
 fn check_time_change(inode: &Inode, only_now: bool, credentials: &Credentials) -> Result<()> {
@@ -168,7 +183,9 @@ pub fn truncate(place: &Path, length: u64, credentials: &Credentials) -> Result<
     inode.allow_write()?;
     let result = with_write(place, |inode| truncate_locked(inode, length, credentials));
     inode.end_write();
-    result
+    result?;
+    notify::at(place, IN_MODIFY);
+    Ok(())
 }
 
 /// ftruncate(2). `EINVAL`: not open for writing, or not a regular file.
@@ -190,7 +207,9 @@ pub(crate) fn truncate_open(file: &File, length: u64) -> Result<()> {
     if inode.has_state(state::IMMUTABLE | state::APPEND_ONLY) {
         return Err(Errno::EPERM);
     }
-    truncate_locked(inode, length, file.credentials())
+    truncate_locked(inode, length, file.credentials())?;
+    notify::at(file.path(), IN_MODIFY);
+    Ok(())
 }
 
 fn truncate_locked(inode: &Arc<Inode>, length: u64, credentials: &Credentials) -> Result<()> {

@@ -19,6 +19,7 @@ use crate::context::LookupContext;
 use crate::dentry::{self, Dentry, flag};
 use crate::inode::{Inode, NewContent, NewInode, Rename, RenameMode, state};
 use crate::namei::{self, LookupFlags, Parent, Start, lookup_locked};
+use crate::notify;
 use crate::path::Path;
 use crate::permission;
 use crate::types::{AccessMask, DeviceId, FileKind, PATH_MAX};
@@ -91,7 +92,8 @@ fn make_locked(
     check_create(directory, parent, context)?;
     let new = new_inode(context, parent, content, mode);
     let inode = parent.operations().create(parent, name, &new)?;
-    dentry.instantiate(inode);
+    dentry.instantiate(inode.clone());
+    notify::created(parent, name, &inode);
     Ok(Created { dentry: dentry::insert(dentry), is_new: true })
 }
 
@@ -248,6 +250,7 @@ fn link_locked(
     directory.operations().link(directory, &parent.name, inode)?;
     dentry.instantiate(inode.clone());
     dentry::insert(dentry);
+    notify::linked(directory, &parent.name, inode);
     Ok(())
 }
 
@@ -310,6 +313,7 @@ fn unlink_locked(
     check_not_mountpoint(&parent.directory, dentry)?;
     directory.operations().unlink(directory, &parent.name, &victim)?;
     dentry::delete(dentry);
+    notify::unlinked(directory, &parent.name, &victim);
     Ok(victim)
 }
 
@@ -341,6 +345,7 @@ fn remove_directory_locked(context: &LookupContext<'_>, parent: &Parent) -> Resu
     directory.operations().rmdir(directory, &parent.name, &victim)?;
     victim.set_state(state::DEAD);
     dentry::delete(&dentry);
+    notify::unlinked(directory, &parent.name, &victim);
     Ok(())
 }
 
@@ -438,6 +443,10 @@ fn rename_locked(
     })?;
     if exchange {
         dentry::exchange(&source, &target);
+        notify::moved((old_dir, &old.name), (new_dir, &new.name), &inode, None);
+        if let Some(other) = &replaced {
+            notify::moved((new_dir, &new.name), (old_dir, &old.name), other, None);
+        }
         return Ok(None);
     }
     if let Some(replaced) = replaced.as_ref().filter(|replaced| replaced.is_directory()) {
@@ -445,6 +454,7 @@ fn rename_locked(
     }
     dentry::delete(&target);
     dentry::move_to(&source, &new.directory.dentry, &new.name);
+    notify::moved((old_dir, &old.name), (new_dir, &new.name), &inode, replaced.as_deref());
     Ok(replaced)
 }
 

@@ -14,6 +14,7 @@ use core::fmt;
 
 use abi::errno::{Errno, Result};
 use abi::fcntl::{F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, OpenFlags};
+use abi::inotify::{IN_ACCESS, IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY};
 use abi::poll::PollEvents;
 use machine::cpu::PerCpu;
 use machine::preempt;
@@ -68,6 +69,8 @@ pub enum Positioning {
     Seekable,
     /// No offset at all: `lseek` and `pread` give `ESPIPE` (pipes, sockets, terminals).
     Stream,
+    /// No offset either, but nobody complains: `lseek` gives 0 and `pread` reads (epoll, eventfd and their like).
+    Ignored,
 }
 
 /// What happens to the offset at a write that appends.
@@ -408,7 +411,7 @@ impl File {
     pub fn read(&self, to: &mut dyn IoWriter) -> Result<usize> {
         self.check_readable()?;
         let operations = self.operations();
-        if operations.positioning() == Positioning::Stream {
+        if operations.positioning() != Positioning::Seekable {
             return self.finish_read(operations.read(self, to, 0));
         }
         let _position = self.position_lock.lock();
@@ -429,6 +432,15 @@ impl File {
         if !self.flags().contains(OpenFlags::NOATIME) {
             crate::attributes::touch_accessed(&self.path);
         }
+        self.notify_moved(result, IN_ACCESS)
+    }
+
+    /// Bytes were read or written.
+    #[inline]
+    fn notify_moved(&self, result: Result<usize>, what: u32) -> Result<usize> {
+        if result.is_ok_and(|count| count > 0) {
+            crate::notify::at(&self.path, what);
+        }
         result
     }
 
@@ -436,12 +448,12 @@ impl File {
     pub fn write(&self, from: &mut dyn IoReader) -> Result<usize> {
         self.check_writable()?;
         let operations = self.operations();
-        if operations.positioning() == Positioning::Stream {
-            return operations.write(self, from, 0);
+        if operations.positioning() != Positioning::Seekable {
+            return self.notify_moved(operations.write(self, from, 0), IN_MODIFY);
         }
         let _position = self.position_lock.lock();
         let position = self.position();
-        let count = operations.write(self, from, position)?;
+        let count = self.notify_moved(operations.write(self, from, position), IN_MODIFY)?;
         let end = match self.inode() {
             Ok(inode) if self.flags().contains(OpenFlags::APPEND) && inode.kind() == FileKind::Regular => {
                 inode.size()
@@ -456,7 +468,7 @@ impl File {
     pub fn write_at(&self, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
         self.check_seekable()?;
         self.check_writable()?;
-        self.operations().write(self, from, offset)
+        self.notify_moved(self.operations().write(self, from, offset), IN_MODIFY)
     }
 
     /// pwritev2(2) with `RWF_APPEND`: at the end, as if opened with `O_APPEND`; a stream is just written to.
@@ -471,7 +483,7 @@ impl File {
             };
         }
         let _position = self.position_lock.lock();
-        let count = operations.write(self, from, AT_END)?;
+        let count = self.notify_moved(operations.write(self, from, AT_END), IN_MODIFY)?;
         if offset == Appended::Follow {
             self.position.store(self.inode()?.size(), Ordering::Relaxed);
         }
@@ -482,12 +494,15 @@ impl File {
         if self.is_place() {
             return Err(Errno::EBADF);
         }
-        if self.is_seekable() { Ok(()) } else { Err(Errno::ESPIPE) }
+        if self.operations().positioning() == Positioning::Stream { Err(Errno::ESPIPE) } else { Ok(()) }
     }
 
     /// lseek(2). `ESPIPE`, `EINVAL`, `ENXIO`, `EOVERFLOW`.
     pub fn seek(&self, from: SeekFrom) -> Result<u64> {
         self.check_seekable()?;
+        if !self.is_seekable() {
+            return Ok(0);
+        }
         let _position = self.position_lock.lock();
         let position = self.operations().seek(self, from, self.position())?;
         self.position.store(position, Ordering::Relaxed);
@@ -561,6 +576,10 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         count_file(-1);
+        if self.counted != Counted::Not {
+            let what = if self.flags().writes() { IN_CLOSE_WRITE } else { IN_CLOSE_NOWRITE };
+            crate::notify::at(&self.path, what);
+        }
         if let Some(operations) = &self.operations {
             operations.release(self);
         } else if self.counted != Counted::Not {

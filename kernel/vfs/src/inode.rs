@@ -21,6 +21,7 @@ use security::{Credentials, Kgid, Kuid};
 
 use crate::file::{File, FileOperations};
 use crate::locks::LockContext;
+use crate::notify::{LazyWatchSet, WatchSet};
 use crate::path::Path;
 use crate::seals::Seals;
 use crate::superblock::SuperBlock;
@@ -62,6 +63,7 @@ pub struct Inode {
     /// Positive: writers; negative: those who forbid writing (running programs).
     writers: AtomicI32,
     locks: Once<Box<LockContext>>,
+    watches: LazyWatchSet,
     attached: Once<Arc<dyn Any + Send + Sync>>,
     /// Orders changes; see the head of this file.
     pub lock: RwLock<()>,
@@ -130,6 +132,7 @@ impl Inode {
             opens: AtomicU32::new(0),
             writers: AtomicI32::new(0),
             locks: Once::new(),
+            watches: LazyWatchSet::new(),
             attached: Once::new(),
             lock: RwLock::new(()),
         }
@@ -283,6 +286,15 @@ impl Inode {
         self.locks.get().map(|locks| &**locks)
     }
 
+    /// Who watches it; made at the first use.
+    pub(crate) fn watches(&self) -> &WatchSet {
+        self.watches.get()
+    }
+    /// Who watches it, if anybody ever did.
+    pub(crate) fn watches_if_any(&self) -> &LazyWatchSet {
+        &self.watches
+    }
+
     /// Whether both are the same file.
     pub fn is_same(&self, other: &Inode) -> bool {
         core::ptr::eq(self, other)
@@ -343,14 +355,22 @@ impl Inode {
     /// The last close of a file without a name frees its contents.
     pub(crate) fn count_close(&self) {
         if self.opens.fetch_sub(1, Ordering::AcqRel) == 1 && self.link_count() == 0 {
-            self.operations.evict(self);
+            self.evict();
         }
     }
     /// The last name is gone: frees the contents unless someone has it open.
     pub(crate) fn evict_if_unused(&self) {
-        if self.link_count() == 0 && self.opens.load(Ordering::Acquire) == 0 {
-            self.operations.evict(self);
+        if self.is_unused() {
+            self.evict();
         }
+    }
+    /// Whether neither a name nor an open description is left.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.link_count() == 0 && self.opens.load(Ordering::Acquire) == 0
+    }
+    fn evict(&self) {
+        crate::notify::removed(self);
+        self.operations.evict(self);
     }
 }
 

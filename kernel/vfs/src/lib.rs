@@ -9,6 +9,7 @@
 //! | `file`, `open`, `descriptor`, `readdir`, `mapping`, `splice`, `locks` | open files |
 //! | `directory`, `attributes`, `xattr`, `permission` | changing names and attributes; who may |
 //! | `poll` | waiting for readiness |
+//! | `notify` | watches: telling of what happens to files |
 //! | `chardev`, `fifo`, `anonymous`, `pseudo` | files that are not on a disk |
 //!
 //! Lock order: mount topology → rename lock of a superblock → directories (ancestors first) → inode → page cache. A file's
@@ -38,6 +39,7 @@ pub mod mount_calls;
 mod mount_text;
 pub mod mount_tree;
 pub mod namei;
+pub mod notify;
 pub mod open;
 pub mod path;
 pub mod permission;

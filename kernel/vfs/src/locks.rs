@@ -1,10 +1,14 @@
 //! File locks: flock(2), and the POSIX and open-file-description locks of fcntl(2). All are advisory.
 //!
-//! Key types: [`LockContext`] (the locks of one inode), [`Owner`]. A POSIX lock belongs to a process (its descriptor table) and
-//! goes when that closes any descriptor of the file; the others belong to the open file description.
+//! Key types: [`LockContext`] (the locks of one inode), [`Owner`]; the structure is in `ranges`. A POSIX lock belongs to a
+//! process (its descriptor table) and goes when that closes any descriptor of the file; the others belong to the open file
+//! description. flock's are locks on all bytes, in a set of their own.
 //!
-//! Locks: one spinlock for each inode's lists; waiters sleep on its queue and look again. Who waits for whom is noted in one
-//! table with a spinlock of its own, taken after the former, so that a circle of processes is found (`EDEADLK`).
+//! Locks: one sleeping lock for each of an inode's two sets (a change may swallow many locks); waiters sleep on the set's queue
+//! and look again. Who waits for whom is noted in one table with a spinlock, taken under the former, so that a circle of
+//! processes is found (`EDEADLK`).
+
+mod ranges;
 
 use crate::file::{File, SeekFrom};
 use crate::inode::Inode;
@@ -12,34 +16,15 @@ use abi::errno::{Errno, Result};
 use abi::fcntl::{F_RDLCK, F_UNLCK, F_WRLCK, Flock, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use machine::sync::{SpinLock, WaitKind, WaitQueue};
-
-/// Who holds a lock.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Owner {
-    /// A process, by its descriptor table; its number is for `F_GETLK`.
-    Process {
-        /// [`crate::DescriptorTable::id`].
-        table: u64,
-        /// The process's number.
-        process: i32,
-    },
-    /// An open file description, by its address.
-    Description(usize),
-}
+use machine::sync::atomic::{AtomicU64, Ordering};
+use machine::sync::{Mutex, SpinLock, WaitKind, WaitQueue};
+pub use ranges::Owner;
+use ranges::{Change, Mode, RangeLock, RangeLocks};
 
 impl Owner {
     /// The description as owner.
     pub fn description(file: &File) -> Owner {
         Owner::Description(core::ptr::from_ref(file).addr())
-    }
-
-    fn is_same(self, other: Owner) -> bool {
-        match (self, other) {
-            (Owner::Process { table: a, .. }, Owner::Process { table: b, .. }) => a == b,
-            (a, b) => a == b,
-        }
     }
 }
 
@@ -52,50 +37,43 @@ pub enum Blocking {
     Yes,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mode {
-    Shared,
-    Exclusive,
+/// One set of locks and who waits for any of them.
+struct LockSet {
+    held: Mutex<RangeLocks>,
+    changed: WaitQueue,
 }
 
-/// A lock on the bytes `start..end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct RangeLock {
-    owner: Owner,
-    mode: Mode,
-    start: u64,
-    end: u64,
-}
-
-impl RangeLock {
-    fn conflicts(&self, other: &RangeLock) -> bool {
-        !self.owner.is_same(other.owner)
-            && self.start < other.end
-            && other.start < self.end
-            && (self.mode == Mode::Exclusive || other.mode == Mode::Exclusive)
+impl LockSet {
+    fn new() -> LockSet {
+        LockSet { held: Mutex::new(RangeLocks::default()), changed: WaitQueue::new() }
     }
-}
 
-/// The locks of one inode.
-#[derive(Default)]
-struct Lists {
-    ranges: Vec<RangeLock>,
-    whole: Vec<(usize, Mode)>,
+    /// Takes locks away; wakes if that let anybody in.
+    fn release_owner(&self, owner: Owner) {
+        let change = self.held.lock().remove_owner(owner);
+        self.wake_if(change);
+    }
+
+    /// One of those who wait exclusively (for all bytes alone) is enough: whoever gets the lock wakes the next one.
+    fn wake_if(&self, change: Change) {
+        if change == Change::Freed {
+            self.changed.wake_one();
+        }
+    }
 }
 
 /// The file locks on an inode.
 pub struct LockContext {
-    lists: SpinLock<Lists>,
-    changed: WaitQueue,
+    /// fcntl(2)'s.
+    records: LockSet,
+    /// flock(2)'s.
+    whole: LockSet,
 }
-
-/// Who waits for whom.
-static WAITING: SpinLock<BTreeMap<Owner, Owner>> = SpinLock::new(BTreeMap::new());
 
 impl LockContext {
     /// No locks.
     pub fn new() -> LockContext {
-        LockContext { lists: SpinLock::new(Lists::default()), changed: WaitQueue::new() }
+        LockContext { records: LockSet::new(), whole: LockSet::new() }
     }
 }
 
@@ -105,39 +83,10 @@ impl Default for LockContext {
     }
 }
 
-impl Lists {
-    fn conflict(&self, wanted: &RangeLock) -> Option<RangeLock> {
-        self.ranges.iter().find(|held| held.conflicts(wanted)).copied()
-    }
-
-    /// Makes the owner's locks on `start..end` be `mode`, or none: cuts, then joins what touches.
-    fn set_range(&mut self, owner: Owner, start: u64, end: u64, mode: Option<Mode>) -> Result<()> {
-        self.ranges.try_reserve(2).map_err(|_| Errno::ENOLCK)?;
-        let mut joined = (start, end);
-        let mut pieces: Vec<RangeLock> = Vec::new();
-        self.ranges.retain(|lock| {
-            if !lock.owner.is_same(owner) || lock.end < start || lock.start > end {
-                return true;
-            }
-            if Some(lock.mode) == mode {
-                joined = (joined.0.min(lock.start), joined.1.max(lock.end));
-                return false;
-            }
-            if lock.end == start || lock.start == end {
-                return true;
-            }
-            let left = RangeLock { end: start.max(lock.start), ..*lock };
-            let right = RangeLock { start: end.min(lock.end), ..*lock };
-            pieces.extend([left, right].into_iter().filter(|piece| piece.start < piece.end));
-            false
-        });
-        self.ranges.extend(pieces);
-        if let Some(mode) = mode {
-            self.ranges.push(RangeLock { owner, mode, start: joined.0, end: joined.1 });
-        }
-        Ok(())
-    }
-}
+/// Which tables' owners wait for which: by the waiter's table and the number of its call, because a process may wait in
+/// several threads. As many entries as threads that wait.
+static WAITING: SpinLock<BTreeMap<(u64, u64), Owner>> = SpinLock::new(BTreeMap::new());
+static NEXT_CALL: AtomicU64 = AtomicU64::new(0);
 
 /// The bytes that a `struct flock` means. Errors: `EINVAL`, `EOVERFLOW`.
 fn range_of(file: &File, lock: &Flock) -> Result<(u64, u64)> {
@@ -171,8 +120,8 @@ pub fn get_posix(file: &File, owner: Owner, request: Flock) -> Result<Flock> {
     let mode = mode_of(request.l_type)?.ok_or(Errno::EINVAL)?;
     let (start, end) = range_of(file, &request)?;
     let wanted = RangeLock { owner, mode, start, end };
-    let found =
-        file.inode()?.lock_context_if_any().and_then(|context| context.lists.lock().conflict(&wanted));
+    let context = file.inode()?.lock_context_if_any();
+    let found = context.and_then(|context| context.records.held.lock().conflict(&wanted));
     let Some(held) = found else { return Ok(Flock { l_type: F_UNLCK as i16, ..request }) };
     Ok(Flock {
         l_type: if held.mode == Mode::Shared { F_RDLCK as i16 } else { F_WRLCK as i16 },
@@ -196,48 +145,65 @@ pub fn set_posix(file: &File, owner: Owner, request: Flock, blocking: Blocking) 
         None => {}
     }
     let (start, end) = range_of(file, &request)?;
-    let context = file.inode()?.lock_context();
+    let records = &file.inode()?.lock_context().records;
     file.note_locked();
     let Some(mode) = mode else {
-        context.lists.lock().set_range(owner, start, end, None)?;
-        context.changed.wake_all();
+        let change = records.held.lock().set(owner, start, end, None)?;
+        records.wake_if(change);
         return Ok(());
     };
     let wanted = RangeLock { owner, mode, start, end };
+    let wait = Wait { owner, call: NEXT_CALL.fetch_add(1, Ordering::Relaxed) };
     let attempt = || {
-        let mut lists = context.lists.lock();
-        match lists.conflict(&wanted) {
-            None => Some(lists.set_range(owner, start, end, Some(mode))),
-            Some(held) if blocking == Blocking::Yes => note_waiting(owner, held.owner).err().map(Err),
+        let mut held = records.held.lock();
+        match held.conflict(&wanted) {
+            None => Some(held.set(owner, start, end, Some(mode))),
+            Some(other) if blocking == Blocking::Yes => wait.note(other.owner).err().map(Err),
             Some(_) => Some(Err(Errno::EAGAIN)),
         }
     };
-    let result = context.changed.wait_until(WaitKind::Interruptible, None, attempt);
-    WAITING.lock().remove(&owner);
-    let result = result.map_err(|_| Errno::ERESTARTSYS)?;
+    // Not exclusively: others may want other bytes.
+    let result = records.changed.wait_until(WaitKind::Interruptible, None, attempt);
+    drop(wait);
     // Making a lock weaker may let others in.
-    context.changed.wake_all();
-    result
+    records.wake_if(result.map_err(|_| Errno::ERESTARTSYS)??);
+    Ok(())
 }
 
-/// Notes that `owner` waits for `holder`. Errors: `EDEADLK` if that closes a circle of processes.
-fn note_waiting(owner: Owner, holder: Owner) -> Result<()> {
-    const LONGEST: usize = 64;
-    let mut waiting = WAITING.lock();
-    if matches!(owner, Owner::Process { .. }) {
+/// A call that may wait; forgotten on drop.
+struct Wait {
+    owner: Owner,
+    call: u64,
+}
+
+impl Wait {
+    /// Notes for whom it waits. Errors: `EDEADLK` if that closes a circle of processes, of as many as Linux looks at.
+    fn note(&self, holder: Owner) -> Result<()> {
+        const LONGEST: usize = 10;
+        let Owner::Process { table, .. } = self.owner else { return Ok(()) };
+        let mut waiting = WAITING.lock();
         let mut at = holder;
-        for _ in 0..LONGEST {
-            if at.is_same(owner) {
+        for _ in 0..=LONGEST {
+            if at == self.owner {
                 return Err(Errno::EDEADLK);
             }
-            match waiting.get(&at) {
-                Some(next) => at = *next,
+            let Owner::Process { table, .. } = at else { break };
+            match waiting.range((table, 0)..=(table, u64::MAX)).next() {
+                Some((_, next)) => at = *next,
                 None => break,
             }
         }
+        waiting.insert((table, self.call), holder);
+        Ok(())
     }
-    waiting.insert(owner, holder);
-    Ok(())
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if let Owner::Process { table, .. } = self.owner {
+            WAITING.lock().remove(&(table, self.call));
+        }
+    }
 }
 
 /// flock(2). Errors: `EAGAIN` (`EWOULDBLOCK`), `EINVAL`, `ENOLCK`, `ERESTARTSYS`.
@@ -248,100 +214,47 @@ pub fn flock(file: &File, operation: u32) -> Result<()> {
         LOCK_UN => None,
         _ => return Err(Errno::EINVAL),
     };
-    let context = file.inode()?.lock_context();
-    let own = core::ptr::from_ref(file).addr();
+    let whole = &file.inode()?.lock_context().whole;
+    let owner = Owner::description(file);
     file.note_locked();
-    // Changing the kind of a lock gives the old one up first (flock(2)).
-    let unlocked = {
-        let mut lists = context.lists.lock();
-        let before = lists.whole.len();
-        lists.whole.retain(|(owner, held)| *owner != own || Some(*held) == mode);
-        before != lists.whole.len()
-    };
-    if unlocked {
-        context.changed.wake_all();
+    {
+        let mut held = whole.held.lock();
+        let own = held.holding(owner, 0, u64::MAX).map(|own| own.mode);
+        if own.is_some() && own == mode {
+            return Ok(());
+        }
+        // Changing the kind of a lock gives the old one up first (flock(2)).
+        let change = held.remove_owner(owner);
+        drop(held);
+        whole.wake_if(change);
     }
     let Some(mode) = mode else { return Ok(()) };
+    let wanted = RangeLock { owner, mode, start: 0, end: u64::MAX };
     let attempt = || {
-        let mut lists = context.lists.lock();
-        if lists.whole.iter().any(|(owner, _)| *owner == own) {
-            return Some(Ok(()));
+        let mut held = whole.held.lock();
+        match held.conflict(&wanted) {
+            None => Some(held.set(owner, 0, u64::MAX, Some(mode)).map(|_| ())),
+            Some(_) if operation & LOCK_NB != 0 => Some(Err(Errno::EAGAIN)),
+            Some(_) => None,
         }
-        let free = lists.whole.iter().all(|(_, held)| mode == Mode::Shared && *held == Mode::Shared);
-        if !free {
-            return if operation & LOCK_NB != 0 { Some(Err(Errno::EAGAIN)) } else { None };
-        }
-        if lists.whole.try_reserve(1).is_err() {
-            return Some(Err(Errno::ENOLCK));
-        }
-        lists.whole.push((own, mode));
-        Some(Ok(()))
     };
-    context.changed.wait_until(WaitKind::Interruptible, None, attempt).map_err(|_| Errno::ERESTARTSYS)?
+    let waited = match mode {
+        Mode::Shared => whole.changed.wait_until(WaitKind::Interruptible, None, attempt),
+        Mode::Exclusive => whole.changed.wait_until_exclusive(WaitKind::Interruptible, None, attempt),
+    };
+    waited.map_err(|_| Errno::ERESTARTSYS)?
 }
 
 /// A process closed a descriptor of the file: its POSIX locks on it go.
 pub(crate) fn release_owner(file: &Arc<File>, table: u64) {
     let Ok(inode) = file.inode() else { return };
     let Some(context) = inode.lock_context_if_any() else { return };
-    let removed = {
-        let mut lists = context.lists.lock();
-        let before = lists.ranges.len();
-        lists.ranges.retain(|lock| !lock.owner.is_same(Owner::Process { table, process: 0 }));
-        before != lists.ranges.len()
-    };
-    if removed {
-        context.changed.wake_all();
-    }
+    context.records.release_owner(Owner::Process { table, process: 0 });
 }
 
 /// A description is gone: its locks go.
 pub(crate) fn release_file(inode: &Inode, file: &File) {
     let Some(context) = inode.lock_context_if_any() else { return };
-    let own = core::ptr::from_ref(file).addr();
-    {
-        let mut lists = context.lists.lock();
-        lists.whole.retain(|(owner, _)| *owner != own);
-        lists.ranges.retain(|lock| lock.owner != Owner::Description(own));
-    }
-    context.changed.wake_all();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: Owner = Owner::Process { table: 1, process: 1 };
-    const B: Owner = Owner::Process { table: 2, process: 2 };
-
-    fn spans(lists: &Lists, owner: Owner) -> Vec<(u64, u64, Mode)> {
-        let mut all: Vec<_> =
-            lists.ranges.iter().filter(|l| l.owner == owner).map(|l| (l.start, l.end, l.mode)).collect();
-        all.sort_by_key(|(start, ..)| *start);
-        all
-    }
-
-    #[test]
-    fn ranges_are_cut_and_joined() {
-        let mut lists = Lists::default();
-        lists.set_range(A, 0, 100, Some(Mode::Exclusive)).unwrap();
-        lists.set_range(A, 20, 30, None).unwrap();
-        assert_eq!(spans(&lists, A), [(0, 20, Mode::Exclusive), (30, 100, Mode::Exclusive)]);
-        lists.set_range(A, 40, 50, Some(Mode::Shared)).unwrap();
-        lists.set_range(A, 20, 30, Some(Mode::Exclusive)).unwrap();
-        assert_eq!(
-            spans(&lists, A),
-            [(0, 40, Mode::Exclusive), (40, 50, Mode::Shared), (50, 100, Mode::Exclusive)]
-        );
-    }
-
-    #[test]
-    fn conflicts_are_between_owners_only() {
-        let mut lists = Lists::default();
-        lists.set_range(A, 0, 10, Some(Mode::Shared)).unwrap();
-        let wanted = |owner, mode| RangeLock { owner, mode, start: 5, end: 6 };
-        assert!(lists.conflict(&wanted(B, Mode::Shared)).is_none());
-        assert!(lists.conflict(&wanted(B, Mode::Exclusive)).is_some());
-        assert!(lists.conflict(&wanted(A, Mode::Exclusive)).is_none());
-    }
+    context.records.release_owner(Owner::description(file));
+    context.whole.release_owner(Owner::description(file));
 }

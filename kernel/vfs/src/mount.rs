@@ -145,11 +145,12 @@ pub struct Mount {
     active: Arc<ActiveSuperBlock>,
 }
 
-/// Counts the mounts of a superblock: with the last one, its names leave the cache.
+/// Counts the mounts of a superblock: with the last one, its names leave the cache and its watches end.
 struct ActiveSuperBlock(Arc<SuperBlock>);
 
 impl Drop for ActiveSuperBlock {
     fn drop(&mut self) {
+        crate::notify::unmounted(&self.0);
         dentry::drop_superblock(&self.0);
     }
 }
@@ -394,6 +395,11 @@ impl Mount {
         let child = Child { mountpoint: place.dentry.clone(), mount: self.clone() };
         place.mount.change_children(|list| list.push(child));
         place.dentry.add_mount();
+    }
+
+    /// Whether no other mount shows its superblock.
+    pub(crate) fn is_last_of_superblock(&self) -> bool {
+        Arc::strong_count(&self.active) == 1
     }
 
     /// Takes it off the place that it covers.

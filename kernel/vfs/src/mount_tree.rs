@@ -325,6 +325,12 @@ pub fn unmount(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result
     let topology = lock_unused(context, target, flags)?;
     let gone = take_off(&target.mount, &topology);
     drop(topology);
+    if flags & MNT_DETACH == 0 {
+        // Nobody uses them, so it is over now for who watches, though their memory waits for a grace period.
+        for mount in gone.iter().filter(|mount| mount.is_last_of_superblock()) {
+            crate::notify::unmounted(mount.superblock());
+        }
+    }
     // The last references go without the lock: dropping a mount may take it.
     drop(gone);
     Ok(())

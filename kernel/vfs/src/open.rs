@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use abi::errno::{Errno, Result};
 use abi::fcntl::{AccessMode, OpenFlags, ResolveFlags};
+use abi::inotify::IN_OPEN;
 
 use crate::attributes;
 use crate::context::LookupContext;
@@ -116,6 +117,7 @@ fn open_checked(
     }
     let file = File::open(place, flags, context.credentials);
     let file = file.and_then(|file| {
+        crate::notify::at(file.path(), IN_OPEN);
         if truncate {
             attributes::truncate_open(&file, 0)?;
         }

@@ -193,6 +193,11 @@ impl Node {
         self
     }
 
+    /// Its inode number.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The kind of file it is.
     pub fn kind(&self) -> FileKind {
         match &self.content {

@@ -4,6 +4,7 @@
 //! from after it; a file system keeps them stable while other entries come and go. 0 and 1 are `.` and `..`.
 
 use abi::errno::{Errno, Result};
+use abi::inotify::IN_ACCESS;
 use machine::sync::Mutex;
 use machine::sync::atomic::{AtomicU64, Ordering};
 
@@ -84,5 +85,6 @@ pub(crate) fn read_directory(
     let next = file.operations().read_directory(file, sink, position.load(Ordering::Relaxed))?;
     position.store(next, Ordering::Relaxed);
     crate::attributes::touch_accessed(file.path());
+    crate::notify::at(file.path(), IN_ACCESS);
     Ok(())
 }

@@ -17,6 +17,7 @@ use security::{Credentials, UserNamespace};
 
 use crate::dentry::Dentry;
 use crate::inode::Inode;
+use crate::notify::WatchSet;
 use crate::types::{DeviceId, NAME_MAX};
 
 /// One instance of a file system.
@@ -33,6 +34,8 @@ pub struct SuperBlock {
     user_namespace: Arc<UserNamespace>,
     /// Held around every rename that moves a directory to another parent: the tree's shape stands still.
     pub rename_lock: Mutex<()>,
+    /// All watches on its inodes, by their addresses.
+    watches: WatchSet,
 }
 
 /// What a new instance is like.
@@ -108,6 +111,7 @@ impl SuperBlock {
             root: Mutex::new(Weak::new()),
             user_namespace,
             rename_lock: Mutex::new(()),
+            watches: WatchSet::new(),
         })
     }
 
@@ -140,6 +144,12 @@ impl SuperBlock {
     /// type makes the nodes itself.
     pub fn has_trusted_devices(&self) -> bool {
         self.user_namespace.level() == 0 || self.operations.makes_own_devices()
+    }
+
+    /// The watches on its inodes.
+    #[inline]
+    pub(crate) fn watches(&self) -> &WatchSet {
+        &self.watches
     }
     /// What its type does.
     pub fn operations(&self) -> &dyn SuperBlockOperations {

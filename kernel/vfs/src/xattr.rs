@@ -67,7 +67,9 @@ fn change(place: &Path, make: impl FnOnce(&Arc<Inode>) -> Result<()>) -> Result<
         make(inode)
     };
     place.mount.end_write();
-    result
+    result?;
+    crate::notify::at(place, abi::inotify::IN_ATTRIB);
+    Ok(())
 }
 
 /// setxattr(2).

@@ -4,18 +4,21 @@
 //! makes calls and notes their results in a [`Transcript`]; nothing in a line may differ from run to run (no addresses,
 //! no process ids, no times). Each runs in a child of its own with a time limit.
 
+mod epoll;
 mod files;
 mod futexes;
 mod identity;
 mod locks;
 mod memory;
 mod mounts;
-mod netlink;
 mod namespaces;
+mod netlink;
+mod notify;
 mod processes;
 mod scheduling;
 mod signals;
 mod sockets;
+mod sysfs;
 mod timers;
 
 use crate::case::Outcome;
@@ -87,23 +90,26 @@ const SECONDS: u32 = 20;
 
 /// Prints the sections whose names contain a filter.
 pub fn print(filters: &[String]) {
-    let groups: [&[Section]; 16] = [
+    let groups: [&[Section]; 19] = [
+        epoll::SECTIONS,
         files::SECTIONS,
         futexes::SECTIONS,
         identity::SECTIONS,
         locks::SECTIONS,
         memory::SECTIONS,
         mounts::SECTIONS,
-        netlink::SECTIONS,
         namespaces::SECTIONS,
         namespaces::users::SECTIONS,
         namespaces::pids::SECTIONS,
         namespaces::mounts::SECTIONS,
         namespaces::times::SECTIONS,
+        netlink::SECTIONS,
+        notify::SECTIONS,
         processes::SECTIONS,
         scheduling::SECTIONS,
         signals::SECTIONS,
         sockets::SECTIONS,
+        sysfs::SECTIONS,
         timers::SECTIONS,
     ];
     for (name, section) in groups.into_iter().flatten() {
