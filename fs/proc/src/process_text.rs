@@ -15,6 +15,7 @@ use task::limits::{INFINITY, Resource};
 use task::pid::PidNamespace;
 use task::stat::Stat;
 use task::{Process, Task};
+use vfs::pseudo::Text;
 
 /// A page in KiB.
 const PAGE_KIB: usize = PAGE_SIZE / 1024;
@@ -66,12 +67,12 @@ pub fn name_text(name: &[u8; 16]) -> String {
 }
 
 /// `/proc/PID/comm`.
-pub fn comm(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn comm(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     writeln!(out, "{}", name_text(&subject.stat().name))
 }
 
 /// `/proc/PID/stat`: 52 fields.
-pub fn stat(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn stat(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let stat = subject.stat();
     let space = subject.space();
     let usage = space.as_ref().map(|space| space.usage());
@@ -103,7 +104,7 @@ pub fn stat(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
 }
 
 /// `/proc/PID/statm`: pages.
-pub fn statm(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn statm(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let Some(usage) = subject.space().map(|space| space.usage()) else {
         return writeln!(out, "0 0 0 0 0 0 0");
     };
@@ -127,7 +128,7 @@ fn state_name(letter: char) -> &'static str {
 }
 
 /// `/proc/PID/status`.
-pub fn status(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn status(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let stat = subject.stat();
     writeln!(out, "Name:\t{}", name_text(&stat.name))?;
     if let Some(fs) = subject.process.leader().and_then(|leader| leader.fs()) {
@@ -164,7 +165,7 @@ pub fn status(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
     writeln!(out, "nonvoluntary_ctxt_switches:\t{}", stat.counts.involuntary_switches)
 }
 
-fn write_ids(credentials: &Credentials, out: &mut String) -> fmt::Result {
+fn write_ids(credentials: &Credentials, out: &mut Text) -> fmt::Result {
     let ns = &credentials.user_namespace;
     let c = credentials;
     let uids = [c.ruid, c.euid, c.suid, c.fsuid].map(|uid| ns.from_kuid_munged(uid));
@@ -173,14 +174,14 @@ fn write_ids(credentials: &Credentials, out: &mut String) -> fmt::Result {
     writeln!(out, "Gid:\t{}\t{}\t{}\t{}", gids[0], gids[1], gids[2], gids[3])
 }
 
-fn write_groups(credentials: &Credentials, out: &mut String) -> fmt::Result {
+fn write_groups(credentials: &Credentials, out: &mut Text) -> fmt::Result {
     write!(out, "Groups:\t")?;
     let ns = &credentials.user_namespace;
     credentials.groups.iter().try_for_each(|gid| write!(out, "{} ", ns.from_kgid_munged(*gid)))?;
     writeln!(out)
 }
 
-fn write_capabilities(credentials: &Credentials, out: &mut String) -> fmt::Result {
+fn write_capabilities(credentials: &Credentials, out: &mut Text) -> fmt::Result {
     let sets = [
         ("CapInh", credentials.inheritable),
         ("CapPrm", credentials.permitted),
@@ -194,7 +195,7 @@ fn write_capabilities(credentials: &Credentials, out: &mut String) -> fmt::Resul
     writeln!(out, "NoNewPrivs:\t{}\nSeccomp:\t0", u8::from(credentials.no_new_privileges))
 }
 
-fn write_memory(space: &AddressSpace, out: &mut String) -> fmt::Result {
+fn write_memory(space: &AddressSpace, out: &mut Text) -> fmt::Result {
     let usage = space.usage();
     let lines = [
         ("VmPeak", usage.peak),
@@ -219,7 +220,7 @@ fn write_memory(space: &AddressSpace, out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-fn write_placement(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+fn write_placement(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let leader = subject.process.leader();
     let Some(thread) = subject.task.or(leader.as_deref()).map(|task| task.thread().clone()) else {
         return Ok(());
@@ -235,7 +236,7 @@ fn write_placement(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
 }
 
 /// `0-3,5`.
-pub fn write_ranges(numbers: &[usize], out: &mut String) -> fmt::Result {
+pub fn write_ranges(numbers: &[usize], out: &mut Text) -> fmt::Result {
     let mut rest = numbers;
     let mut comma = "";
     while let Some(first) = rest.first() {
@@ -251,7 +252,7 @@ pub fn write_ranges(numbers: &[usize], out: &mut String) -> fmt::Result {
 }
 
 /// `/proc/PID/limits`.
-pub fn limits(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn limits(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     const LINES: [(&str, Resource, &str); 16] = [
         ("Max cpu time", Resource::Cpu, "seconds"),
         ("Max file size", Resource::FileSize, "bytes"),
@@ -320,28 +321,28 @@ pub fn auxv(subject: &Subject<'_>) -> Result<Vec<u8>> {
 }
 
 /// `/proc/PID/maps`.
-pub fn maps(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn maps(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let Some(space) = subject.space() else { return Ok(()) };
     let mappings = space.snapshot();
     mappings.iter().try_for_each(|(_, vma)| space.write_maps_line(vma, out))
 }
 
 /// `/proc/PID/smaps`.
-pub fn smaps(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn smaps(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let Some(space) = subject.space() else { return Ok(()) };
     let mappings = space.snapshot();
     mappings.iter().try_for_each(|(_, vma)| space.write_smaps(vma, out))
 }
 
 /// `/proc/PID/schedstat`: running time, waiting time (not measured: 0), slices.
-pub fn schedstat(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn schedstat(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let counts = subject.stat().counts;
     let slices = counts.voluntary_switches + counts.involuntary_switches;
     writeln!(out, "{} 0 {slices}", counts.user_ns + counts.system_ns)
 }
 
 /// `/proc/PID/oom_score`: badness in thousandths of the memory.
-pub fn oom_score(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn oom_score(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let total = (mm::stats::meminfo().total as usize / PAGE_KIB).max(1);
     let score = subject
         .space()
@@ -356,7 +357,7 @@ mod tests {
     #[test]
     fn ranges_are_lists_of_runs() {
         let show = |numbers: &[usize]| {
-            let mut out = String::new();
+            let mut out = Text::default();
             write_ranges(numbers, &mut out).unwrap();
             out
         };

@@ -10,13 +10,17 @@ use core::fmt::{Display, Write};
 use core::str::FromStr;
 use machine::oops::{self, OopsPolicy};
 use machine::sync::Once;
-use vfs::pseudo::{Node, StaticDirectory};
+use vfs::pseudo::{Node, StaticDirectory, Text};
 
+/// How often `vm.drop_caches` goes round: names that others make meanwhile must not keep it.
+const MOST_ROUNDS: usize = 100;
+/// More threads cannot have ids (futex(2)).
+const FUTEX_TID_MASK: usize = 0x3fff_ffff;
 /// The id of this boot, made when it is first asked for.
 static BOOT_ID: Once<[u8; 16]> = Once::new();
 
 /// Writes random bytes as a UUID of version 4 (RFC 9562).
-fn write_uuid(mut bytes: [u8; 16], out: &mut String) -> core::fmt::Result {
+fn write_uuid(mut bytes: [u8; 16], out: &mut Text) -> core::fmt::Result {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     for (index, byte) in bytes.iter().enumerate() {
@@ -93,6 +97,7 @@ fn kernel(identity: Identity) -> StaticDirectory {
         .add("hostname", uts(|uts| uts.host_name(), |uts, name| uts.set_host_name(name)))
         .add("domainname", uts(|uts| uts.domain_name(), |uts, name| uts.set_domain_name(name)))
         .add("pid_max", number(pid_max, set_pid_max))
+        .add("threads-max", number(|| task::fork::max_tasks() as u64, set_threads_max))
         .add("ngroups_max", constant(security::NGROUPS_MAX as u64))
         .add("cap_last_cap", constant(security::Capability::ALL.len() as u64 - 1))
         .add("overflowuid", constant(u64::from(security::OVERFLOW_ID)))
@@ -110,6 +115,13 @@ fn pid_max() -> u64 {
 
 fn set_pid_max(value: u64) -> Result<()> {
     task::pid::root().set_max(u32::try_from(value).map_err(|_| Errno::EINVAL)?)
+}
+
+/// Errors: `EINVAL` outside of what Linux takes.
+fn set_threads_max(value: u64) -> Result<()> {
+    let value = usize::try_from(value).ok().filter(|value| (20..=FUTEX_TID_MASK).contains(value));
+    task::fork::set_max_tasks(value.ok_or(Errno::EINVAL)?);
+    Ok(())
 }
 
 fn set_panic(seconds: i32) -> Result<()> {
@@ -141,12 +153,46 @@ fn vm() -> StaticDirectory {
                 },
             ),
         )
+        .add("drop_caches", Node::writable_text(0o200, |_| Ok(()), drop_caches))
         .add("max_map_count", constant(mm::MAX_MAP_COUNT as u64))
         .add("mmap_min_addr", constant(mm::MMAP_MINIMUM_ADDRESS as u64))
 }
 
+fn set_file_max(max: usize) -> Result<()> {
+    vfs::file::set_max_open_files(max);
+    Ok(())
+}
+
+/// `vm.drop_caches`: 1 for pages of files, 2 for names, 3 for both. Errors: `EINVAL`.
+fn drop_caches(input: &[u8]) -> Result<()> {
+    let text = core::str::from_utf8(input).map_err(|_| Errno::EINVAL)?;
+    let what: u8 = text.trim().parse().ok().filter(|what| (1..=4).contains(what)).ok_or(Errno::EINVAL)?;
+    if what & 1 != 0 {
+        mm::reclaim::drop_pages();
+    }
+    if what & 2 != 0 {
+        // The first round takes the second chances away; a directory can go after its last name only.
+        for _ in 0..MOST_ROUNDS {
+            if vfs::dentry::shrink_all() == 0 || sched::signal_pending() {
+                break;
+            }
+            machine::sync::rcu::barrier();
+        }
+        vfs::dentry::shrink_all();
+        machine::sync::rcu::barrier();
+        machine::memory::heap::shrink();
+    }
+    Ok(())
+}
+
 fn fs() -> StaticDirectory {
-    StaticDirectory::new().add("nr_open", constant(task::calls::max_open_files())).add(
+    let files = StaticDirectory::new().add("file-max", number(vfs::file::max_open_files, set_file_max)).add(
+        "file-nr",
+        Node::text(0o444, |out| {
+            writeln!(out, "{}\t0\t{}", vfs::file::open_files(), vfs::file::max_open_files())
+        }),
+    );
+    files.add("nr_open", constant(task::calls::max_open_files())).add(
         "pipe-max-size",
         number(
             || ipc::pipe::max_size() as u64,
@@ -161,7 +207,7 @@ mod tests {
 
     #[test]
     fn uuids_have_version_and_variant() {
-        let mut out = String::new();
+        let mut out = Text::default();
         write_uuid([0xff; 16], &mut out).unwrap();
         assert_eq!(out, "ffffffff-ffff-4fff-bfff-ffffffffffff\n");
     }

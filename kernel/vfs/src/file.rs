@@ -15,7 +15,7 @@ use core::fmt;
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
 use abi::poll::PollEvents;
-use machine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use machine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use machine::sync::{Mutex, Once, SpinLock};
 use mm::io::{IoReader, IoWriter};
 use mm::page_cache::MappedFile;
@@ -186,6 +186,54 @@ pub struct SignalOwner {
     pub target: Option<Arc<dyn Any + Send + Sync>>,
 }
 
+/// Open file descriptions in the system, and the most there may be (`/proc/sys/fs/file-max`; 0 until it is first asked for).
+static OPEN_FILES: AtomicUsize = AtomicUsize::new(0);
+static MAX_OPEN_FILES: AtomicUsize = AtomicUsize::new(0);
+/// Linux's `NR_FILE`: the least that `file-max` begins with.
+const LEAST_MAX_OPEN_FILES: usize = 8192;
+
+/// How many descriptions are open in the system.
+pub fn open_files() -> usize {
+    OPEN_FILES.load(Ordering::Relaxed)
+}
+
+/// `/proc/sys/fs/file-max`: at first a tenth of memory at a KiB for each, as in Linux.
+pub fn max_open_files() -> usize {
+    match MAX_OPEN_FILES.load(Ordering::Relaxed) {
+        0 => {
+            (machine::memory::stats().total_pages * machine::PAGE_SIZE / 1024 / 10).max(LEAST_MAX_OPEN_FILES)
+        }
+        set => set,
+    }
+}
+
+/// Sets `/proc/sys/fs/file-max`.
+pub fn set_max_open_files(max: usize) {
+    MAX_OPEN_FILES.store(max.max(1), Ordering::Relaxed);
+}
+
+/// Whether one more description may be opened. `ENFILE`: there are `file-max`, and the caller is not privileged.
+pub fn check_open_files(credentials: &Credentials) -> Result<()> {
+    let full = open_files() >= max_open_files() && !credentials.has(Capability::SysAdmin);
+    if full { Err(Errno::ENFILE) } else { Ok(()) }
+}
+
+/// One description's place in the count.
+struct CountedInSystem;
+
+impl CountedInSystem {
+    fn new() -> CountedInSystem {
+        OPEN_FILES.fetch_add(1, Ordering::Relaxed);
+        CountedInSystem
+    }
+}
+
+impl Drop for CountedInSystem {
+    fn drop(&mut self) {
+        OPEN_FILES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// An open file description.
 pub struct File {
     path: Path,
@@ -198,6 +246,7 @@ pub struct File {
     counted: Counted,
     credentials: Arc<Credentials>,
     owner: Once<Box<SpinLock<SignalOwner>>>,
+    _in_system: CountedInSystem,
 }
 
 /// What the description counts as in its inode.
@@ -256,6 +305,7 @@ impl File {
             counted: Counted::Not,
             credentials,
             owner: Once::new(),
+            _in_system: CountedInSystem::new(),
         }
     }
 
