@@ -13,7 +13,7 @@ use abi::utsname::Utsname;
 use alloc::format;
 use machine::log_buffer;
 use machine::sync::Once;
-use mm::user::{UserPtr, UserSlice};
+use mm::user::{UserPtr, UserSlice, UserString};
 use security::{Capability, capable};
 use zerocopy::FromZeros;
 
@@ -103,16 +103,11 @@ pub fn getrandom(_context: &mut Context<'_>, buffer: UserPtr<u8>, len: usize, fl
             Err(_) if done > 0 => break,
             Err(fault) => return Err(fault.into()),
         }
-        if done < len && context_is_interrupted() {
+        if done < len && sched::signal_pending() {
             break;
         }
     }
     Ok(done)
-}
-
-/// Whether a signal waits: long loops end early then.
-fn context_is_interrupted() -> bool {
-    sched::current().signal_pending.load(core::sync::atomic::Ordering::Relaxed)
 }
 
 /// What reboot(2) does in the end; `image` registers it, with the right to stop the machine.
@@ -139,12 +134,19 @@ pub fn reboot(
     magic1: u32,
     magic2: u32,
     command: u32,
-    _argument: usize,
+    argument: UserString,
 ) -> Result<usize> {
     context.require(Capability::SysBoot)?;
     let known = [LINUX_REBOOT_MAGIC2, LINUX_REBOOT_MAGIC2A, LINUX_REBOOT_MAGIC2B, LINUX_REBOOT_MAGIC2C];
     if magic1 != LINUX_REBOOT_MAGIC1 || !known.contains(&magic2) {
         return Err(Errno::EINVAL);
+    }
+    if command == LINUX_REBOOT_CMD_RESTART2 {
+        // Words for the firmware, which wants none of them here.
+        match argument.read(256) {
+            Err(Errno::ENAMETOOLONG) | Ok(_) => {}
+            Err(error) => return Err(error),
+        }
     }
     let action = match command {
         LINUX_REBOOT_CMD_RESTART | LINUX_REBOOT_CMD_RESTART2 => PowerAction::Restart,
