@@ -359,7 +359,7 @@ mod tests {
         let show = |numbers: &[usize]| {
             let mut out = Text::default();
             write_ranges(numbers, &mut out).unwrap();
-            out
+            alloc::format!("{out}")
         };
         assert_eq!(show(&[]), "");
         assert_eq!(show(&[0]), "0");

@@ -209,6 +209,6 @@ mod tests {
     fn uuids_have_version_and_variant() {
         let mut out = Text::default();
         write_uuid([0xff; 16], &mut out).unwrap();
-        assert_eq!(out, "ffffffff-ffff-4fff-bfff-ffffffffffff\n");
+        assert_eq!(alloc::format!("{out}"), "ffffffff-ffff-4fff-bfff-ffffffffffff\n");
     }
 }
