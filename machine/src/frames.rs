@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 
 /// One zeroed page; its physical address.
 pub(crate) fn alloc_raw() -> Option<u64> {
-    let number = buddy::alloc_page(Urgency::Kernel).ok()?;
+    let number = buddy::alloc_page(Urgency::Normal).ok()?;
     // SAFETY: the page was just handed to us.
     unsafe {
         buddy::state_of(number).reset();

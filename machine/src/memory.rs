@@ -40,6 +40,8 @@ pub struct MemoryStats {
     pub total_pages: usize,
     /// Free pages, those in per-CPU caches too.
     pub free_pages: usize,
+    /// Of these, how many are kept for the kernel: programs get none of them.
+    pub reserve_pages: usize,
     /// Pages used by the heap.
     pub heap_pages: usize,
     /// Pages used by page tables.
@@ -52,6 +54,8 @@ pub struct MemoryStats {
 
 pub(crate) static TABLE_PAGES: AtomicUsize = AtomicUsize::new(0);
 pub(crate) static STACK_PAGES: AtomicUsize = AtomicUsize::new(0);
+/// Pages that an allocation asks to be reclaimed at once.
+const RECLAIM_BATCH: usize = 32;
 static RECLAIM: crate::sync::Once<fn(usize) -> usize> = crate::sync::Once::new();
 
 /// Today's figures.
@@ -60,6 +64,7 @@ pub fn stats() -> MemoryStats {
     MemoryStats {
         total_pages: figures.total_pages,
         free_pages: figures.free_pages,
+        reserve_pages: figures.reserve_pages,
         heap_pages: slab::heap_pages(),
         table_pages: TABLE_PAGES.load(Ordering::Relaxed),
         stack_pages: STACK_PAGES.load(Ordering::Relaxed),
@@ -73,10 +78,26 @@ pub fn set_reclaim_hook(hook: fn(usize) -> usize) {
     let _ = RECLAIM.set(hook);
 }
 
-/// Frees about that many pages: the heap's empty slabs, then what the hook finds. May sleep.
+/// Frees about that many pages: the heap's empty slabs, then what the hook finds; 0 if nothing can be found, or the
+/// caller is itself at work freeing memory. May sleep.
 pub(crate) fn reclaim(pages: usize) -> usize {
-    let shrunk = heap::shrink();
-    if shrunk > 0 { shrunk } else { RECLAIM.get().map_or(0, |hook| hook(pages)) }
+    crate::thread::while_reclaiming(|| {
+        let shrunk = heap::shrink();
+        if shrunk > 0 { shrunk } else { RECLAIM.get().map_or(0, |hook| hook(pages)) }
+    })
+    .unwrap_or(0)
+}
+
+/// Makes `attempt` after reclaiming, as often as that frees anything; not at all if the caller may not sleep.
+#[cold]
+#[inline(never)]
+pub(crate) fn retry<R>(mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
+    while crate::preempt::may_sleep() && reclaim(RECLAIM_BATCH) > 0 {
+        if let Some(result) = attempt() {
+            return Some(result);
+        }
+    }
+    None
 }
 
 /// Gives this CPU's cached single pages back, so that they can join larger blocks.

@@ -20,10 +20,13 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::arch::{self, Context, FpuArea, Stack};
-use crate::memory::{OutOfMemory, try_arc};
+use crate::memory::{OutOfMemory, retry, try_arc};
 use crate::preempt::{self, IRQ_GUARD_MASK};
 use crate::user::{Fault, UserBases};
 use crate::{irq, local, sync::rcu};
+
+/// Bytes of a kernel stack in a build without checks, which is what limits on threads are reckoned with.
+pub const STACK_BYTES: usize = 16 << 10;
 
 type Entry = Box<dyn FnOnce() + Send>;
 
@@ -44,6 +47,8 @@ pub struct KernelThread {
     oopsed: AtomicBool,
     /// Things on its stack that others point to; see [`StackPin`].
     pins: AtomicUsize,
+    /// It is freeing memory for an allocation of its own; see [`while_reclaiming`].
+    reclaiming: AtomicBool,
     /// What to run first; taken by the thread itself.
     entry: UnsafeCell<Option<Entry>>,
     local: Arc<dyn Any + Send + Sync>,
@@ -80,6 +85,7 @@ impl KernelThread {
             #[cfg(target_os = "none")]
             oopsed: AtomicBool::new(false),
             pins: AtomicUsize::new(0),
+            reclaiming: AtomicBool::new(false),
             entry: UnsafeCell::new(entry),
             local,
             #[cfg(any(debug_assertions, feature = "lockdep"))]
@@ -95,7 +101,7 @@ impl KernelThread {
         local: Arc<dyn Any + Send + Sync>,
         entry: Box<dyn FnOnce() + Send>,
     ) -> Result<Arc<KernelThread>, OutOfMemory> {
-        let stack = Stack::new().ok_or(OutOfMemory)?;
+        let stack = Stack::new().or_else(|| retry(Stack::new)).ok_or(OutOfMemory)?;
         let top = stack.top();
         let thread = try_arc(KernelThread::with(local, Some(entry), Some(stack)))?;
         let argument = Arc::as_ptr(&thread).expose_provenance();
@@ -445,6 +451,19 @@ pub(crate) fn current_held() -> Option<*const crate::sync::class::HeldLocks> {
     }
     // SAFETY: the running thread is alive.
     unsafe { current_pointer().as_ref() }.map(|thread| &raw const thread.held)
+}
+
+/// Runs `f`, which frees memory, unless this thread is in the middle of that already: what freeing memory itself needs comes from the
+/// last reserve and must not begin anew. `None` if `f` was not run.
+pub(crate) fn while_reclaiming<R>(f: impl FnOnce() -> R) -> Option<R> {
+    // SAFETY: a running thread's memory lives as long as it runs.
+    let Some(thread) = (unsafe { current_pointer().as_ref() }) else { return Some(f()) };
+    if thread.reclaiming.swap(true, Ordering::Relaxed) {
+        return None;
+    }
+    let result = f();
+    thread.reclaiming.store(false, Ordering::Relaxed);
+    Some(result)
 }
 
 /// While one lives, something on the running thread's stack is known to others: the thread must not end.

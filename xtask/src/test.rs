@@ -58,6 +58,18 @@ pub struct TestArguments {
     /// Run the guest tests on Linux and keep what came out as the truth.
     #[arg(long)]
     record_linux: bool,
+    /// Run the long cases too: hours of what the short ones do for seconds.
+    #[arg(long)]
+    long: bool,
+    /// What the random cases begin with (each tells its seed when it fails).
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Virtual CPUs for the guest tests.
+    #[arg(long, default_value_t = 2)]
+    smp: u32,
+    /// Memory in MiB for the guest tests.
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    mem: u32,
     /// Show the guest's console.
     #[arg(long, short)]
     verbose: bool,
@@ -134,6 +146,8 @@ fn on_guest(arguments: &TestArguments, families: &Families) -> Result<Counts> {
     let kernel = if arguments.record_linux { &Kernel::Linux } else { &arguments.kernel };
     let mut vm: Vm = machine(kernel, arguments.profile, &Root::Busybox)?;
     vm.verbose = arguments.verbose;
+    vm.cpus = arguments.smp;
+    vm.memory_mib = arguments.mem;
     let mut all = Counts::default();
     if families.boot && *kernel == Kernel::Linnet {
         // The filter names guest cases unless nothing but boots was asked for.
@@ -152,7 +166,9 @@ fn on_guest(arguments: &TestArguments, families: &Families) -> Result<Counts> {
         all += terminal::run(&vm, filter, arguments.record_linux)?;
     }
     if families.guest {
-        all += cases::run(&vm, &arguments.filter, arguments.record_linux)?;
+        let mut options: Vec<String> = arguments.long.then(|| "--long".to_owned()).into_iter().collect();
+        options.extend(arguments.seed.map(|seed| format!("--seed={seed}")));
+        all += cases::run(&vm, &arguments.filter, &options, arguments.record_linux)?;
     }
     if families.debian && (arguments.debian || arguments.filter.is_empty()) {
         all += debian::run(arguments, kernel)?;

@@ -16,6 +16,8 @@ use vfs::{DeviceId, File, FileKind, FileOperations, SeekFrom};
 /// What Linux calls a full pool, bits.
 const ENTROPY_BITS: i32 = 256;
 const CHUNK: usize = 256;
+/// Bytes between two looks for a signal.
+const ZEROS_AT_ONCE: usize = 1 << 20;
 /// As large as any mapping can be, bytes.
 const ZERO_MAPPING_SIZE: u64 = 1 << 47;
 
@@ -36,7 +38,7 @@ impl FileOperations for Memory {
     fn read(&self, _file: &File, to: &mut dyn IoWriter, _offset: u64) -> Result<usize> {
         match self {
             Memory::Null => Ok(0),
-            Memory::Zero | Memory::Full => to.write_zeros(to.remaining()),
+            Memory::Zero | Memory::Full => read_zeros(to),
             Memory::Random => read_random(to),
         }
     }
@@ -111,7 +113,7 @@ impl MappedFile for ZeroMapping {
 fn read_random(to: &mut dyn IoWriter) -> Result<usize> {
     let mut chunk = [0; CHUNK];
     let mut done = 0;
-    while to.remaining() > 0 {
+    while to.remaining() > 0 && (done == 0 || !sched::signal_pending()) {
         let wanted = to.remaining().min(CHUNK);
         let piece = chunk.get_mut(..wanted).unwrap_or_default();
         machine::random::fill(piece);
@@ -125,11 +127,26 @@ fn read_random(to: &mut dyn IoWriter) -> Result<usize> {
     Ok(done)
 }
 
+/// Zeros until the end, or a signal.
+fn read_zeros(to: &mut dyn IoWriter) -> Result<usize> {
+    let mut done = 0;
+    while to.remaining() > 0 && (done == 0 || !sched::signal_pending()) {
+        let wanted = to.remaining().min(ZEROS_AT_ONCE);
+        match to.write_zeros(wanted) {
+            Ok(count) if count == wanted => done += count,
+            Ok(count) => return Ok(done + count),
+            Err(_) if done > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
 /// Stirs what is written into the generator.
 fn write_random(from: &mut dyn IoReader) -> Result<usize> {
     let mut chunk = [0; CHUNK];
     let mut done = 0;
-    while from.remaining() > 0 {
+    while from.remaining() > 0 && (done == 0 || !sched::signal_pending()) {
         match from.read_bytes(&mut chunk) {
             Ok(0) => break,
             Ok(count) => {

@@ -6,6 +6,7 @@
 use alloc::string::String;
 use core::fmt::{self, Write};
 use machine::cpu;
+use vfs::pseudo::Text;
 
 /// Names of the flags in the bits of one register of a leaf, from bit 0 on; `-` for a bit that has none or is not offered.
 const FLAGS: [(u32, u32, usize, &str); 7] = [
@@ -55,7 +56,7 @@ const FLAGS: [(u32, u32, usize, &str); 7] = [
 ];
 
 /// The file.
-pub fn write(out: &mut String) -> fmt::Result {
+pub fn write(out: &mut Text) -> fmt::Result {
     cpu::online().try_for_each(|cpu| write_one(cpu.index(), out))
 }
 
@@ -74,7 +75,7 @@ fn version(word: u32) -> [u32; 3] {
     [family, model, word & 15]
 }
 
-fn write_one(number: usize, out: &mut String) -> fmt::Result {
+fn write_one(number: usize, out: &mut Text) -> fmt::Result {
     let [highest, b, c, d] = cpu::cpuid(0, 0);
     let [version_word, features, ..] = cpu::cpuid(1, 0);
     let [family, model, stepping] = version(version_word);

@@ -4,11 +4,10 @@
 
 use crate::process::ProcessDirectory;
 use abi::errno::{Errno, Result};
-use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::Write;
 use vfs::descriptor::{CloseOnExec, DescriptorTable};
-use vfs::pseudo::{Directory, Lister, Node};
+use vfs::pseudo::{Directory, Lister, Node, Text};
 use vfs::{File, FileKind, NameCaching};
 
 /// Which of the two directories.
@@ -47,7 +46,7 @@ fn link_mode(file: &File) -> u32 {
     read | write
 }
 
-fn info(table: &DescriptorTable, number: i32, file: &File, out: &mut String) -> Result<()> {
+fn info(table: &DescriptorTable, number: i32, file: &File, out: &mut Text) -> Result<()> {
     let mut flags = file.flags().bits();
     if table.close_on_exec(number)? == CloseOnExec::Yes {
         flags |= abi::fcntl::O_CLOEXEC;

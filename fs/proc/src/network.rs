@@ -5,19 +5,18 @@
 //! Locks: the list's, a leaf.
 
 use abi::errno::{Errno, Result};
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use machine::sync::SpinLock;
 use net::NetNamespace;
 use vfs::FileKind;
-use vfs::pseudo::{Directory, Lister, Node};
+use vfs::pseudo::{Directory, Lister, Node, Text};
 
 use crate::process::ProcessDirectory;
 
 /// Writes a table about a namespace.
-pub type WriteTable = fn(&NetNamespace, &mut String) -> fmt::Result;
+pub type WriteTable = fn(&NetNamespace, &mut Text) -> fmt::Result;
 
 static FILES: SpinLock<Vec<(&'static str, WriteTable)>> = SpinLock::new(Vec::new());
 

@@ -16,7 +16,7 @@ use security::{Kgid, Kuid};
 use task::namespaces::id_maps::MapKind;
 use task::pid::{Pid, PidNamespace};
 use task::{Process, Task};
-use vfs::pseudo::{Directory, Lister, Node, StaticDirectory};
+use vfs::pseudo::{Directory, Lister, Node, StaticDirectory, Text};
 use vfs::{FileKind, NameCaching, Path};
 
 /// Inode numbers: fixed ones below, those of a process above its number shifted.
@@ -175,7 +175,7 @@ impl ProcessDirectory {
             .map_err(|_| Errno::EACCES)
     }
 
-    fn text(&self, mode: u32, write: fn(&Subject<'_>, &mut String) -> fmt::Result) -> Node {
+    fn text(&self, mode: u32, write: fn(&Subject<'_>, &mut Text) -> fmt::Result) -> Node {
         let directory = self.clone();
         Node::text_with(mode, move |out| {
             directory.with_subject(|subject| write(subject, out))?.map_err(|_| Errno::EIO)
@@ -183,7 +183,7 @@ impl ProcessDirectory {
     }
 
     /// The same for contents that only the owner may read.
-    fn private_text(&self, mode: u32, write: fn(&Subject<'_>, &mut String) -> fmt::Result) -> Node {
+    fn private_text(&self, mode: u32, write: fn(&Subject<'_>, &mut Text) -> fmt::Result) -> Node {
         let directory = self.clone();
         Node::text_with(mode, move |out| {
             directory.check_access()?;
@@ -204,7 +204,7 @@ impl ProcessDirectory {
         })
     }
 
-    fn mount_text(&self, write: fn(&Path, &vfs::MountNamespace, &mut String) -> fmt::Result) -> Node {
+    fn mount_text(&self, write: fn(&Path, &vfs::MountNamespace, &mut Text) -> fmt::Result) -> Node {
         let directory = self.clone();
         Node::text_with(0o444, move |out| {
             let state = directory.task()?.file_system()?.state().ok_or(Errno::EINVAL)?;

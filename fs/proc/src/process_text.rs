@@ -15,6 +15,7 @@ use task::limits::{INFINITY, Resource};
 use task::pid::PidNamespace;
 use task::stat::Stat;
 use task::{Process, Task};
+use vfs::pseudo::Text;
 
 /// A page in KiB.
 const PAGE_KIB: usize = PAGE_SIZE / 1024;
@@ -72,12 +73,12 @@ pub fn name_text(name: &[u8; 16]) -> String {
 }
 
 /// `/proc/PID/comm`.
-pub fn comm(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn comm(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     writeln!(out, "{}", name_text(&subject.stat().name))
 }
 
 /// `/proc/PID/stat`: 52 fields.
-pub fn stat(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn stat(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let stat = subject.stat();
     let space = subject.space();
     let usage = space.as_ref().map(|space| space.usage());
@@ -114,7 +115,7 @@ fn shown_start(stat: &Stat) -> u64 {
 }
 
 /// `/proc/PID/statm`: pages.
-pub fn statm(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn statm(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let Some(usage) = subject.space().map(|space| space.usage()) else {
         return writeln!(out, "0 0 0 0 0 0 0");
     };
@@ -138,7 +139,7 @@ fn state_name(letter: char) -> &'static str {
 }
 
 /// `/proc/PID/status`.
-pub fn status(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn status(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let stat = subject.stat();
     writeln!(out, "Name:\t{}", name_text(&stat.name))?;
     if let Some(fs) = subject.process.leader().and_then(|leader| leader.fs()) {
@@ -174,7 +175,7 @@ pub fn status(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
 }
 
 /// The numbers in each pid namespace from the reader's on, inwards.
-fn write_numbers(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+fn write_numbers(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let process = subject.process;
     let thread = subject.task.map_or_else(|| process.pid().clone(), Task::pid);
     let lines = [
@@ -195,7 +196,7 @@ fn write_numbers(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-fn write_ids(credentials: &Credentials, out: &mut String) -> fmt::Result {
+fn write_ids(credentials: &Credentials, out: &mut Text) -> fmt::Result {
     let ns = &reader_users();
     let c = credentials;
     let uids = [c.ruid, c.euid, c.suid, c.fsuid].map(|uid| ns.from_kuid_munged(uid));
@@ -204,7 +205,7 @@ fn write_ids(credentials: &Credentials, out: &mut String) -> fmt::Result {
     writeln!(out, "Gid:\t{}\t{}\t{}\t{}", gids[0], gids[1], gids[2], gids[3])
 }
 
-fn write_groups(credentials: &Credentials, out: &mut String) -> fmt::Result {
+fn write_groups(credentials: &Credentials, out: &mut Text) -> fmt::Result {
     write!(out, "Groups:\t")?;
     let ns = &reader_users();
     for (index, gid) in credentials.groups.iter().enumerate() {
@@ -214,7 +215,7 @@ fn write_groups(credentials: &Credentials, out: &mut String) -> fmt::Result {
     writeln!(out, " ")
 }
 
-fn write_capabilities(credentials: &Credentials, out: &mut String) -> fmt::Result {
+fn write_capabilities(credentials: &Credentials, out: &mut Text) -> fmt::Result {
     let sets = [
         ("CapInh", credentials.inheritable),
         ("CapPrm", credentials.permitted),
@@ -228,7 +229,7 @@ fn write_capabilities(credentials: &Credentials, out: &mut String) -> fmt::Resul
     writeln!(out, "NoNewPrivs:\t{}\nSeccomp:\t0", u8::from(credentials.no_new_privileges))
 }
 
-fn write_memory(space: &AddressSpace, out: &mut String) -> fmt::Result {
+fn write_memory(space: &AddressSpace, out: &mut Text) -> fmt::Result {
     let usage = space.usage();
     let lines = [
         ("VmPeak", usage.peak),
@@ -253,7 +254,7 @@ fn write_memory(space: &AddressSpace, out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-fn write_placement(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+fn write_placement(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let leader = subject.process.leader();
     let Some(thread) = subject.task.or(leader.as_deref()).map(|task| task.thread().clone()) else {
         return Ok(());
@@ -269,7 +270,7 @@ fn write_placement(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
 }
 
 /// `0-3,5`.
-pub fn write_ranges(numbers: &[usize], out: &mut String) -> fmt::Result {
+pub fn write_ranges(numbers: &[usize], out: &mut Text) -> fmt::Result {
     let mut rest = numbers;
     let mut comma = "";
     while let Some(first) = rest.first() {
@@ -285,7 +286,7 @@ pub fn write_ranges(numbers: &[usize], out: &mut String) -> fmt::Result {
 }
 
 /// `/proc/PID/limits`.
-pub fn limits(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn limits(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     const LINES: [(&str, Resource, &str); 16] = [
         ("Max cpu time", Resource::Cpu, "seconds"),
         ("Max file size", Resource::FileSize, "bytes"),
@@ -354,21 +355,21 @@ pub fn auxv(subject: &Subject<'_>) -> Result<Vec<u8>> {
 }
 
 /// `/proc/PID/maps`.
-pub fn maps(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn maps(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let Some(space) = subject.space() else { return Ok(()) };
     let mappings = space.snapshot();
     mappings.iter().try_for_each(|(_, vma)| space.write_maps_line(vma, out))
 }
 
 /// `/proc/PID/smaps`.
-pub fn smaps(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn smaps(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let Some(space) = subject.space() else { return Ok(()) };
     let mappings = space.snapshot();
     mappings.iter().try_for_each(|(_, vma)| space.write_smaps(vma, out))
 }
 
 /// `/proc/PID/schedstat`: running time, waiting time (not measured: 0), slices.
-pub fn schedstat(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn schedstat(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let counts = subject.stat().counts;
     let slices = counts.voluntary_switches + counts.involuntary_switches;
     writeln!(out, "{} 0 {slices}", counts.user_ns + counts.system_ns)
@@ -376,7 +377,7 @@ pub fn schedstat(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
 
 /// `/proc/PID/io`: what went through reading and writing calls, with those of children that were waited for. There is no
 /// storage behind the page cache that could be read from or written to.
-pub fn io(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn io(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let stat = subject.stat();
     let mut sum = stat.counts;
     if subject.task.is_none() {
@@ -389,12 +390,12 @@ pub fn io(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
 }
 
 /// `/proc/PID/personality`: personality(2) in hexadecimal.
-pub fn personality(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn personality(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     writeln!(out, "{:08x}", subject.process.personality())
 }
 
 /// `/proc/PID/sched`: what the scheduler keeps of the thread, times in milliseconds.
-pub fn sched(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn sched(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let stat = subject.stat();
     let counts = &stat.counts;
     writeln!(out, "{} ({}, #threads: {})", name_text(&stat.name), subject.number(), stat.threads)?;
@@ -415,7 +416,7 @@ pub fn sched(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
 }
 
 /// `/proc/PID/oom_score`: how likely the out-of-memory killer is to choose it.
-pub fn oom_score(subject: &Subject<'_>, out: &mut String) -> fmt::Result {
+pub fn oom_score(subject: &Subject<'_>, out: &mut Text) -> fmt::Result {
     let adjustment = subject.process.oom_score_adjustment();
     let score = subject.space().map(|space| mm::oom::score(&space.usage(), adjustment));
     writeln!(out, "{}", score.unwrap_or(0))
@@ -428,9 +429,9 @@ mod tests {
     #[test]
     fn ranges_are_lists_of_runs() {
         let show = |numbers: &[usize]| {
-            let mut out = String::new();
+            let mut out = Text::default();
             write_ranges(numbers, &mut out).unwrap();
-            out
+            alloc::format!("{out}")
         };
         assert_eq!(show(&[]), "");
         assert_eq!(show(&[0]), "0");

@@ -16,13 +16,17 @@ use machine::sync::Once;
 use net::{NetNamespace, sysctl};
 use security::{Capability, NamespaceKind};
 use vfs::AccessMask;
-use vfs::pseudo::{Node, StaticDirectory};
+use vfs::pseudo::{Node, StaticDirectory, Text};
 
+/// How often `vm.drop_caches` goes round: names that others make meanwhile must not keep it.
+const MOST_ROUNDS: usize = 100;
+/// More threads cannot have ids (futex(2)).
+const FUTEX_TID_MASK: usize = 0x3fff_ffff;
 /// The id of this boot, made when it is first asked for.
 static BOOT_ID: Once<[u8; 16]> = Once::new();
 
 /// Writes random bytes as a UUID of version 4 (RFC 9562).
-fn write_uuid(mut bytes: [u8; 16], out: &mut String) -> core::fmt::Result {
+fn write_uuid(mut bytes: [u8; 16], out: &mut Text) -> core::fmt::Result {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     for (index, byte) in bytes.iter().enumerate() {
@@ -141,6 +145,7 @@ fn kernel(identity: Identity) -> StaticDirectory {
         .add("domainname", uts(|uts| uts.domain_name(), |uts, name| uts.set_domain_name(name)))
         .add("pid_max", number(pid_max, set_pid_max))
         .add("ns_last_pid", number(last_pid, set_last_pid).mode(0o666))
+        .add("threads-max", number(|| task::fork::max_tasks() as u64, set_threads_max))
         .add("ngroups_max", constant(security::NGROUPS_MAX as u64))
         .add("cap_last_cap", constant(security::Capability::ALL.len() as u64 - 1))
         .add("overflowuid", constant(u64::from(security::OVERFLOW_ID)))
@@ -175,6 +180,13 @@ fn set_pid_max(value: u64) -> Result<()> {
     crate::current_pids().set_max(u32::try_from(value).map_err(|_| Errno::EINVAL)?)
 }
 
+/// Errors: `EINVAL` outside of what Linux takes.
+fn set_threads_max(value: u64) -> Result<()> {
+    let value = usize::try_from(value).ok().filter(|value| (20..=FUTEX_TID_MASK).contains(value));
+    task::fork::set_max_tasks(value.ok_or(Errno::EINVAL)?);
+    Ok(())
+}
+
 fn set_panic(seconds: i32) -> Result<()> {
     oops::set_panic_timeout_s(seconds);
     Ok(())
@@ -204,6 +216,7 @@ fn vm() -> StaticDirectory {
                 },
             ),
         )
+        .add("drop_caches", Node::writable_text(0o200, |_| Ok(()), drop_caches))
         .add("max_map_count", constant(mm::MAX_MAP_COUNT as u64))
         .add("mmap_min_addr", constant(mm::MMAP_MINIMUM_ADDRESS as u64))
 }
@@ -216,9 +229,36 @@ fn set_mount_max(count: u32) -> Result<()> {
     Ok(())
 }
 
+fn set_file_max(max: usize) -> Result<()> {
+    vfs::file::set_max_open_files(max);
+    Ok(())
+}
+
+/// `vm.drop_caches`: 1 for pages of files, 2 for names, 3 for both. Errors: `EINVAL`.
+fn drop_caches(input: &[u8]) -> Result<()> {
+    let text = core::str::from_utf8(input).map_err(|_| Errno::EINVAL)?;
+    let what: u8 = text.trim().parse().ok().filter(|what| (1..=4).contains(what)).ok_or(Errno::EINVAL)?;
+    if what & 1 != 0 {
+        mm::reclaim::drop_pages();
+    }
+    if what & 2 != 0 {
+        // The first round takes the second chances away; a directory can go after its last name only.
+        for _ in 0..MOST_ROUNDS {
+            if vfs::dentry::shrink_all() == 0 || sched::signal_pending() {
+                break;
+            }
+            machine::sync::rcu::barrier();
+        }
+        vfs::dentry::shrink_all();
+        machine::sync::rcu::barrier();
+        machine::memory::heap::shrink();
+    }
+    Ok(())
+}
+
 fn fs() -> StaticDirectory {
-    // No limit of its own: memory is the limit, as with Linux's default of the largest number.
-    let file_nr = |out: &mut String| writeln!(out, "{}\t0\t{}", vfs::file::count(), i64::MAX);
+    let file_nr =
+        |out: &mut Text| writeln!(out, "{}\t0\t{}", vfs::file::open_files(), vfs::file::max_open_files());
     let epoll = StaticDirectory::new().add("max_user_watches", user_limit(&epoll::MAX_USER_WATCHES));
     let inotify = StaticDirectory::new()
         .add("max_queued_events", number(inotify::max_queued_events, inotify::set_max_queued_events))
@@ -227,6 +267,7 @@ fn fs() -> StaticDirectory {
     let all = StaticDirectory::new().add("inotify", directory(inotify)).add("epoll", directory(epoll));
     all.add("mount-max", number(vfs::mount::mount_max, set_mount_max))
         .add("nr_open", constant(task::calls::max_open_files()))
+        .add("file-max", number(vfs::file::max_open_files, set_file_max))
         .add("file-nr", Node::text(0o444, file_nr))
         .add(
             "pipe-max-size",
@@ -285,8 +326,8 @@ mod tests {
 
     #[test]
     fn uuids_have_version_and_variant() {
-        let mut out = String::new();
+        let mut out = Text::default();
         write_uuid([0xff; 16], &mut out).unwrap();
-        assert_eq!(out, "ffffffff-ffff-4fff-bfff-ffffffffffff\n");
+        assert_eq!(alloc::format!("{out}"), "ffffffff-ffff-4fff-bfff-ffffffffffff\n");
     }
 }

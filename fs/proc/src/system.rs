@@ -8,7 +8,7 @@ use core::fmt::{self, Write};
 use machine::cpu;
 use task::namespaces::OffsetClock;
 use vfs::FileKind;
-use vfs::pseudo::{Node, StaticDirectory};
+use vfs::pseudo::{Node, StaticDirectory, Text};
 
 /// Nanoseconds in a tick of `USER_HZ`.
 pub const TICK_NS: u64 = 10_000_000;
@@ -16,7 +16,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 
 /// The files with fixed names.
 pub fn files(identity: Identity) -> StaticDirectory {
-    let text = |write: fn(&mut String) -> fmt::Result| Node::text(0o444, write);
+    let text = |write: fn(&mut Text) -> fmt::Result| Node::text(0o444, write);
     StaticDirectory::new()
         .add("cmdline", text(command_line))
         .add("consoles", text(consoles))
@@ -27,6 +27,7 @@ pub fn files(identity: Identity) -> StaticDirectory {
         .add("kmsg", Node::opening(0o400, crate::kmsg::open))
         .add("loadavg", text(loadavg))
         .add("meminfo", text(meminfo))
+        .add("slabinfo", Node::text(0o400, slabinfo))
         .add("mounts", Node::symlink("self/mounts"))
         .add("partitions", text(|out| out.write_str("major minor  #blocks  name\n\n")))
         .add("stat", text(stat))
@@ -36,15 +37,15 @@ pub fn files(identity: Identity) -> StaticDirectory {
         .add("vmstat", text(vmstat))
 }
 
-fn command_line(out: &mut String) -> fmt::Result {
+fn command_line(out: &mut Text) -> fmt::Result {
     writeln!(out, "{}", machine::boot::command_line().trim_end())
 }
 
-fn version(identity: Identity, out: &mut String) -> fmt::Result {
+fn version(identity: Identity, out: &mut Text) -> fmt::Result {
     writeln!(out, "Linux version {} (linnet@linnet) (rustc) {}", identity.release, identity.version)
 }
 
-fn consoles(out: &mut String) -> fmt::Result {
+fn consoles(out: &mut Text) -> fmt::Result {
     writeln!(out, "{:<21}-W- (EC p a)    4:64", "ttyS0")
 }
 
@@ -54,14 +55,14 @@ pub fn shown_boottime_ns(ns: u64) -> u64 {
     clocks.map_or(ns, |set| set.time.to_namespace_ns(OffsetClock::Boottime, ns))
 }
 
-fn uptime(out: &mut String) -> fmt::Result {
+fn uptime(out: &mut Text) -> fmt::Result {
     let idle: u64 = cpu::online().map(|cpu| sched::cpu_times(cpu).idle_ns).sum();
     let show = |ns: u64| (ns / SECOND_NS, ns % SECOND_NS / TICK_NS);
     let (up, idle) = (show(shown_boottime_ns(machine::time::now_ns())), show(idle));
     writeln!(out, "{}.{:02} {}.{:02}", up.0, up.1, idle.0, idle.1)
 }
 
-fn loadavg(out: &mut String) -> fmt::Result {
+fn loadavg(out: &mut Text) -> fmt::Result {
     // The averages have 11 fractional bits; round to hundredths as Linux does.
     for load in sched::load_averages() {
         let load = load + 10;
@@ -71,7 +72,23 @@ fn loadavg(out: &mut String) -> fmt::Result {
     writeln!(out, "{}/{} {}", counts.running, counts.threads, crate::current_pids().last_number())
 }
 
-fn meminfo(out: &mut String) -> fmt::Result {
+/// slabinfo(5): the size classes of the kernel's heap.
+fn slabinfo(out: &mut Text) -> fmt::Result {
+    out.write_str("slabinfo - version: 2.1\n# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n")?;
+    for class in machine::memory::heap::class_stats() {
+        let (size, slabs) = (class.object_bytes, class.slabs);
+        let name = alloc::format!("kmalloc-{size}");
+        let per_slab = class.pages_per_slab * machine::PAGE_SIZE / size;
+        writeln!(
+            out,
+            "{name:<17} {:>6} {:>6} {size:>6} {per_slab:>4} {:>4} : tunables    0    0    0 : slabdata {slabs:>6} {slabs:>6}      0",
+            class.active_objects, class.total_objects, class.pages_per_slab
+        )?;
+    }
+    Ok(())
+}
+
+fn meminfo(out: &mut Text) -> fmt::Result {
     let m = mm::stats::meminfo();
     let lines = [
         ("MemTotal", m.total),
@@ -105,8 +122,8 @@ fn meminfo(out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-fn stat(out: &mut String) -> fmt::Result {
-    let line = |out: &mut String, name: &str, cpus: &mut dyn Iterator<Item = cpu::CpuId>| {
+fn stat(out: &mut Text) -> fmt::Result {
+    let line = |out: &mut Text, name: &str, cpus: &mut dyn Iterator<Item = cpu::CpuId>| {
         let mut sum = [0_u64; 10];
         for times in cpus.map(sched::cpu_times) {
             let all = [times.user_ns, times.nice_ns, times.system_ns, times.idle_ns, times.iowait_ns];
@@ -127,7 +144,7 @@ fn stat(out: &mut String) -> fmt::Result {
     writeln!(out, "procs_running {}\nprocs_blocked {}", counts.running, counts.blocked)
 }
 
-fn devices(out: &mut String) -> fmt::Result {
+fn devices(out: &mut Text) -> fmt::Result {
     for (title, kind) in [("Character", FileKind::CharDevice), ("\nBlock", FileKind::BlockDevice)] {
         writeln!(out, "{title} devices:")?;
         let mut lines: alloc::collections::BTreeSet<(u32, String)> = Default::default();
@@ -141,14 +158,14 @@ fn devices(out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-fn filesystems(out: &mut String) -> fmt::Result {
+fn filesystems(out: &mut Text) -> fmt::Result {
     for kind in vfs::superblock::filesystems() {
         writeln!(out, "{}\t{}", if kind.needs_device() { "" } else { "nodev" }, kind.name())?;
     }
     Ok(())
 }
 
-fn vmstat(out: &mut String) -> fmt::Result {
+fn vmstat(out: &mut Text) -> fmt::Result {
     let m = mm::stats::meminfo();
     let pages = |kib: u64| kib / 4;
     writeln!(out, "nr_free_pages {}", pages(m.free))?;

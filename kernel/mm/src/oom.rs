@@ -8,13 +8,20 @@
 
 use crate::space::{AddressSpace, Usage};
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
 use machine::memory;
-use machine::sync::{Mutex, Once, WaitKind, WaitQueue};
+use machine::sync::{Once, WaitKind, WaitQueue};
 use machine::time::now_ns;
 use machine::{PAGE_SIZE, preempt};
 
 /// How long to wait for a victim's memory before another try.
 const PATIENCE_NS: u64 = 50_000_000;
+/// How long others wait for memory at most before they look themselves.
+const LONGEST_WAIT_NS: u64 = 1_000_000_000;
+/// How many of them go on when an address space has been freed: it is small, usually.
+const WOKEN_AT_ONCE: usize = 4;
+/// How long a victim may take to die before another one is chosen: it may be waiting for a lock of whoever waits here for memory.
+const VICTIM_TIME_NS: u64 = 2_000_000_000;
 /// The value of `oom_score_adj` that exempts a program.
 pub const SCORE_ADJUST_MINIMUM: i32 = -1000;
 
@@ -65,8 +72,8 @@ pub trait OomVictims: Send + Sync {
 }
 
 static VICTIMS: Once<&'static dyn OomVictims> = Once::new();
-/// One killing at a time.
-static KILLING: Mutex<()> = Mutex::new(());
+/// When the last victim was chosen.
+static LAST_KILL_NS: AtomicU64 = AtomicU64::new(0);
 /// Woken when an address space has been taken down.
 static MEMORY_FREED: WaitQueue = WaitQueue::new();
 
@@ -95,28 +102,51 @@ pub fn score(usage: &Usage, score_adjust: i32) -> u64 {
 
 /// Tells waiting allocations that memory came back.
 pub(crate) fn note_memory_freed() {
-    MEMORY_FREED.wake_all();
+    MEMORY_FREED.wake_n(WOKEN_AT_ONCE);
 }
 
-/// Kills a program if none is dying yet, waits a little for memory, and returns how many pages more are free than
-/// needed before it is worth trying again; 0 if the allocation should fail.
+/// Whether an allocation may wait for memory: not where sleeping is not allowed, and not in a program that is itself dying.
+pub(crate) fn may_wait() -> bool {
+    preempt::may_sleep() && VICTIMS.get().is_some_and(|victims| !victims.current_is_dying())
+}
+
+/// Kills a program if none is dying yet, and waits a little for its memory. Returns what [`wait_for_memory`] does. The
+/// caller ([`crate::reclaim`]) sees to it that only one does so at a time.
 pub(crate) fn kill_and_wait(wanted: usize) -> usize {
     let Some(victims) = VICTIMS.get() else { return 0 };
-    if !preempt::may_sleep() || victims.current_is_dying() {
+    if !may_wait() || !choose_and_kill(*victims) || !may_wait() {
         return 0;
     }
-    // Whoever finds it taken need only wait.
-    if let Some(_one) = KILLING.try_lock()
-        && !choose_and_kill(*victims)
-    {
-        return 0;
-    }
-    if victims.current_is_dying() {
-        return 0;
-    }
-    let enough = || (memory::stats().free_pages > wanted).then_some(wanted.max(1));
     let deadline = now_ns().saturating_add(PATIENCE_NS);
-    match MEMORY_FREED.wait_until(WaitKind::Killable, Some(deadline), enough) {
+    outcome(MEMORY_FREED.wait_until(WaitKind::Killable, Some(deadline), || enough(wanted)))
+}
+
+/// Waits while another one frees memory. Returns 0 if the allocation should fail, else it is worth trying again.
+pub(crate) fn wait_for_memory(wanted: usize) -> usize {
+    if !may_wait() {
+        return 0;
+    }
+    let deadline = now_ns().saturating_add(LONGEST_WAIT_NS);
+    outcome(MEMORY_FREED.wait_until_exclusive(WaitKind::Killable, Some(deadline), || enough(wanted)))
+}
+
+/// Waits for what has been let go of and comes back after a grace period. Returns what [`wait_for_memory`] does.
+pub(crate) fn wait_a_moment(wanted: usize) -> usize {
+    if !may_wait() {
+        return 0;
+    }
+    let deadline = now_ns().saturating_add(PATIENCE_NS);
+    outcome(MEMORY_FREED.wait_until(WaitKind::Killable, Some(deadline), || enough(wanted)))
+}
+
+/// How many pages programs may have, if it is more than `wanted`.
+fn enough(wanted: usize) -> Option<usize> {
+    let stats = memory::stats();
+    stats.free_pages.checked_sub(stats.reserve_pages).filter(|pages| *pages > wanted)
+}
+
+fn outcome(waited: core::result::Result<usize, machine::sync::WaitError>) -> usize {
+    match waited {
         Ok(pages) => pages,
         // Not enough yet: let the allocation try, and come back here.
         Err(machine::sync::WaitError::TimedOut) => 1,
@@ -140,10 +170,11 @@ fn choose_and_kill(victims: &dyn OomVictims) -> bool {
             }
         }
     });
-    if someone_is_dying {
+    if someone_is_dying && now_ns().saturating_sub(LAST_KILL_NS.load(Ordering::Relaxed)) < VICTIM_TIME_NS {
         return true;
     }
-    let Some((badness, victim)) = worst else { return false };
+    let Some((badness, victim)) = worst else { return someone_is_dying };
+    LAST_KILL_NS.store(now_ns(), Ordering::Relaxed);
     let usage = victim.address_space.usage();
     let report = OomReport { badness, usage, free_pages: stats.free_pages, total_pages: stats.total_pages };
     victims.kill(victim.id, &report);

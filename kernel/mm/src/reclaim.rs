@@ -2,7 +2,7 @@
 //!
 //! First unused pages of files that can be read again, by a clock: a hand goes round the caches and their pages, gives
 //! each page that was used since the last round a second chance, writes dirty ones back, and drops the others, unmapping
-//! them first where need be. If that frees nothing, the OOM killer ([`crate::oom`]) ends a program.
+//! them first where need be. If that frees nothing, cached names go ([`register_shrinker`]); if there are none, the OOM killer ([`crate::oom`]) ends a program.
 //!
 //! Runs in the context of whoever allocates, with whatever sleeping locks it holds: takes spinlocks and, of mutexes,
 //! only those it gets without waiting. Key functions: [`register`], [`reclaim`].
@@ -12,7 +12,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use machine::memory::{Frame, FrameFlags, heap};
-use machine::sync::SpinLock;
+use machine::sync::{Mutex, Once, SpinLock};
 
 /// Where the hand is.
 struct Clock {
@@ -22,7 +22,27 @@ struct Clock {
 }
 
 static CLOCK: SpinLock<Clock> = SpinLock::new(Clock { caches: Vec::new(), cache: 0, page: 0 });
+/// One thread reclaims; others that find no memory wait for what it finds, instead of all going round the same caches.
+static RECLAIMING: Mutex<()> = Mutex::new(());
 static RECLAIMED_PAGES: AtomicU64 = AtomicU64::new(0);
+
+/// What lets go of cached objects that are not pages (names, mostly), and says of how many; see [`register_shrinker`].
+static SHRINKER: Once<fn() -> usize> = Once::new();
+
+/// Registers what lets go of cached objects when there are no pages to drop. The memory may come back later (after an RCU grace
+/// period). Called in thread context, with whatever sleeping locks an allocating thread holds. A second call is ignored.
+pub fn register_shrinker(shrinker: fn() -> usize) {
+    let _ = SHRINKER.set(shrinker);
+}
+
+/// Drops every page that can be read again and is not in use, as `vm.drop_caches` asks. May sleep.
+pub fn drop_pages() {
+    let _only = RECLAIMING.lock();
+    // The first time takes the second chances away.
+    for _ in 0..2 {
+        shrink_caches(usize::MAX);
+    }
+}
 
 /// Pages dropped so far (`pgsteal` in `/proc/vmstat`).
 pub fn reclaimed_pages() -> u64 {
@@ -42,6 +62,7 @@ pub(crate) fn register(cache: &Arc<PageCache>) {
 /// The hook of the frame allocator: tries to free `wanted` pages and returns how many it freed; 0 makes the allocation
 /// fail. Thread context, may sleep.
 pub fn reclaim(wanted: usize) -> usize {
+    let Some(_only) = RECLAIMING.try_lock() else { return crate::oom::wait_for_memory(wanted) };
     let mut freed = shrink_caches(wanted);
     if freed < wanted {
         freed += heap::shrink();
@@ -49,6 +70,9 @@ pub fn reclaim(wanted: usize) -> usize {
     if freed > 0 {
         RECLAIMED_PAGES.fetch_add(freed as u64, Ordering::Relaxed);
         return freed;
+    }
+    if SHRINKER.get().is_some_and(|shrink| shrink() > 0) {
+        return crate::oom::wait_a_moment(wanted);
     }
     crate::oom::kill_and_wait(wanted)
 }

@@ -43,5 +43,6 @@ pub use machine::sync::{WaitKind, WakeReason};
 pub use policy::{Attributes, Policy, Priority, ResetOnFork};
 pub use sleep::{IoWaitGuard, SyncWakes, hint as wake_hint, io_wait, park, sleep_until, sync_wakes};
 pub use thread::{
-    Current, SpawnOptions, State, Thread, ThreadTimes, WakeHint, current, current_arc, spawn, try_current,
+    Current, SpawnOptions, State, Thread, ThreadTimes, WakeHint, current, current_arc, signal_pending, spawn,
+    try_current,
 };

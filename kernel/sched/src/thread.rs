@@ -610,6 +610,11 @@ pub fn current() -> Current {
     }
 }
 
+/// Whether a signal waits for the running thread: loops whose length a program chooses end early then, with what they have done.
+pub fn signal_pending() -> bool {
+    try_current().is_some_and(|thread| thread.is_interrupted(WaitKind::Interruptible))
+}
+
 /// [`current`] as a counted reference.
 pub fn current_arc() -> Arc<Thread> {
     current().arc()

@@ -37,6 +37,8 @@ impl Context<'_> {
 
 /// A type that an argument register can be read as.
 pub trait FromRegister: Sized {
+    /// Whether the argument is the address of something in user memory.
+    const POINTER: bool = false;
     /// The argument. Most types take any register; one that does not gives the errno Linux gives.
     fn from_register(value: u64) -> Result<Self>;
 }
@@ -66,6 +68,7 @@ impl FromRegister for Fd {
 }
 
 impl<T> FromRegister for UserPtr<T> {
+    const POINTER: bool = true;
     #[inline(always)]
     fn from_register(value: u64) -> Result<Self> {
         Ok(UserPtr::new(value as usize))
@@ -73,6 +76,7 @@ impl<T> FromRegister for UserPtr<T> {
 }
 
 impl FromRegister for UserString {
+    const POINTER: bool = true;
     #[inline(always)]
     fn from_register(value: u64) -> Result<Self> {
         Ok(UserString::new(value as usize))
@@ -81,6 +85,8 @@ impl FromRegister for UserString {
 
 /// A function that can stand in the table. `Arguments` is inferred from its parameters.
 pub trait Handler<Arguments> {
+    /// Which of its arguments are pointers: bit 0 is the first.
+    const POINTERS: u8;
     /// Decodes the arguments and calls.
     fn invoke(&self, context: &mut Context<'_>) -> Result<usize>;
 }
@@ -91,6 +97,8 @@ macro_rules! handler_of {
         where
             Function: Fn(&mut Context<'_>, $($name),*) -> Result<usize>,
         {
+            const POINTERS: u8 = 0 $(| ($name::POINTER as u8) << $index)*;
+
             #[inline(always)]
             fn invoke(&self, context: &mut Context<'_>) -> Result<usize> {
                 self(context, $($name::from_register(context.argument($index))?),*)

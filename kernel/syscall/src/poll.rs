@@ -98,8 +98,9 @@ fn poll_array(
     }
     let slice = UserSlice::new(array, count as usize);
     let mut entries = slice.read_to_vec()?;
-    let files: Vec<Option<Arc<File>>> =
-        entries.iter().map(|entry| context.file_number(entry.fd).ok()).collect();
+    let mut files: Vec<Option<Arc<File>>> = Vec::new();
+    files.try_reserve_exact(entries.len()).map_err(|_| Errno::ENOMEM)?;
+    files.extend(entries.iter().map(|entry| context.file_number(entry.fd).ok()));
     let ready = poll_files(deadline_ns, |table| {
         let mut ready = 0;
         for (entry, file) in entries.iter_mut().zip(&files) {
@@ -145,14 +146,21 @@ fn read_sets(count: usize, sets: [UserPtr<u64>; 3]) -> Result<Sets> {
     for (asked, set) in asked.iter_mut().zip(sets) {
         *asked = match set.optional() {
             Some(set) => UserSlice::new(set, words).read_to_vec()?,
-            None => alloc::vec![0; words],
+            None => zeros(words)?,
         };
         if let Some(last) = asked.last_mut().filter(|_| !count.is_multiple_of(64)) {
             *last &= (1 << (count % 64)) - 1;
         }
     }
-    let found = [const { Vec::new() }; 3].map(|_: Vec<u64>| alloc::vec![0; words]);
-    Ok(Sets { asked, found })
+    Ok(Sets { asked, found: [zeros(words)?, zeros(words)?, zeros(words)?] })
+}
+
+/// That many words. Errors: `ENOMEM`.
+fn zeros(words: usize) -> Result<Vec<u64>> {
+    let mut zeros = Vec::new();
+    zeros.try_reserve_exact(words).map_err(|_| Errno::ENOMEM)?;
+    zeros.resize(words, 0);
+    Ok(zeros)
 }
 
 impl Sets {
@@ -192,6 +200,7 @@ fn select_sets(
     let mut files: Vec<(usize, Arc<File>)> = Vec::new();
     for fd in 0..count {
         if !sets.wanted(fd).is_empty() {
+            files.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             files.push((fd, context.file_number(fd as i32)?));
         }
     }

@@ -12,7 +12,7 @@ use abi::sysinfo::{SI_LOAD_SHIFT, Sysinfo};
 use abi::utsname::Utsname;
 use machine::log_buffer;
 use machine::sync::Once;
-use mm::user::{UserPtr, UserSlice};
+use mm::user::{UserPtr, UserSlice, UserString};
 use security::{Capability, capable};
 use task::namespaces::OffsetClock;
 use task::syslog::{self, Afterwards};
@@ -106,16 +106,11 @@ pub fn getrandom(_context: &mut Context<'_>, buffer: UserPtr<u8>, len: usize, fl
             Err(_) if done > 0 => break,
             Err(fault) => return Err(fault.into()),
         }
-        if done < len && context_is_interrupted() {
+        if done < len && sched::signal_pending() {
             break;
         }
     }
     Ok(done)
-}
-
-/// Whether a signal waits: long loops end early then.
-fn context_is_interrupted() -> bool {
-    sched::current().signal_pending.load(core::sync::atomic::Ordering::Relaxed)
 }
 
 /// What reboot(2) does in the end; `image` registers it, with the right to stop the machine.
@@ -142,7 +137,7 @@ pub fn reboot(
     magic1: u32,
     magic2: u32,
     command: u32,
-    _argument: usize,
+    argument: UserString,
 ) -> Result<usize> {
     let namespace = context.task.process().namespace().clone();
     if !capable(&context.credentials(), namespace.head().owner(), Capability::SysBoot) {
@@ -154,6 +149,13 @@ pub fn reboot(
     }
     if namespace.level() > 0 {
         return task::pid::reboot::end_namespace(context.task, &namespace, command).map(|()| 0);
+    }
+    if command == LINUX_REBOOT_CMD_RESTART2 {
+        // Words for the firmware, which wants none of them here.
+        match argument.read(256) {
+            Err(Errno::ENAMETOOLONG) | Ok(_) => {}
+            Err(error) => return Err(error),
+        }
     }
     let action = match command {
         LINUX_REBOOT_CMD_RESTART | LINUX_REBOOT_CMD_RESTART2 => PowerAction::Restart,

@@ -21,8 +21,15 @@ pub struct Call {
     pub name: &'static str,
     /// Its number.
     pub number: usize,
+    /// Which of its arguments its handler takes as pointers: bit 0 is the first.
+    pub pointers: u8,
     /// What is missing of it; empty if nothing is known to be.
     pub remark: &'static str,
+}
+
+/// [`Handler::POINTERS`] of a handler.
+const fn pointers_of<Arguments, H: Handler<Arguments>>(_: &H) -> u8 {
+    H::POINTERS
 }
 
 macro_rules! system_calls {
@@ -39,7 +46,12 @@ macro_rules! system_calls {
 
         /// Every implemented call, in the order of the table.
         pub const IMPLEMENTED: &[Call] = &[
-            $(Call { name: stringify!($name), number: $number, remark: concat!($($remark)?) }),*
+            $(Call {
+                name: stringify!($name),
+                number: $number,
+                pointers: pointers_of(&$handler),
+                remark: concat!($($remark)?),
+            }),*
         ];
     };
 }
@@ -332,6 +344,31 @@ pub fn call(number: usize, context: &mut Context<'_>) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the guest's pointer tests and its fuzzer know of the calls: `("name", number, "letters"),` on each line.
+    const GUEST_CALLS: &str = include_str!("../../../tests/guest/src/calls.rs");
+
+    fn known_to_the_guest(call: &Call) -> Option<&'static str> {
+        let start = std::format!("(\"{}\", {}, \"", call.name, call.number);
+        let line = GUEST_CALLS.lines().find_map(|line| line.trim().strip_prefix(&*start))?;
+        line.strip_suffix("\"),")
+    }
+
+    #[test]
+    fn the_guest_tests_every_pointer_of_every_call() {
+        for call in IMPLEMENTED {
+            let letters = known_to_the_guest(call);
+            let letters = letters.unwrap_or_else(|| panic!("tests/guest/src/calls.rs lacks {}", call.name));
+            for index in (0..6).filter(|index| call.pointers >> index & 1 != 0) {
+                let letter = letters.chars().nth(index).unwrap_or(' ');
+                assert!(
+                    "svtpa".contains(letter),
+                    "argument {index} of {} is a pointer, not {letter:?}",
+                    call.name
+                );
+            }
+        }
+    }
 
     #[test]
     fn every_number_has_the_name_that_linux_gives_it() {

@@ -58,6 +58,7 @@ fn build(request: &InitRequest) -> Result<Arc<Task>> {
     let pid = Pid::new(pid::root(), &[INIT as i32])?;
     pid::root().set_init(INIT);
     let account = UserAccount::of(Kuid::ROOT);
+    crate::fork::set_max_tasks(crate::fork::default_max_tasks());
     let limits = Limits::initial(crate::fork::max_tasks() as u64 / 2);
     let process = Process::new(ProcessParts {
         pid: pid.clone(),

@@ -60,9 +60,14 @@ pub fn max_tasks() -> usize {
     MAX_TASKS.load(Ordering::Relaxed)
 }
 
-/// Sets the most tasks there may be.
+/// As many tasks as have their kernel stacks in an eighth of memory (Linux's rule for `threads-max`).
+pub fn default_max_tasks() -> usize {
+    machine::memory::stats().total_pages * machine::PAGE_SIZE / (8 * machine::thread::STACK_BYTES)
+}
+
+/// Sets the most tasks there may be, within Linux's bounds for `threads-max`.
 pub fn set_max_tasks(value: usize) {
-    MAX_TASKS.store(value.clamp(20, 1 << 22), Ordering::Relaxed);
+    MAX_TASKS.store(value.clamp(20, 0x3fff_ffff), Ordering::Relaxed);
 }
 
 /// What clone3(2) is told. Addresses are the program's; 0 is none.

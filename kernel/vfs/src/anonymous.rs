@@ -76,6 +76,7 @@ pub fn new_file(
     flags: OpenFlags,
     credentials: &Arc<Credentials>,
 ) -> Result<Arc<File>> {
+    crate::file::check_open_files(credentials)?;
     let internal = internal(&NAMELESS, "anon_inodefs", ANON_INODE_FS_MAGIC)?;
     let text = format!("anon_inode:[{name}]");
     let dentry = Dentry::new_anonymous(internal.inode.clone(), text.as_bytes());
@@ -95,12 +96,14 @@ fn new_numbered(internal: &Internal, kind: FileKind, mode: u32, prefix: &str, wh
 
 /// The place of a new pipe, shown as `pipe:[N]`; both ends share it.
 pub fn new_pipe_place(credentials: &Credentials) -> Result<Path> {
+    crate::file::check_open_files(credentials)?;
     let internal = internal(&PIPES, "pipefs", PIPEFS_MAGIC)?;
     Ok(new_numbered(internal, FileKind::Fifo, 0o600, "pipe", credentials))
 }
 
 /// The place of a new socket, shown as `socket:[N]`.
 pub fn new_socket_place(credentials: &Credentials) -> Result<Path> {
+    crate::file::check_open_files(credentials)?;
     let internal = internal(&SOCKETS, "sockfs", SOCKFS_MAGIC)?;
     Ok(new_numbered(internal, FileKind::Socket, 0o777, "socket", credentials))
 }
@@ -126,6 +129,7 @@ pub fn new_memory_file(
     name: &[u8],
     credentials: &Arc<Credentials>,
 ) -> Result<Arc<File>> {
+    crate::file::check_open_files(credentials)?;
     if mount.get().is_none() {
         let root = root()?;
         let made = Mount::new(root.superblock().root_dentry(&root), b"tmpfs", MountFlags::NOATIME)?;

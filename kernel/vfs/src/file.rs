@@ -18,7 +18,7 @@ use abi::inotify::{IN_ACCESS, IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY};
 use abi::poll::PollEvents;
 use machine::cpu::PerCpu;
 use machine::preempt;
-use machine::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use machine::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use machine::sync::{Lazy, Mutex, Once, SpinLock};
 use mm::io::{IoReader, IoWriter};
 use mm::page_cache::MappedFile;
@@ -255,10 +255,36 @@ fn count_file(change: i64) {
     OPEN_FILES.get(&guard).fetch_add(change, Ordering::Relaxed);
 }
 
-/// How many open file descriptions there are (`/proc/sys/fs/file-nr`).
-pub fn count() -> u64 {
+/// How many descriptions are open in the system (`/proc/sys/fs/file-nr`).
+pub fn open_files() -> usize {
     let sum: i64 = OPEN_FILES.iter().map(|(_, count)| count.load(Ordering::Relaxed)).sum();
-    sum.max(0) as u64
+    usize::try_from(sum).unwrap_or(0)
+}
+
+/// The most there may be; 0 until it is set.
+static MAX_OPEN_FILES: AtomicUsize = AtomicUsize::new(0);
+/// Linux's `NR_FILE`: the least that `file-max` begins with.
+const LEAST_MAX_OPEN_FILES: usize = 8192;
+
+/// `/proc/sys/fs/file-max`: at first a tenth of memory at a KiB for each, as in Linux.
+pub fn max_open_files() -> usize {
+    match MAX_OPEN_FILES.load(Ordering::Relaxed) {
+        0 => {
+            (machine::memory::stats().total_pages * machine::PAGE_SIZE / 1024 / 10).max(LEAST_MAX_OPEN_FILES)
+        }
+        set => set,
+    }
+}
+
+/// Sets `/proc/sys/fs/file-max`.
+pub fn set_max_open_files(max: usize) {
+    MAX_OPEN_FILES.store(max.max(1), Ordering::Relaxed);
+}
+
+/// Whether one more description may be opened. `ENFILE`: there are `file-max`, and the caller is not privileged.
+pub fn check_open_files(credentials: &Credentials) -> Result<()> {
+    let full = !credentials.has(Capability::SysAdmin) && open_files() >= max_open_files();
+    if full { Err(Errno::ENFILE) } else { Ok(()) }
 }
 
 /// An open file description.

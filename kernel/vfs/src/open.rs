@@ -80,6 +80,7 @@ fn open_place(
 ) -> Result<Arc<File>> {
     let kept = flags & (OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW | OpenFlags::CLOEXEC);
     let place = namei::resolve(context, start, path, lookup | end_flags(flags))?;
+    crate::file::check_open_files(context.credentials)?;
     Ok(File::new_place(place, kept - OpenFlags::NOFOLLOW, context.credentials))
 }
 
@@ -100,6 +101,7 @@ fn open_checked(
     flags: OpenFlags,
     context: &LookupContext<'_>,
 ) -> Result<Arc<File>> {
+    crate::file::check_open_files(context.credentials)?;
     let regular = inode.kind() == FileKind::Regular;
     let counted = regular && flags.writes();
     if counted {

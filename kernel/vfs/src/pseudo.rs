@@ -31,7 +31,26 @@ use crate::superblock::{
 use crate::types::{AccessMask, DeviceId, FileKind};
 
 /// Computes a text.
-type WriteText = Arc<dyn Fn(&mut String) -> Result<()> + Send + Sync>;
+/// The text of a file while it is computed. It may become as large as a program makes what it describes, so that writing fails
+/// when there is no memory, instead of the thread.
+#[derive(Default)]
+pub struct Text(Vec<u8>);
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        self.0.try_reserve(part.len()).map_err(|_| fmt::Error)?;
+        self.0.extend_from_slice(part.as_bytes());
+        Ok(())
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+type WriteText = Arc<dyn Fn(&mut Text) -> Result<()> + Send + Sync>;
 /// Takes what was written to a file.
 type TakeInput = Arc<dyn Fn(&[u8]) -> Result<()> + Send + Sync>;
 /// Computes bytes.
@@ -104,19 +123,19 @@ impl Node {
     }
 
     /// A file whose text `write` computes.
-    pub fn text(mode: u32, write: impl Fn(&mut String) -> fmt::Result + Send + Sync + 'static) -> Node {
+    pub fn text(mode: u32, write: impl Fn(&mut Text) -> fmt::Result + Send + Sync + 'static) -> Node {
         Node::text_with(mode, move |out| write(out).map_err(|_| Errno::ENOMEM))
     }
 
     /// The same where computing may fail.
-    pub fn text_with(mode: u32, write: impl Fn(&mut String) -> Result<()> + Send + Sync + 'static) -> Node {
+    pub fn text_with(mode: u32, write: impl Fn(&mut Text) -> Result<()> + Send + Sync + 'static) -> Node {
         Node::new(Content::Text(Arc::new(write), None), mode)
     }
 
     /// The same that can be written: `take` gets each write whole (a page at most).
     pub fn writable_text(
         mode: u32,
-        write: impl Fn(&mut String) -> Result<()> + Send + Sync + 'static,
+        write: impl Fn(&mut Text) -> Result<()> + Send + Sync + 'static,
         take: impl Fn(&[u8]) -> Result<()> + Send + Sync + 'static,
     ) -> Node {
         Node::new(Content::Text(Arc::new(write), Some(Arc::new(take))), mode)
@@ -334,9 +353,9 @@ impl InodeOperations for NodeOperations {
             Content::Text(write, take) => {
                 let write = write.clone();
                 let make: MakeBytes = Arc::new(move || {
-                    let mut text = String::new();
+                    let mut text = Text::default();
                     write(&mut text)?;
-                    Ok(text.into_bytes())
+                    Ok(text.0)
                 });
                 Some(Arc::new(TextFile { make, take: take.clone(), text: Mutex::new(None) }))
             }

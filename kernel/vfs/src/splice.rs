@@ -6,7 +6,7 @@
 use crate::file::File;
 use abi::errno::{Errno, Result};
 use alloc::vec::Vec;
-use mm::io::{IoReader, SliceReader, SliceWriter};
+use mm::io::{SliceReader, SliceWriter};
 
 /// The buffer's size, and so how much moves at a time.
 const PIECE: usize = 64 * 1024;
@@ -28,7 +28,8 @@ pub fn copy(
     buffer.try_reserve_exact(PIECE.min(count)).map_err(|_| Errno::ENOMEM)?;
     buffer.resize(PIECE.min(count), 0);
     let mut done = 0;
-    while done < count {
+    // From one device without end to another, only a signal ends it early.
+    while done < count && (done == 0 || !sched::signal_pending()) {
         let wanted = buffer.len().min(count - done);
         let piece = buffer.get_mut(..wanted).unwrap_or_default();
         let result = move_piece(source, from.as_deref_mut(), target, to.as_deref_mut(), piece);
@@ -62,9 +63,10 @@ fn move_piece(
         Some(offset) => source.read_at(&mut writer, **offset)?,
         None => source.read(&mut writer)?,
     };
-    let mut reader = SliceReader::new(piece.get(..read).unwrap_or_default());
     let mut written = 0;
-    while reader.remaining() > 0 {
+    while written < read {
+        // Made anew: some devices swallow without reading.
+        let mut reader = SliceReader::new(piece.get(written..read).unwrap_or_default());
         let part = match &to {
             Some(offset) => target.write_at(&mut reader, **offset + written as u64),
             None => target.write(&mut reader),

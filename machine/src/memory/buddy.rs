@@ -214,7 +214,7 @@ pub(crate) unsafe fn init(regions: &[MemoryRegion]) -> usize {
             lists.total_pages += (end - start) as usize;
             for_each_block(start, end, |number, order| lists.push(number, order));
         }
-        lists.reserve = (lists.total_pages / 128).clamp(32, 2048);
+        lists.reserve = (lists.total_pages / 64).clamp(64, 4096);
     });
     bytes / PAGE_SIZE
 }
@@ -239,13 +239,27 @@ pub(crate) unsafe fn add_region(region: MemoryRegion) {
     });
 }
 
-/// Who may have a page when few are left.
+/// Who may have a page when few are left. What one level leaves is there for those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// User memory: leaves the reserve alone.
+    /// What programs get: their memory, page tables, stacks of threads. Leaves the reserve alone.
     Normal,
-    /// The kernel itself: takes what there is.
+    /// The kernel's heap where it may sleep, so that it can reclaim instead. Leaves half of the reserve.
     Kernel,
+    /// Who cannot wait: spin locks held, an interrupt, a dying program, reclaiming itself. Takes what there is.
+    Last,
+}
+
+impl Lists {
+    /// Whether `count` pages may go to somebody of this urgency.
+    fn may_give(&self, urgency: Urgency, count: usize) -> bool {
+        let left = match urgency {
+            Urgency::Normal => self.reserve,
+            Urgency::Kernel => self.reserve / 2,
+            Urgency::Last => 0,
+        };
+        self.free_pages >= left + count
+    }
 }
 
 /// One CPU's cache: a list of single pages linked through their metadata.
@@ -326,10 +340,11 @@ fn refill(urgency: Urgency) -> Result<u32, OutOfMemory> {
     #[cfg(not(target_os = "none"))]
     arch::ensure_memory();
     let (first, count) = with_lists(|lists| {
-        if urgency == Urgency::Normal && lists.free_pages <= lists.reserve {
+        if !lists.may_give(urgency, 1) {
             return None;
         }
-        match lists.alloc(BATCH_ORDER) {
+        // A batch on this CPU's list is anybody's: none near the end.
+        match lists.may_give(Urgency::Normal, BATCH as usize).then(|| lists.alloc(BATCH_ORDER)).flatten() {
             Some(number) => Some((number, BATCH)),
             None => lists.alloc(0).map(|number| (number, 1)),
         }
@@ -389,13 +404,8 @@ pub(crate) fn alloc_block(order: u8, urgency: Urgency) -> Result<u32, OutOfMemor
         }
         arch::ensure_memory();
     }
-    with_lists(|lists| {
-        if urgency == Urgency::Normal && lists.free_pages <= lists.reserve + (1 << order) {
-            return None;
-        }
-        lists.alloc(order)
-    })
-    .ok_or(OutOfMemory)
+    with_lists(|lists| if lists.may_give(urgency, 1 << order) { lists.alloc(order) } else { None })
+        .ok_or(OutOfMemory)
 }
 
 /// Marks pages of a block as single ones in use, so that they may be given back one by one.
@@ -418,6 +428,7 @@ pub(crate) unsafe fn free_range(first: u32, count: u32) {
 pub(crate) struct Figures {
     pub(crate) total_pages: usize,
     pub(crate) free_pages: usize,
+    pub(crate) reserve_pages: usize,
     pub(crate) free_per_order: [usize; ORDERS],
 }
 
@@ -429,6 +440,7 @@ pub(crate) fn figures() -> Figures {
     with_lists(|lists| Figures {
         total_pages: lists.total_pages,
         free_pages: lists.free_pages + cached,
+        reserve_pages: lists.reserve,
         free_per_order: lists.counts,
     })
 }

@@ -8,7 +8,7 @@ use super::buddy::{self, Urgency};
 use super::{OutOfMemory, PhysAddr, copy};
 use crate::sync::Once;
 use crate::sync::raw::RawSpinLock;
-use crate::{PAGE_SIZE, USER_END, arch, preempt};
+use crate::{PAGE_SIZE, USER_END, arch};
 
 bitflags::bitflags! {
     /// How to allocate.
@@ -133,10 +133,10 @@ impl Frame {
     /// Takes a free page. Calls the reclaim hook if there is none and the caller may sleep.
     #[inline]
     pub fn alloc(flags: AllocFlags) -> Result<Frame, OutOfMemory> {
-        let urgency = if flags.contains(AllocFlags::RESERVE) { Urgency::Kernel } else { Urgency::Normal };
+        let urgency = if flags.contains(AllocFlags::RESERVE) { Urgency::Last } else { Urgency::Normal };
         let number = match buddy::alloc_page(urgency) {
             Ok(number) => number,
-            Err(OutOfMemory) => alloc_slow(flags, || buddy::alloc_page(urgency))?,
+            Err(OutOfMemory) => alloc_slow(flags, || buddy::alloc_page(urgency).ok())?,
         };
         // SAFETY: the page was just handed to us.
         unsafe { buddy::state_of(number) }.reset();
@@ -288,18 +288,11 @@ pub(crate) fn user_range(address: usize, length: usize) -> bool {
 }
 
 #[cold]
-fn alloc_slow<R>(
-    flags: AllocFlags,
-    mut attempt: impl FnMut() -> Result<R, OutOfMemory>,
-) -> Result<R, OutOfMemory> {
-    loop {
-        if flags.contains(AllocFlags::NO_RECLAIM) || !preempt::may_sleep() || super::reclaim(32) == 0 {
-            return attempt();
-        }
-        if let Ok(result) = attempt() {
-            return Ok(result);
-        }
+fn alloc_slow<R>(flags: AllocFlags, mut attempt: impl FnMut() -> Option<R>) -> Result<R, OutOfMemory> {
+    if flags.contains(AllocFlags::NO_RECLAIM) {
+        return Err(OutOfMemory);
     }
+    super::retry(&mut attempt).or_else(attempt).ok_or(OutOfMemory)
 }
 
 impl Clone for Frame {
@@ -371,10 +364,10 @@ pub struct FrameRun {
 impl FrameRun {
     /// Takes 2^order pages in a row, aligned to their size.
     pub fn alloc(order: u8, flags: AllocFlags) -> Result<FrameRun, OutOfMemory> {
-        let urgency = if flags.contains(AllocFlags::RESERVE) { Urgency::Kernel } else { Urgency::Normal };
+        let urgency = if flags.contains(AllocFlags::RESERVE) { Urgency::Last } else { Urgency::Normal };
         let number = match buddy::alloc_block(order, urgency) {
             Ok(number) => number,
-            Err(OutOfMemory) => alloc_slow(flags, || buddy::alloc_block(order, urgency))?,
+            Err(OutOfMemory) => alloc_slow(flags, || buddy::alloc_block(order, urgency).ok())?,
         };
         let run = FrameRun { number, order };
         if flags.contains(AllocFlags::ZEROED) {

@@ -30,6 +30,8 @@ use crate::sync::raw::RawSpinLock;
 const SIZES: [usize; 15] = [8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048];
 const CLASSES: usize = SIZES.len();
 const LARGEST: usize = SIZES[CLASSES - 1];
+/// The largest object that memory is reclaimed for, and a program ended (Linux's PAGE_ALLOC_COSTLY_ORDER, 8 pages).
+const LARGEST_NEEDED: usize = 8 * PAGE_SIZE;
 const NONE: u32 = u32::MAX;
 
 /// Class of a size, by `(size + 7) / 8`.
@@ -46,21 +48,9 @@ static CLASS_OF: [u8; LARGEST / 8 + 1] = {
     table
 };
 
-/// Pages of a slab (as a power of two): few objects are wasted, and an object is found in it by masking its address.
-const fn slab_order(class: usize) -> u8 {
-    match SIZES[class] {
-        0..=256 => 0,
-        257..=768 => 1,
-        _ => 2,
-    }
-}
-
-const fn slab_bytes(class: usize) -> usize {
-    PAGE_SIZE << slab_order(class)
-}
-
+/// A slab is one page, so that memory in pieces never keeps a small object from being made.
 const fn objects_per_slab(class: usize) -> u32 {
-    (slab_bytes(class) / SIZES[class]) as u32
+    (PAGE_SIZE / SIZES[class]) as u32
 }
 
 /// Objects moved between a CPU's list and the slabs at once.
@@ -79,7 +69,8 @@ struct Slabs {
     /// First slab with free objects.
     partial: u32,
     slabs: usize,
-    empty: usize,
+    /// The one slab without an object in use that is kept; it is on the list.
+    spare: u32,
     in_use: usize,
 }
 
@@ -94,7 +85,7 @@ unsafe impl Sync for Class {}
 static ALL: [Class; CLASSES] = [const {
     Class {
         lock: RawSpinLock::new(),
-        slabs: UnsafeCell::new(Slabs { partial: NONE, slabs: 0, empty: 0, in_use: 0 }),
+        slabs: UnsafeCell::new(Slabs { partial: NONE, slabs: 0, spare: NONE, in_use: 0 }),
     }
 }; CLASSES];
 
@@ -230,17 +221,38 @@ pub(crate) unsafe fn reallocate(object: *mut u8, layout: Layout, new_size: usize
     new
 }
 
+/// Whole pages, or null.
 fn allocate_pages(layout: Layout) -> *mut u8 {
+    let first_try = take_pages(layout, Urgency::Kernel);
+    if !first_try.is_null() {
+        return first_try;
+    }
+    patiently(layout.size(), |urgency| Some(take_pages(layout, urgency)).filter(|pages| !pages.is_null()))
+        .unwrap_or(null_mut())
+}
+
+/// Makes `attempt` again for something of `bytes` when the first one has failed: something small is worth reclaiming and ending a
+/// program for, if the caller may sleep, and else the last reserve; something big is not, whoever asks for it can do without.
+#[cold]
+#[inline(never)]
+fn patiently<R>(bytes: usize, mut attempt: impl FnMut(Urgency) -> Option<R>) -> Option<R> {
+    if bytes > LARGEST_NEEDED {
+        return None;
+    }
+    super::retry(|| attempt(Urgency::Kernel)).or_else(|| attempt(Urgency::Last))
+}
+
+fn take_pages(layout: Layout, urgency: Urgency) -> *mut u8 {
     let pages = layout.size().div_ceil(PAGE_SIZE);
     if pages == 1 && layout.align() <= PAGE_SIZE {
-        let Ok(number) = buddy::alloc_page(Urgency::Kernel) else { return null_mut() };
+        let Ok(number) = buddy::alloc_page(urgency) else { return null_mut() };
         // SAFETY: the page was just handed to us.
         unsafe { buddy::state_of(number) }.references.store(1, Ordering::Relaxed);
         HEAP_PAGES.fetch_add(1, Ordering::Relaxed);
         return buddy::page_address(number);
     }
     let order = pages.max(layout.align() / PAGE_SIZE).next_power_of_two().trailing_zeros() as u8;
-    let Ok(first) = buddy::alloc_block(order, Urgency::Kernel) else { return null_mut() };
+    let Ok(first) = buddy::alloc_block(order, urgency) else { return null_mut() };
     if pages != 1 << order {
         buddy::mark_in_use(first, 1 << order);
         // SAFETY: the tail of the block is not used.
@@ -258,10 +270,13 @@ fn refill(class: usize) -> *mut u8 {
     let wanted = batch(class) as usize;
     let mut count = with_slabs(class, |slabs| slabs.take(class, &mut taken[..wanted]));
     if count == 0 {
-        let Ok(first) = buddy::alloc_block(slab_order(class), Urgency::Kernel) else { return null_mut() };
-        HEAP_PAGES.fetch_add(1 << slab_order(class), Ordering::Relaxed);
+        let take = |urgency| buddy::alloc_page(urgency).ok();
+        let Some(page) = take(Urgency::Kernel).or_else(|| patiently(SIZES[class], take)) else {
+            return null_mut();
+        };
+        HEAP_PAGES.fetch_add(1, Ordering::Relaxed);
         count = with_slabs(class, |slabs| {
-            slabs.add_slab(first);
+            slabs.add_slab(page);
             slabs.take(class, &mut taken[..wanted])
         });
     }
@@ -344,7 +359,6 @@ impl Slabs {
         state.raw_flags().store(0, Ordering::Relaxed);
         state.index.store(0, Ordering::Relaxed);
         self.slabs += 1;
-        self.empty += 1;
         self.link(number);
     }
 
@@ -359,7 +373,9 @@ impl Slabs {
             let mut free =
                 core::ptr::with_exposed_provenance_mut::<u8>(state.index.load(Ordering::Relaxed) as usize);
             let mut fresh = state.raw_flags().load(Ordering::Relaxed);
-            self.empty -= usize::from(in_use == 0);
+            if number == self.spare {
+                self.spare = NONE;
+            }
             while count < into.len() && in_use < objects_per_slab(class) {
                 into[count] = if free.is_null() {
                     fresh += 1;
@@ -391,7 +407,7 @@ impl Slabs {
     /// # Safety
     /// The object is free and of this class.
     unsafe fn put(&mut self, class: usize, object: *mut u8) {
-        let number = buddy::page_number(object) & !((1 << slab_order(class)) - 1);
+        let number = buddy::page_number(object);
         // SAFETY: as in `link`.
         let state = unsafe { buddy::state_of(number) };
         // SAFETY: the caller gives the object up.
@@ -408,20 +424,22 @@ impl Slabs {
             self.link(number);
         }
         if in_use == 1 {
-            if self.empty == 0 {
-                self.empty = 1;
+            if self.spare == NONE {
+                self.spare = number;
             } else {
-                self.unlink(state);
-                self.free_slab(class, number);
+                self.free_slab(number);
             }
         }
     }
 
-    fn free_slab(&mut self, class: usize, number: u32) {
+    /// Gives a slab without an object in use back.
+    fn free_slab(&mut self, number: u32) {
+        // SAFETY: as in `link`.
+        self.unlink(unsafe { buddy::state_of(number) });
         self.slabs -= 1;
-        HEAP_PAGES.fetch_sub(1 << slab_order(class), Ordering::Relaxed);
+        HEAP_PAGES.fetch_sub(1, Ordering::Relaxed);
         // SAFETY: no object of it is in use, and it is on no list.
-        unsafe { buddy::free_range(number, 1 << slab_order(class)) };
+        unsafe { buddy::free_page(number) };
     }
 }
 
@@ -437,17 +455,9 @@ pub(crate) fn shrink() -> usize {
             flush(class, left);
         }
         with_slabs(class, |slabs| {
-            let mut number = slabs.partial;
-            while number != NONE {
-                // SAFETY: slabs are managed pages.
-                let state = unsafe { buddy::state_of(number) };
-                let next = state.links().0;
-                if state.map_count.load(Ordering::Relaxed) == 0 {
-                    slabs.unlink(state);
-                    slabs.empty -= 1;
-                    slabs.free_slab(class, number);
-                }
-                number = next;
+            let spare = core::mem::replace(&mut slabs.spare, NONE);
+            if spare != NONE {
+                slabs.free_slab(spare);
             }
         });
     }
@@ -470,7 +480,7 @@ pub(crate) fn class_stats() -> Vec<ClassStats> {
                 active_objects,
                 total_objects: slabs * objects_per_slab(class) as usize,
                 slabs,
-                pages_per_slab: 1 << slab_order(class),
+                pages_per_slab: 1,
             }
         })
         .collect()

@@ -191,13 +191,8 @@ fn table_state(number: u32) -> &'static FrameState {
 }
 
 fn new_table() -> Result<u32, OutOfMemory> {
-    let number = match buddy::alloc_page(Urgency::Kernel) {
-        Ok(number) => number,
-        Err(OutOfMemory) if preempt::may_sleep() && super::reclaim(32) > 0 => {
-            buddy::alloc_page(Urgency::Kernel)?
-        }
-        Err(OutOfMemory) => return Err(OutOfMemory),
-    };
+    let take = || buddy::alloc_page(Urgency::Normal).ok();
+    let number = take().or_else(|| super::retry(take)).ok_or(OutOfMemory)?;
     table_state(number).reset();
     // SAFETY: the page is ours alone.
     unsafe { copy::zero(buddy::page_address(number), PAGE_SIZE) };

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 /// Why a case did not pass.
@@ -27,19 +28,29 @@ pub struct Case {
     pub name: &'static str,
     /// Killed after this long.
     pub limit: Duration,
+    /// Whether it runs with `--long` only.
+    pub only_long: bool,
     /// The test.
     pub run: fn() -> Outcome,
 }
 
 /// A case with the usual limit, generous because processors may be emulated.
 pub const fn case(name: &'static str, run: fn() -> Outcome) -> Case {
-    Case { name, limit: Duration::from_secs(20), run }
+    Case { name, limit: Duration::from_secs(20), only_long: false, run }
 }
 
 /// A case that takes long.
 pub const fn long_case(name: &'static str, seconds: u64, run: fn() -> Outcome) -> Case {
-    Case { name, limit: Duration::from_secs(seconds), run }
+    Case { name, limit: Duration::from_secs(seconds), only_long: false, run }
 }
+
+/// A case that runs with `--long` only.
+pub const fn only_long_case(name: &'static str, seconds: u64, run: fn() -> Outcome) -> Case {
+    Case { name, limit: Duration::from_secs(seconds), only_long: true, run }
+}
+
+/// What `--seed=N` said, or the seed of every day.
+pub static SEED: AtomicU64 = AtomicU64::new(0x9e37_79b9_7f4a_7c15);
 
 /// How it went.
 pub enum Verdict {
@@ -132,6 +143,7 @@ impl Case {
     fn child(&self, pipe: i32) -> ! {
         // SAFETY: no memory is involved.
         unsafe { libc::setpgid(0, 0) };
+        let _ = std::fs::write("/proc/self/oom_score_adj", "0");
         std::panic::set_hook(Box::new(|_| {}));
         let message = match self.run_here() {
             Verdict::Passed => "P".to_owned(),

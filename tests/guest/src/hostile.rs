@@ -1,6 +1,6 @@
 //! Programs that ask for more than there is; the machine must survive and stay usable.
 
-use crate::case::{Case, Failure, Outcome, long_case};
+use crate::case::{Case, Failure, Outcome, case, long_case};
 use crate::sys::{self, errno};
 use crate::{ensure, ensure_eq};
 
@@ -14,6 +14,9 @@ pub const CASES: &[Case] = &[
     long_case("hostile_kill_storm", 120, kill_storm),
     long_case("hostile_pipe_hoard", 60, pipe_hoard),
     long_case("hostile_deep_folders", 60, deep_folders),
+    case("hostile_endless_devices", endless_devices),
+    case("hostile_endless_times", endless_times),
+    long_case("hostile_long_maps", 60, long_maps),
 ];
 
 /// The machine still works: a program can be started.
@@ -185,5 +188,78 @@ fn deep_folders() -> Outcome {
         i32::from(std::env::current_dir().is_ok()) * 4
     })?;
     ensure!(code == 0 || code == 4, "code {code}");
+    still_usable()
+}
+
+/// From a device without end to one that swallows everything; found by the fuzzer.
+fn endless_devices() -> Outcome {
+    let child = sys::fork(|| {
+        // SAFETY: C strings, numbers and a null pointer that is allowed.
+        unsafe {
+            let zero = libc::open(c"/dev/zero".as_ptr(), libc::O_RDONLY);
+            let null = libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY);
+            if libc::sendfile(null, zero, std::ptr::null_mut(), 1 << 20) <= 0 {
+                return 1;
+            }
+            libc::alarm(1);
+            loop {
+                libc::sendfile(null, zero, std::ptr::null_mut(), 1 << 30);
+            }
+        }
+    })?;
+    let status = sys::wait(child)?;
+    ensure!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGALRM, "status {status:#x}");
+    Ok(())
+}
+
+/// A text of `/proc` larger than any block of memory: all of it, or `ENOMEM`.
+fn long_maps() -> Outcome {
+    let mut path = sys::folder("maps")?;
+    for _ in 0..13 {
+        path = format!("{path}/{}", "n".repeat(250));
+        std::fs::create_dir(&path).map_err(|e| e.to_string())?;
+    }
+    path.push_str("/f");
+    std::fs::write(&path, [1; 8192]).map_err(|e| e.to_string())?;
+    let code = sys::in_child(|| {
+        // SAFETY: a C string; new mappings at addresses of the kernel's choice.
+        unsafe {
+            let fd = libc::open(sys::c(&path).as_ptr(), libc::O_RDONLY);
+            for index in 0..2000 {
+                let protection = if index % 2 == 0 { libc::PROT_READ } else { libc::PROT_NONE };
+                let place = libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_PRIVATE, fd, 0);
+                if place == libc::MAP_FAILED {
+                    return 1;
+                }
+            }
+        }
+        match std::fs::read("/proc/self/maps") {
+            Ok(text) => i32::from(text.len() < 6 << 20) * 2,
+            Err(error) => i32::from(error.raw_os_error() != Some(libc::ENOMEM)) * 4,
+        }
+    })?;
+    ensure_eq!(code, 0);
+    still_usable()
+}
+
+/// Times so far away that adding them to now would overflow; found by the fuzzer.
+fn endless_times() -> Outcome {
+    let code = sys::in_child(|| {
+        for far in [u64::MAX - 1, u64::MAX / 2, u64::MAX / 1_000_000_000, i64::MAX as u64 / 1_000_000_000] {
+            let limit = libc::rlimit { rlim_cur: far, rlim_max: libc::RLIM_INFINITY };
+            let time = [far as i64, 0, far as i64, 0];
+            // SAFETY: one rlimit; an itimerval, which four words are.
+            unsafe {
+                libc::setrlimit(libc::RLIMIT_CPU, &raw const limit);
+                for which in 0..3 {
+                    libc::syscall(libc::SYS_setitimer, which, time.as_ptr(), 0);
+                }
+            }
+            let start = std::time::Instant::now();
+            while start.elapsed().as_millis() < 30 {}
+        }
+        0
+    })?;
+    ensure_eq!(code, 0);
     still_usable()
 }

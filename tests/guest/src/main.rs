@@ -1,14 +1,17 @@
 //! Linux programs that test the kernel from inside, in one binary.
 //!
-//! `guest-tests [--list] [--here] [FILTER]…` runs the cases whose name contains a filter (or equals `=NAME`),
+//! `guest-tests [--list] [--here] [--long] [--seed=N] [FILTER]…` runs the cases whose name contains a filter (or equals `=NAME`),
 //! each in a child process with a time limit, and prints `ok NAME`, `FAIL NAME: why` or `skip NAME: why`.
+//! `--long` adds the cases that take hours, `--seed` is what the random ones begin with.
 //! `--here` runs them in this very process, for a debugger or a kernel that cannot fork yet. A case counts only
 //! if the same binary has passed it on Linux: `linux-passed.txt` beside the sources. `--transcripts` is another family,
 //! see `transcript`.
 
+mod calls;
 mod case;
 mod elf;
 mod files;
+mod fuzz;
 mod hostile;
 mod memory;
 mod netlink;
@@ -34,8 +37,12 @@ fn main() {
     if arguments.first().is_some_and(|word| word == "--transcripts") {
         return transcript::print(&arguments[1..]);
     }
+    if let Some(seed) = arguments.iter().find_map(|word| word.strip_prefix("--seed=")?.parse().ok()) {
+        case::SEED.store(seed, std::sync::atomic::Ordering::Relaxed);
+    }
+    let long = arguments.iter().any(|word| word == "--long");
     let filters: Vec<&String> = arguments.iter().filter(|word| !word.starts_with("--")).collect();
-    let cases = all().into_iter().filter(|case| {
+    let cases = all().into_iter().filter(|case| long || !case.only_long).filter(|case| {
         filters.is_empty()
             || filters.iter().any(|filter| match filter.strip_prefix('=') {
                 Some(name) => case.name == name,
@@ -46,6 +53,8 @@ fn main() {
         cases.for_each(|case| println!("{}", case.name));
         return;
     }
+    // Cases that use all memory up end themselves, not whoever reports; each takes this back for itself.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
     let here = arguments.iter().any(|word| word == "--here");
     let mut failed = false;
     for case in cases {
@@ -76,6 +85,7 @@ fn all() -> Vec<&'static Case> {
         hostile::CASES,
         unix::CASES,
         namespaces::CASES,
+        fuzz::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

@@ -1,12 +1,17 @@
 //! Wrong pointers: every call that takes one answers EFAULT, and the machine goes on.
 
-use crate::case::{Case, Outcome, case};
+use crate::calls;
+use crate::case::{Case, Failure, Outcome, case};
 use crate::ensure;
 use crate::sys::{self, call, errno};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
     case("pointers_efault_everywhere", everywhere),
+    case("pointers_of_waits", waits),
+    case("pointers_inside_structures", inside_structures),
+    case("pointers_followed_later", followed_later),
+    case("pointers_endless_robust_list", endless_list),
     case("pointers_partial_read", partial_read),
     case("pointers_end_of_user_space", end_of_user),
     case("pointers_random_calls", random_calls),
@@ -14,118 +19,348 @@ pub const CASES: &[Case] = &[
 
 /// Stands for the pointer under test.
 const P: usize = 0xdead_0000_0000_0001;
-/// Stands for a pointer to a string that names a file.
-const PATH: usize = 0xdead_0000_0000_0002;
-/// Stands for a descriptor of a regular file, of a pipe's ends, of a folder.
+/// Stands for a descriptor of a regular file, of a pipe's ends, of a folder, of an epoll, a timer, this process, a terminal.
 const FILE: usize = 0xdead_0000_0000_0003;
 const READER: usize = 0xdead_0000_0000_0004;
 const WRITER: usize = 0xdead_0000_0000_0005;
 const FOLDER: usize = 0xdead_0000_0000_0006;
+const EPOLL: usize = 0xdead_0000_0000_0007;
+const TIMER: usize = 0xdead_0000_0000_0008;
+const PROCESS: usize = 0xdead_0000_0000_0009;
+/// Stands for a path of a file, and of nothing.
+const PATH: usize = 0xdead_0000_0000_0002;
+const NOTHING: usize = 0xdead_0000_0000_000a;
+/// Stands for good memory, 4 KiB of zeros.
+const GOOD: usize = 0xdead_0000_0000_000b;
+/// Stands for a program, a symbolic link, a folder's path, the name of an attribute that the file has.
+const PROGRAM: usize = 0xdead_0000_0000_000c;
+const LINK: usize = 0xdead_0000_0000_000d;
+const PLACE: usize = 0xdead_0000_0000_000e;
+const ATTRIBUTE: usize = 0xdead_0000_0000_000f;
+/// Stands for good memory that begins with the version of capget(2).
+const CAPABILITIES: usize = 0xdead_0000_0000_0010;
 const AT_CWD: usize = libc::AT_FDCWD as usize;
 
-type Row = (&'static str, i64, [usize; 6]);
+/// Calls whose pointers are not reached with what [`arguments_of`] gives: (name, which argument, all of them with `P` in that place).
+type Row = (&'static str, usize, [usize; 6]);
 
-const TABLE: &[Row] = &[
-    ("read", libc::SYS_read, [READER, P, 4, 0, 0, 0]),
-    ("read file", libc::SYS_read, [FILE, P, 4, 0, 0, 0]),
-    ("write", libc::SYS_write, [WRITER, P, 4, 0, 0, 0]),
-    ("write file", libc::SYS_write, [FILE, P, 4, 0, 0, 0]),
-    ("pread64", libc::SYS_pread64, [FILE, P, 4, 0, 0, 0]),
-    ("pwrite64", libc::SYS_pwrite64, [FILE, P, 4, 0, 0, 0]),
-    ("readv", libc::SYS_readv, [FILE, P, 1, 0, 0, 0]),
-    ("writev", libc::SYS_writev, [FILE, P, 1, 0, 0, 0]),
-    ("open", libc::SYS_open, [P, 0, 0, 0, 0, 0]),
-    ("openat", libc::SYS_openat, [AT_CWD, P, 0, 0, 0, 0]),
-    ("stat", libc::SYS_stat, [PATH, P, 0, 0, 0, 0]),
-    ("stat path", libc::SYS_stat, [P, P, 0, 0, 0, 0]),
-    ("lstat", libc::SYS_lstat, [PATH, P, 0, 0, 0, 0]),
-    ("fstat", libc::SYS_fstat, [FILE, P, 0, 0, 0, 0]),
-    ("newfstatat", libc::SYS_newfstatat, [AT_CWD, PATH, P, 0, 0, 0]),
-    ("statx", libc::SYS_statx, [AT_CWD, PATH, 0, 0xfff, P, 0]),
-    ("statfs", libc::SYS_statfs, [PATH, P, 0, 0, 0, 0]),
-    ("access", libc::SYS_access, [P, 0, 0, 0, 0, 0]),
-    ("mkdir", libc::SYS_mkdir, [P, 0o700, 0, 0, 0, 0]),
-    ("rmdir", libc::SYS_rmdir, [P, 0, 0, 0, 0, 0]),
-    ("unlink", libc::SYS_unlink, [P, 0, 0, 0, 0, 0]),
-    ("rename", libc::SYS_rename, [PATH, P, 0, 0, 0, 0]),
-    ("link", libc::SYS_link, [P, PATH, 0, 0, 0, 0]),
-    ("symlink", libc::SYS_symlink, [P, PATH, 0, 0, 0, 0]),
-    ("readlink", libc::SYS_readlink, [P, PATH, 10, 0, 0, 0]),
-    ("chmod", libc::SYS_chmod, [P, 0, 0, 0, 0, 0]),
-    ("chown", libc::SYS_chown, [P, 0, 0, 0, 0, 0]),
-    ("truncate", libc::SYS_truncate, [P, 0, 0, 0, 0, 0]),
-    ("chdir", libc::SYS_chdir, [P, 0, 0, 0, 0, 0]),
-    ("getcwd", libc::SYS_getcwd, [P, 100, 0, 0, 0, 0]),
-    ("getdents64", libc::SYS_getdents64, [FOLDER, P, 1000, 0, 0, 0]),
-    ("pipe2", libc::SYS_pipe2, [P, 0, 0, 0, 0, 0]),
-    ("poll", libc::SYS_poll, [P, 1, 0, 0, 0, 0]),
-    ("select", libc::SYS_select, [10, P, 0, 0, 0, 0]),
-    ("epoll_wait", libc::SYS_epoll_ctl, [FILE, 1, READER, P, 0, 0]),
-    ("execve", libc::SYS_execve, [P, 0, 0, 0, 0, 0]),
-    ("uname", libc::SYS_uname, [P, 0, 0, 0, 0, 0]),
-    ("gettimeofday", libc::SYS_gettimeofday, [P, 0, 0, 0, 0, 0]),
-    ("clock_gettime", libc::SYS_clock_gettime, [0, P, 0, 0, 0, 0]),
-    ("clock_getres", libc::SYS_clock_getres, [0, P, 0, 0, 0, 0]),
-    ("nanosleep", libc::SYS_nanosleep, [P, 0, 0, 0, 0, 0]),
-    ("getrlimit", libc::SYS_getrlimit, [7, P, 0, 0, 0, 0]),
-    ("setrlimit", libc::SYS_setrlimit, [7, P, 0, 0, 0, 0]),
-    ("prlimit64", libc::SYS_prlimit64, [0, 7, 0, P, 0, 0]),
-    ("getrusage", libc::SYS_getrusage, [0, P, 0, 0, 0, 0]),
-    ("times", libc::SYS_times, [P, 0, 0, 0, 0, 0]),
-    ("sysinfo", libc::SYS_sysinfo, [P, 0, 0, 0, 0, 0]),
-    ("rt_sigaction", libc::SYS_rt_sigaction, [10, P, 0, 8, 0, 0]),
-    ("rt_sigaction old", libc::SYS_rt_sigaction, [10, 0, P, 8, 0, 0]),
-    ("rt_sigprocmask", libc::SYS_rt_sigprocmask, [0, P, 0, 8, 0, 0]),
-    ("rt_sigpending", libc::SYS_rt_sigpending, [P, 8, 0, 0, 0, 0]),
-    ("sigaltstack", libc::SYS_sigaltstack, [P, 0, 0, 0, 0, 0]),
-    ("setitimer", libc::SYS_setitimer, [0, P, 0, 0, 0, 0]),
-    ("getgroups", libc::SYS_setgroups, [1, P, 0, 0, 0, 0]),
-    ("getresuid", libc::SYS_getresuid, [P, P, P, 0, 0, 0]),
-    ("sched_setparam", libc::SYS_sched_getparam, [0, P, 0, 0, 0, 0]),
-    ("sched_setaffinity", libc::SYS_sched_setaffinity, [0, 8, P, 0, 0, 0]),
-    ("sched_getaffinity", libc::SYS_sched_getaffinity, [0, 128, P, 0, 0, 0]),
-    ("futex", libc::SYS_futex, [P & !3, 0, 0, 0, 0, 0]),
-    ("prctl name", libc::SYS_prctl, [15, P, 0, 0, 0, 0]),
-    ("ioctl", libc::SYS_ioctl, [READER, libc::FIONREAD as usize, P, 0, 0, 0]),
-    ("mount", libc::SYS_mount, [PATH, P, PATH, 0, 0, 0]),
-    ("getrandom", libc::SYS_getrandom, [P, 10, 0, 0, 0, 0]),
-    ("utimensat", libc::SYS_utimensat, [AT_CWD, PATH, P, 0, 0, 0]),
-    ("timerfd_settime", libc::SYS_clone3, [P, 88, 0, 0, 0, 0]),
+const SPECIAL: &[Row] = &[
+    ("read", 1, [FILE, P, 4, 0, 0, 0]),
+    ("write", 1, [WRITER, P, 4, 0, 0, 0]),
+    ("readv", 1, [FILE, P, 1, 0, 0, 0]),
+    ("writev", 1, [FILE, P, 1, 0, 0, 0]),
+    ("preadv", 1, [FILE, P, 1, 0, 0, 0]),
+    ("pwritev", 1, [FILE, P, 1, 0, 0, 0]),
+    ("preadv2", 1, [FILE, P, 1, 0, 0, 0]),
+    ("pwritev2", 1, [FILE, P, 1, 0, 0, 0]),
+    ("poll", 0, [P, 1, 0, 0, 0, 0]),
+    ("ppoll", 0, [P, 1, GOOD, 0, 0, 0]),
+    ("ppoll", 2, [GOOD, 0, P, 0, 8, 0]),
+    ("ppoll", 3, [GOOD, 0, GOOD, P, 8, 0]),
+    ("rt_sigaction", 1, [10, P, 0, 8, 0, 0]),
+    ("rt_sigaction", 2, [10, 0, P, 8, 0, 0]),
+    ("rt_sigprocmask", 1, [0, P, 0, 8, 0, 0]),
+    ("rt_sigprocmask", 2, [0, 0, P, 8, 0, 0]),
+    ("ioctl", 2, [READER, libc::FIONREAD as usize, P, 0, 0, 0]),
+    ("select", 1, [10, P, 0, 0, GOOD, 0]),
+    ("select", 2, [10, 0, P, 0, GOOD, 0]),
+    ("select", 3, [10, 0, 0, P, GOOD, 0]),
+    ("pselect6", 1, [10, P, 0, 0, GOOD, 0]),
+    ("pselect6", 2, [10, 0, P, 0, GOOD, 0]),
+    ("pselect6", 3, [10, 0, 0, P, GOOD, 0]),
+    ("pselect6", 4, [0, 0, 0, 0, P, 0]),
+    ("pselect6", 5, [0, 0, 0, 0, GOOD, P]),
+    ("fcntl", 2, [FILE, 5, P, 0, 0, 0]),
+    ("execve", 1, [PROGRAM, P, 0, 0, 0, 0]),
+    ("execve", 2, [PROGRAM, 0, P, 0, 0, 0]),
+    ("execveat", 2, [AT_CWD, PROGRAM, P, 0, 0, 0]),
+    ("execveat", 3, [AT_CWD, PROGRAM, 0, P, 0, 0]),
+    ("rename", 1, [PATH, P, 0, 0, 0, 0]),
+    ("link", 1, [PATH, P, 0, 0, 0, 0]),
+    ("getgroups", 1, [10, P, 0, 0, 0, 0]),
+    ("setgroups", 1, [1, P, 0, 0, 0, 0]),
+    ("getcwd", 0, [P, 100, 0, 0, 0, 0]),
+    ("getdents", 1, [FOLDER, P, 1000, 0, 0, 0]),
+    ("getdents64", 1, [FOLDER, P, 1000, 0, 0, 0]),
+    ("getrlimit", 1, [7, P, 0, 0, 0, 0]),
+    ("setrlimit", 1, [7, P, 0, 0, 0, 0]),
+    ("prlimit64", 2, [0, 7, P, 0, 0, 0]),
+    ("prlimit64", 3, [0, 7, 0, P, 0, 0]),
+    ("syslog", 1, [3, P, 4096, 0, 0, 0]),
+    ("rt_sigtimedwait", 0, [P, 0, GOOD, 8, 0, 0]),
+    ("rt_sigtimedwait", 2, [GOOD, 0, P, 8, 0, 0]),
+    ("rt_sigqueueinfo", 2, [1, 0, P, 0, 0, 0]),
+    ("sigaltstack", 0, [P, 0, 0, 0, 0, 0]),
+    ("sigaltstack", 1, [0, P, 0, 0, 0, 0]),
+    ("sched_setscheduler", 2, [0, 0, P, 0, 0, 0]),
+    ("sched_setaffinity", 2, [0, 8, P, 0, 0, 0]),
+    ("sched_getaffinity", 2, [0, 128, P, 0, 0, 0]),
+    ("sched_getattr", 1, [0, P, 48, 0, 0, 0]),
+    ("prctl", 1, [15, P, 0, 0, 0, 0]),
+    ("prctl", 2, [15, P, 0, 0, 0, 0]),
+    ("arch_prctl", 1, [0x1003, P, 0, 0, 0, 0]),
+    ("mount", 0, [P, PATH, PATH, 0, 0, 0]),
+    ("mount", 1, [PATH, P, PATH, 0, 0, 0]),
+    ("mount", 2, [PATH, PATH, P, 0, 0, 0]),
+    ("reboot", 3, [0xfee1_dead, 0x2812_1969, 0xa1b2_c3d4, P, 0, 0]),
+    ("futex", 0, [P, 0, 0, 0, 0, 0]),
+    ("futex", 3, [GOOD, 0, 0, P, 0, 0]),
+    ("futex", 4, [GOOD, 4, 0, 0, P, 0]),
+    ("timer_create", 1, [1, P, GOOD, 0, 0, 0]),
+    ("timer_create", 2, [1, 0, P, 0, 0, 0]),
+    ("clock_gettime", 1, [0, P, 0, 0, 0, 0]),
+    ("clock_settime", 1, [0, P, 0, 0, 0, 0]),
+    ("epoll_wait", 1, [EPOLL, P, 4, 0, 0, 0]),
+    ("epoll_pwait", 1, [EPOLL, P, 4, 0, 0, 0]),
+    ("epoll_pwait", 4, [EPOLL, GOOD, 4, 0, P, 8]),
+    ("epoll_pwait2", 1, [EPOLL, P, 4, GOOD, 0, 0]),
+    ("epoll_pwait2", 3, [EPOLL, GOOD, 4, P, 0, 0]),
+    ("epoll_pwait2", 4, [EPOLL, GOOD, 4, GOOD, P, 8]),
+    ("epoll_ctl", 3, [EPOLL, 1, READER, P, 0, 0]),
+    ("signalfd", 1, [usize::MAX, P, 8, 0, 0, 0]),
+    ("signalfd4", 1, [usize::MAX, P, 8, 0, 0, 0]),
+    ("timerfd_settime", 2, [TIMER, 0, P, 0, 0, 0]),
+    ("timerfd_settime", 3, [TIMER, 0, GOOD, P, 0, 0]),
+    ("timerfd_gettime", 1, [TIMER, P, 0, 0, 0, 0]),
+    ("getitimer", 1, [0, P, 0, 0, 0, 0]),
+    ("setitimer", 1, [0, P, 0, 0, 0, 0]),
+    ("setitimer", 2, [0, GOOD, P, 0, 0, 0]),
+    ("splice", 1, [FILE, P, WRITER, 0, 4, 0]),
+    ("splice", 3, [READER, 0, FILE, P, 4, 0]),
+    ("sendfile", 2, [WRITER, FILE, P, 4, 0, 0]),
+    ("copy_file_range", 1, [FILE, P, FILE, 0, 4, 0]),
+    ("copy_file_range", 3, [FILE, 0, FILE, P, 4, 0]),
+    ("symlink", 1, [PATH, P, 0, 0, 0, 0]),
+    ("symlinkat", 2, [PATH, AT_CWD, P, 0, 0, 0]),
+    ("readlinkat", 1, [AT_CWD, P, GOOD, 8, 0, 0]),
+    ("statx", 4, [AT_CWD, PATH, 0, 0xfff, P, 0]),
+    ("newfstatat", 2, [AT_CWD, PATH, P, 0, 0, 0]),
+    ("openat2", 1, [AT_CWD, P, GOOD, 24, 0, 0]),
+    ("openat2", 2, [AT_CWD, PATH, P, 24, 0, 0]),
+    ("pidfd_send_signal", 2, [PROCESS, 0, P, 0, 0, 0]),
+    ("clone3", 0, [P, 88, 0, 0, 0, 0]),
+    ("futex_waitv", 3, [GOOD, 1, 0, P, 1, 0]),
+    ("readlink", 1, [LINK, P, 10, 0, 0, 0]),
+    ("readlinkat", 2, [AT_CWD, LINK, P, 10, 0, 0]),
+    ("pivot_root", 1, [PLACE, P, 0, 0, 0, 0]),
+    ("getxattr", 2, [PATH, ATTRIBUTE, P, 100, 0, 0]),
+    ("lgetxattr", 2, [PATH, ATTRIBUTE, P, 100, 0, 0]),
+    ("fgetxattr", 2, [FILE, ATTRIBUTE, P, 100, 0, 0]),
+    ("listxattr", 1, [PATH, P, 100, 0, 0, 0]),
+    ("llistxattr", 1, [PATH, P, 100, 0, 0, 0]),
+    ("flistxattr", 1, [FILE, P, 100, 0, 0, 0]),
+    ("timer_settime", 3, [0, 0, GOOD, P, 0, 0]),
+    ("timer_gettime", 1, [0, P, 0, 0, 0, 0]),
+    ("futex_waitv", 0, [P, 1, 0, 0, 1, 0]),
+    ("capget", 1, [CAPABILITIES, P, 0, 0, 0, 0]),
+    ("capset", 1, [CAPABILITIES, P, 0, 0, 0, 0]),
+    ("waitid", 2, [1, 1, P, 0, 0, 0]),
+    ("settimeofday", 0, [P, 0, 0, 0, 0, 0]),
+    ("settimeofday", 1, [0, P, 0, 0, 0, 0]),
+    ("clock_nanosleep", 2, [0, 0, P, 0, 0, 0]),
+    ("timer_settime", 2, [0, 0, P, 0, 0, 0]),
+    ("memfd_create", 0, [P, 0, 0, 0, 0, 0]),
+    ("mincore", 2, [GOOD, 4096, P, 0, 0, 0]),
 ];
 
+/// Pointers that a wrong address in does not make an error of, and why.
+const EXEMPT: &[(&str, usize, &str)] = &[
+    ("nanosleep", 1, "written after a signal only"),
+    ("clock_nanosleep", 3, "written after a signal only"),
+    ("clone", 2, "the process exists already when the kernel finds out"),
+    ("clone", 3, "the process exists already when the kernel finds out"),
+    ("clone", 4, "a segment base, not followed"),
+    ("getcpu", 2, "not used since Linux 2.6.24"),
+    ("wait4", 1, "needs a child: pointers_of_waits"),
+    ("wait4", 3, "needs a child: pointers_of_waits"),
+    ("waitid", 2, "needs a child: pointers_of_waits"),
+    ("waitid", 4, "needs a child: pointers_of_waits"),
+    ("rt_sigtimedwait", 1, "needs a signal: pointers_of_waits"),
+];
+
+/// What a call is given so that it comes to look at its `place`-th argument, a pointer.
+fn arguments_of(kinds: &str, place: usize) -> [usize; 6] {
+    let mut arguments = [0; 6];
+    for (index, (argument, kind)) in arguments.iter_mut().zip(kinds.chars()).enumerate() {
+        *argument = match kind {
+            _ if index == place => P,
+            'f' => FILE,
+            'd' => AT_CWD,
+            's' => PATH,
+            'v' | 't' | 'p' => GOOD,
+            'n' => 8,
+            'c' => 1,
+            _ => 0,
+        };
+    }
+    arguments
+}
+
 /// Low, unmapped, without permission, not canonical, the kernel's.
-fn bad_pointers() -> Result<Vec<usize>, crate::case::Failure> {
+fn bad_pointers() -> Result<Vec<usize>, Failure> {
     let forbidden = sys::map(4096, libc::PROT_NONE)? as usize;
     Ok(vec![8, 0x1234_5000, forbidden, 0x8000_0000_0000_0000, 0xffff_8880_0000_0000, usize::MAX - 100])
 }
 
+/// What the placeholders stand for.
+struct Things {
+    paths: [(usize, std::ffi::CString); 6],
+    good: usize,
+    descriptors: [(usize, i32); 7],
+}
+
+impl Things {
+    fn new() -> Result<Things, Failure> {
+        let dir = sys::folder("po")?;
+        std::fs::write(format!("{dir}/file"), b"contents").map_err(|e| e.to_string())?;
+        std::fs::set_permissions(format!("{dir}/file"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .map_err(|e| e.to_string())?;
+        let file = sys::c(&format!("{dir}/file"));
+        let paths = [
+            (PATH, file.clone()),
+            (NOTHING, sys::c(&format!("{dir}/nothing"))),
+            (PROGRAM, sys::c("/bin/true")),
+            (LINK, sys::c(&format!("{dir}/link"))),
+            (PLACE, sys::c(&dir)),
+            (ATTRIBUTE, sys::c("trusted.t")),
+        ];
+        std::os::unix::fs::symlink("target", format!("{dir}/link")).map_err(|e| e.to_string())?;
+        let (reader, writer) = sys::pipe(0)?;
+        sys::write(writer, b"something to read")?;
+        // SAFETY: C strings and numbers; one event.
+        let descriptors = unsafe {
+            libc::setxattr(file.as_ptr(), c"trusted.t".as_ptr(), c"value".as_ptr().cast(), 5, 0);
+            libc::setgroups(1, &raw const NO_GROUP);
+            // The first timer of a process is number 0.
+            let mut timer = 0i32;
+            libc::syscall(libc::SYS_timer_create, libc::CLOCK_MONOTONIC, 0, &raw mut timer);
+            let epoll = libc::epoll_create1(0);
+            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+            libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, reader, &raw mut event);
+            [
+                (FILE, libc::open(file.as_ptr(), libc::O_RDWR)),
+                (FOLDER, libc::open(sys::c(&dir).as_ptr(), libc::O_RDONLY)),
+                (READER, reader),
+                (WRITER, writer),
+                (EPOLL, epoll),
+                (TIMER, libc::timerfd_create(libc::CLOCK_MONOTONIC, 0)),
+                (PROCESS, libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) as i32),
+            ]
+        };
+        let good = sys::map(4096, libc::PROT_READ | libc::PROT_WRITE)? as usize;
+        Ok(Things { paths, good, descriptors })
+    }
+
+    fn real(&self, value: usize, pointer: usize) -> usize {
+        match value {
+            P => pointer,
+            GOOD => self.good,
+            CAPABILITIES => self.good + 2048,
+            other => {
+                let path = self.paths.iter().find(|(name, _)| *name == other);
+                let descriptor = self.descriptors.iter().find(|(name, _)| *name == other);
+                match (path, descriptor) {
+                    (Some((_, path)), _) => path.as_ptr() as usize,
+                    (_, Some((_, fd))) => *fd as usize,
+                    _ => other,
+                }
+            }
+        }
+    }
+}
+
+/// Every pointer argument of every call that the kernel has.
 fn everywhere() -> Outcome {
-    let dir = sys::folder("po")?;
-    std::fs::write(format!("{dir}/file"), b"contents").map_err(|e| e.to_string())?;
-    std::fs::set_permissions(format!("{dir}/file"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .map_err(|e| e.to_string())?;
-    let (file, folder) = (sys::c(&format!("{dir}/file")), sys::c(&dir));
-    // SAFETY: C strings and numbers.
-    let (file_fd, folder_fd) =
-        unsafe { (libc::open(file.as_ptr(), libc::O_RDWR), libc::open(folder.as_ptr(), libc::O_RDONLY)) };
-    let (reader, writer) = sys::pipe(0)?;
-    sys::write(writer, b"something to read")?;
+    let things = Things::new()?;
     let mut wrong = Vec::new();
-    for (name, number, template) in TABLE {
-        for pointer in bad_pointers()? {
-            let arguments = template.map(|value| match value {
-                P => pointer,
-                PATH => file.as_ptr() as usize,
-                FILE => file_fd as usize,
-                READER => reader as usize,
-                WRITER => writer as usize,
-                FOLDER => folder_fd as usize,
-                other if other == P & !3 => pointer & !3,
-                other => other,
-            });
-            let result = call(*number, arguments);
+    for (name, number, kinds) in calls::CALLS {
+        for (place, _) in kinds.chars().enumerate().filter(|(_, kind)| calls::is_pointer(*kind)) {
+            if EXEMPT.iter().any(|(call, exempt, _)| call == name && *exempt == place) {
+                continue;
+            }
+            let special = SPECIAL.iter().find(|(call, at, _)| call == name && *at == place);
+            let template = special.map_or_else(|| arguments_of(kinds, place), |(_, _, arguments)| *arguments);
+            for pointer in bad_pointers()? {
+                // Some look at the alignment first.
+                let aligned =
+                    matches!(*name, "futex" | "futex_waitv" | "mincore") && pointer == usize::MAX - 100;
+                let pointer = if aligned { pointer & !7 } else { pointer };
+                // SAFETY: our own page.
+                unsafe {
+                    (things.good as *mut u8).write_bytes(0, 4096);
+                    ((things.good + 2048) as *mut u32).write(0x2008_0522);
+                }
+                let result = call(*number, template.map(|value| things.real(value, pointer)));
+                let error = if result == -1 { errno() } else { 0 };
+                if error != libc::EFAULT {
+                    wrong.push(format!("{name}.{place}({pointer:#x}): {result} errno {error}"));
+                    break;
+                }
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{} wrong: {}", wrong.len(), wrong.join("; "));
+    Ok(())
+}
+
+/// The pointers of calls that need somebody to wait for.
+fn waits() -> Outcome {
+    for pointer in bad_pointers()? {
+        for (name, number, arguments) in [
+            ("wait4", libc::SYS_wait4, [usize::MAX, pointer, 0, 0, 0, 0]),
+            ("wait4", libc::SYS_wait4, [usize::MAX, 0, 0, pointer, 0, 0]),
+            ("waitid", libc::SYS_waitid, [libc::P_ALL as usize, 0, pointer, libc::WEXITED as usize, 0, 0]),
+            ("waitid", libc::SYS_waitid, [libc::P_ALL as usize, 0, 0, libc::WEXITED as usize, pointer, 0]),
+        ] {
+            sys::fork(|| 0)?;
+            let result = call(number, arguments);
+            ensure!(
+                result == -1 && errno() == libc::EFAULT,
+                "{name}({arguments:x?}): {result} errno {}",
+                errno()
+            );
+        }
+        let set = 1u64 << (libc::SIGUSR1 - 1);
+        call(libc::SYS_rt_sigprocmask, [0, &raw const set as usize, 0, 8, 0, 0]);
+        // SAFETY: numbers only.
+        unsafe { libc::raise(libc::SIGUSR1) };
+        let result = call(libc::SYS_rt_sigtimedwait, [&raw const set as usize, pointer, 0, 8, 0, 0]);
+        ensure!(result == -1 && errno() == libc::EFAULT, "rt_sigtimedwait: {result} errno {}", errno());
+    }
+    Ok(())
+}
+
+/// Pointers inside of structures: the structure is good, what it points to is not.
+fn inside_structures() -> Outcome {
+    let things = Things::new()?;
+    let mut wrong = Vec::new();
+    for pointer in bad_pointers()? {
+        let inside: [(&str, i64, [usize; 6], Vec<usize>); 12] = [
+            ("readv", libc::SYS_readv, [FILE, GOOD, 1, 0, 0, 0], vec![pointer, 4]),
+            ("writev", libc::SYS_writev, [WRITER, GOOD, 1, 0, 0, 0], vec![pointer, 4]),
+            ("preadv", libc::SYS_preadv, [FILE, GOOD, 1, 0, 0, 0], vec![pointer, 4]),
+            ("pwritev", libc::SYS_pwritev, [FILE, GOOD, 1, 0, 0, 0], vec![pointer, 4]),
+            ("preadv2", libc::SYS_preadv2, [FILE, GOOD, 1, 0, 0, 0], vec![pointer, 4]),
+            ("pwritev2", libc::SYS_pwritev2, [FILE, GOOD, 1, 0, 0, 0], vec![pointer, 4]),
+            ("execve argv", libc::SYS_execve, [PROGRAM, GOOD, 0, 0, 0, 0], vec![pointer, 0]),
+            ("execve envp", libc::SYS_execve, [PROGRAM, 0, GOOD, 0, 0, 0], vec![pointer, 0]),
+            ("execveat argv", libc::SYS_execveat, [AT_CWD, PROGRAM, GOOD, 0, 0, 0], vec![pointer, 0]),
+            ("pselect6 mask", libc::SYS_pselect6, [0, 0, 0, 0, 0, GOOD], vec![pointer, 8]),
+            (
+                "clone3 set_tid",
+                libc::SYS_clone3,
+                [GOOD, 88, 0, 0, 0, 0],
+                vec![0, 0, 0, 0, 17, 0, 0, 0, pointer, 1, 0],
+            ),
+            ("futex_waitv", SYS_FUTEX_WAITV, [GOOD, 1, 0, 0, 0, 0], vec![0, pointer & !7, 2]),
+        ];
+        for (name, number, template, words) in inside {
+            for (index, word) in words.iter().enumerate() {
+                // SAFETY: within our own page.
+                unsafe { (things.good as *mut usize).add(index).write(*word) };
+            }
+            let result = call(number, template.map(|value| things.real(value, pointer)));
             let error = if result == -1 { errno() } else { 0 };
-            // epoll_ctl on a file that is no epoll checks the pointer first; sched_getparam alike.
             if error != libc::EFAULT {
                 wrong.push(format!("{name}({pointer:#x}): {result} errno {error}"));
             }
@@ -134,6 +369,61 @@ fn everywhere() -> Outcome {
     ensure!(wrong.is_empty(), "{} wrong: {}", wrong.len(), wrong.join("; "));
     Ok(())
 }
+
+/// Pointers that the kernel keeps and follows later: robust lists, the id to clear, a set of restartable sequences, a signal's stack.
+fn followed_later() -> Outcome {
+    for pointer in bad_pointers()? {
+        let status = sys::wait(sys::fork(|| {
+            let head = [pointer, 0, pointer];
+            call(libc::SYS_set_robust_list, [head.as_ptr() as usize, 24, 0, 0, 0, 0]);
+            call(libc::SYS_set_tid_address, [pointer, 0, 0, 0, 0, 0]);
+            7
+        })?)?;
+        ensure!(status == 7 << 8, "robust list at {pointer:#x}: {status:#x}");
+        let status = sys::wait(sys::fork(|| {
+            call(libc::SYS_set_robust_list, [pointer, 24, 0, 0, 0, 0]);
+            8
+        })?)?;
+        ensure!(status == 8 << 8, "robust list in {pointer:#x}: {status:#x}");
+        // A handler on a stack that is none: SIGSEGV and no return.
+        let status = sys::wait(sys::fork(|| {
+            let stack = [pointer & !15, 0, 1 << 16];
+            if call(libc::SYS_sigaltstack, [stack.as_ptr() as usize, 0, 0, 0, 0, 0]) != 0 {
+                return 9;
+            }
+            // SAFETY: a handler that does nothing; the signal's frame has no place, which is the point.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = libc::SIG_IGN + 0x1234;
+                action.sa_flags = libc::SA_ONSTACK;
+                libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
+                libc::raise(libc::SIGUSR1);
+            }
+            1
+        })?)?;
+        let killed = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV;
+        ensure!(killed || status == 9 << 8, "signal stack at {pointer:#x}: {status:#x}");
+    }
+    Ok(())
+}
+
+/// A list of robust futexes that bites its tail must not keep the kernel.
+fn endless_list() -> Outcome {
+    let status = sys::wait(sys::fork(|| {
+        let mut ring = [0usize; 8];
+        let at = ring.as_ptr() as usize;
+        (ring[0], ring[1], ring[2]) = (at + 32, 0, at + 48);
+        (ring[4], ring[6]) = (at + 48, at + 32);
+        std::hint::black_box(&mut ring);
+        call(libc::SYS_set_robust_list, [at, 24, 0, 0, 0, 0]);
+        7
+    })?)?;
+    ensure!(status == 7 << 8, "{status:#x}");
+    Ok(())
+}
+
+static NO_GROUP: u32 = 65534;
+const SYS_FUTEX_WAITV: i64 = 449;
 
 fn partial_read() -> Outcome {
     // The second page is missing: what fits is transferred, as far as Linux does it, and nothing is lost.

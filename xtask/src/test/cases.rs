@@ -12,19 +12,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const PROGRAM: &str = "/usr/bin/guest-tests";
-/// For all cases together.
+/// For all cases together, and with the long ones.
 const LIMIT: Duration = Duration::from_secs(900);
+const LONG_LIMIT: Duration = Duration::from_secs(6 * 3600);
 /// A kernel that dies more often is not worth the time.
 const MOST_BOOTS: usize = 8;
 
-/// Runs the cases whose name contains a filter; `record` keeps the names of those that pass.
-pub fn run(vm: &Vm, filter: &[String], record: bool) -> Result<Counts> {
+/// Runs the cases whose name contains a filter; `record` keeps the names of those that pass. The options are the program's.
+pub fn run(vm: &Vm, filter: &[String], options: &[String], record: bool) -> Result<Counts> {
     let program = crate::guest::build("tests/guest", "guest-tests")?;
     say("guest tests");
     let on_linux = if record { None } else { Some(read_record()?) };
     let files = [(PROGRAM.to_owned(), 0o755, program)];
     let mut vm = vm.clone();
-    vm.timeout = Some(LIMIT);
+    vm.timeout = Some(if options.iter().any(|word| word == "--long") { LONG_LIMIT } else { LIMIT });
     let mut report = Report {
         gaps: Gaps::read(record)?,
         on_linux,
@@ -36,7 +37,7 @@ pub fn run(vm: &Vm, filter: &[String], record: bool) -> Result<Counts> {
     let mut wanted = filter.to_vec();
     for boot in 1..=MOST_BOOTS {
         let mut rest = String::new();
-        let words: Vec<String> = std::iter::once(PROGRAM.to_owned()).chain(wanted.iter().cloned()).collect();
+        let words: Vec<String> = [&[PROGRAM.to_owned()], options, wanted.as_slice()].concat();
         let outcome = vm.run_command(&words, &files, Input::Null, &mut |bytes| {
             rest.push_str(&String::from_utf8_lossy(bytes));
             while let Some((line, after)) = rest.split_once('\n') {
@@ -72,10 +73,8 @@ pub fn run(vm: &Vm, filter: &[String], record: bool) -> Result<Counts> {
             report.counts.failed += wanted.len() as u64;
         }
     }
-    if record && filter.is_empty() {
-        let text = report.passed.iter().fold(String::new(), |text, name| text + name + "\n");
-        std::fs::write(record_path(), text)?;
-        say(format_args!("recorded {} cases in {}", report.passed.len(), record_path().display()));
+    if record {
+        keep_record(&report)?;
     }
     println!("guest: {}", report.counts);
     Ok(report.counts)
@@ -136,6 +135,17 @@ impl Report {
             self.counts.failed += 1;
         }
     }
+}
+
+/// Writes what passed on Linux. A case that did not run (a filter, a long one) keeps its line.
+fn keep_record(report: &Report) -> Result<()> {
+    let mut names = read_record()?;
+    names.retain(|name| !report.done.contains(name));
+    names.extend(report.passed.iter().cloned());
+    let text = names.iter().fold(String::new(), |text, name| text + name + "\n");
+    std::fs::write(record_path(), text)?;
+    say(format_args!("recorded {} cases in {}", report.passed.len(), record_path().display()));
+    Ok(())
 }
 
 fn record_path() -> PathBuf {

@@ -1,17 +1,17 @@
 //! `/proc/net/dev`. Locks: none; goes from device to device by index.
 
-use alloc::string::String;
 use core::fmt::{self, Write};
 
 use crate::namespace::NetNamespace;
+use vfs::pseudo::Text;
 
 /// Writes the table of interfaces with their counters (proc_pid_net(5)).
-pub fn write_devices(namespace: &NetNamespace, out: &mut String) -> fmt::Result {
-    out.push_str(
+pub fn write_devices(namespace: &NetNamespace, out: &mut Text) -> fmt::Result {
+    out.write_str(
         "Inter-|   Receive                                                |  Transmit\n \
          face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls \
          carrier compressed\n",
-    );
+    )?;
     let mut next = 0;
     while let Some(device) = namespace.devices().next_from(next) {
         next = device.index().saturating_add(1);

@@ -2,15 +2,15 @@
 //!
 //! Locks: that of each socket's state, one after the other.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::{self, Write};
 
 use super::{Status, UnixSocket};
 use crate::namespace::NetNamespace;
+use vfs::pseudo::Text;
 
 /// Writes the table. Linux shows kernel addresses in the first column, hashed; here it is the socket's own number.
-pub fn write_sockets(namespace: &NetNamespace, out: &mut String) -> fmt::Result {
+pub fn write_sockets(namespace: &NetNamespace, out: &mut Text) -> fmt::Result {
     writeln!(out, "Num       RefCount Protocol Flags    Type St Inode Path")?;
     let mut result = Ok(());
     namespace.unix().for_each(|socket| {
@@ -21,7 +21,7 @@ pub fn write_sockets(namespace: &NetNamespace, out: &mut String) -> fmt::Result 
     result
 }
 
-fn write_socket(socket: &Arc<UnixSocket>, out: &mut String) -> fmt::Result {
+fn write_socket(socket: &Arc<UnixSocket>, out: &mut Text) -> fmt::Result {
     const ACCEPTS: u32 = 1 << 16;
     let (status, address) = {
         let state = socket.state.lock();

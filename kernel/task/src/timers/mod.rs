@@ -105,7 +105,7 @@ impl TimerCallback for Interval {
             let Some(target) = progress.target_ns else { return TimerAction::Done };
             if reading < target {
                 return TimerAction::RearmAt(
-                    now + (target - reading).div_ceil(speed.max(1)).max(SHORTEST_PERIOD_NS),
+                    now.saturating_add((target - reading).div_ceil(speed.max(1)).max(SHORTEST_PERIOD_NS)),
                 );
             }
             progress.target_ns = next_target(target, progress.interval_ns, reading);
@@ -113,7 +113,9 @@ impl TimerCallback for Interval {
         };
         let _ = to_process(&process, SignalInfo::from_kernel(self.which.signal()));
         match next {
-            Some(target) => TimerAction::RearmAt(now + (target - reading).div_ceil(speed.max(1))),
+            Some(target) => {
+                TimerAction::RearmAt(now.saturating_add((target - reading).div_ceil(speed.max(1))))
+            }
             None => TimerAction::Done,
         }
     }
@@ -151,7 +153,9 @@ impl TimerCallback for CpuLimit {
         }
         let threads = (process.thread_count() as u64).max(1);
         if used < soft {
-            return TimerAction::RearmAt(now + ((soft - used) / threads).max(SHORTEST_PERIOD_NS));
+            return TimerAction::RearmAt(
+                now.saturating_add(((soft - used) / threads).max(SHORTEST_PERIOD_NS)),
+            );
         }
         let _ = to_process(&process, SignalInfo::from_kernel(Signal::SIGXCPU));
         TimerAction::RearmAt(now + SECOND_NS / threads)

@@ -9,7 +9,7 @@ use super::paging::{self, STACK_AREA};
 use alloc::vec::Vec;
 
 /// Bytes of a kernel stack. Builds with checks use more of it.
-pub(crate) const STACK_BYTES: usize = if cfg!(debug_assertions) { 32 << 10 } else { 16 << 10 };
+pub(crate) const STACK_BYTES: usize = crate::thread::STACK_BYTES * if cfg!(debug_assertions) { 2 } else { 1 };
 const SLOT_BYTES: usize = 2 * STACK_BYTES;
 const SLOTS: usize = (64 << 30) / SLOT_BYTES;
 const PAGES: usize = STACK_BYTES / 4096;
