@@ -19,7 +19,9 @@ use mm::io::{IoReader, IoWriter};
 use security::{Credentials, Kgid, Kuid, UserNamespace};
 
 use crate::file::{File, FileOperations};
-use crate::inode::{Inode, InodeAttributes, InodeOperations, LinkTarget, NameCaching, state};
+use crate::inode::{
+    AttributeChange, Inode, InodeAttributes, InodeOperations, LinkTarget, NameCaching, state,
+};
 use crate::path::Path;
 use crate::readdir::{DirectoryEntry, DirectorySink, SinkState, emit_dots};
 use crate::superblock::{
@@ -271,6 +273,12 @@ impl InodeOperations for NodeOperations {
 
     fn still_valid(&self) -> bool {
         self.0.valid.as_ref().is_none_or(|valid| valid())
+    }
+
+    fn set_attributes(&self, inode: &Arc<Inode>, change: &AttributeChange) -> Result<()> {
+        // Computed files have no length that could be cut: `O_TRUNC`, as a shell's `>` asks for, changes nothing.
+        AttributeChange { size: None, ..*change }.apply(inode);
+        Ok(())
     }
 
     fn link_text(&self) -> Option<&[u8]> {
