@@ -17,7 +17,7 @@ use crate::{Capability, Credentials};
 
 /// What user space sees of an identifier that its namespace does not map (`/proc/sys/kernel/overflowuid`).
 pub const OVERFLOW_ID: u32 = 65534;
-/// Nesting beyond this is refused with `ENOSPC` (32 in Linux).
+/// Below a namespace deeper than this none can be made: `ENOSPC` (32 in Linux, which makes 33 levels).
 const MAX_LEVEL: u32 = 32;
 /// At most so many ranges in one map (`EINVAL`).
 const MAX_RANGES: usize = 340;
@@ -180,7 +180,7 @@ impl UserNamespace {
     /// `ENOSPC`: nested too deep, or too many; `EPERM`: the creator's own identifiers are not mapped.
     pub fn create(creator: &Credentials) -> Result<Arc<UserNamespace>> {
         let parent = &creator.user_namespace;
-        if parent.level >= MAX_LEVEL {
+        if parent.level > MAX_LEVEL {
             return Err(Errno::ENOSPC);
         }
         // Counted before the identifiers are looked at, as Linux does.

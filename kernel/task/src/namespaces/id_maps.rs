@@ -50,14 +50,11 @@ impl MapKind {
 fn parse(input: &[u8]) -> Result<Vec<IdRange>> {
     let text = core::str::from_utf8(input).map_err(|_| Errno::EINVAL)?;
     let mut ranges = Vec::new();
-    for line in text.split('\n') {
+    // A newline at the very end is none between lines.
+    for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
         let mut words = line.split_ascii_whitespace();
-        let Some(first) = words.next() else {
-            // Only the end may be empty.
-            if text.ends_with(line) && line.trim().is_empty() { continue } else { return Err(Errno::EINVAL) }
-        };
         let number = |word: Option<&str>| word.and_then(|word| word.parse().ok()).ok_or(Errno::EINVAL);
-        let inside: u32 = number(Some(first))?;
+        let inside: u32 = number(words.next())?;
         let (outside, length) = (number(words.next())?, number(words.next())?);
         if words.next().is_some() || inside == u32::MAX || outside == u32::MAX {
             return Err(Errno::EINVAL);
