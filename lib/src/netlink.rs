@@ -334,7 +334,7 @@ fn validate<'a>(
     for attribute in iter.by_ref() {
         if attribute.kind == 0 || attribute.kind > policies.max {
             if strictness != Strictness::Liberal {
-                return Err(Failure::new(Errno::EINVAL, "Unknown attribute type").at(&attribute));
+                return Err(Failure::new(Errno::EINVAL, "Unknown attribute type").at(attribute));
             }
             continue;
         }
