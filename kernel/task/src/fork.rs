@@ -16,7 +16,7 @@ use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use machine::user::{UserBases, UserRegisters};
-use security::Capability;
+use security::{Capability, Credentials};
 
 /// Most levels that clone3's `set_tid` may name (`MAX_PID_NS_LEVEL`).
 pub const MAX_NAMESPACE_LEVELS: usize = 32;
@@ -220,7 +220,7 @@ fn build(
         process,
         pid: pid.clone(),
         blocked: task.blocked(),
-        credentials: task.credentials(),
+        credentials: child_credentials(task, arguments),
         charge,
         files,
         fs,
@@ -234,6 +234,13 @@ fn build(
         child.set_clear_child_tid(arguments.child_tid);
     }
     Ok(child)
+}
+
+/// Threads share one object; a process gets its own, so that processes on other CPUs do not count references in the same
+/// cache line.
+fn child_credentials(task: &Task, arguments: &CloneArguments) -> Arc<Credentials> {
+    let credentials = task.credentials();
+    if arguments.has(CloneFlags::THREAD) { credentials } else { Arc::new(Credentials::clone(&credentials)) }
 }
 
 fn build_process(task: &Task, pid: &Arc<Pid>, arguments: &CloneArguments) -> Result<Arc<Process>> {
@@ -359,6 +366,9 @@ fn publish(task: &Task, child: &Arc<Task>, arguments: &CloneArguments) -> Result
         process.exit_signal.store(parent.exit_signal.load(Ordering::Relaxed), Ordering::Relaxed);
     }
     add_thread(&mut process.shared.lock(), child)?;
+    if let Some(owner) = tree.get(owner) {
+        process.note_parent(owner);
+    }
     let inserted = tree.insert_child(process.number(), owner, parent.number(), process.clone());
     if inserted.is_err() {
         process.shared.lock().threads.clear();

@@ -3,7 +3,7 @@
 //! The dynamic loader and C libraries look up `__vdso_clock_gettime` and friends, version `LINUX_2.6`, through the program headers,
 //! `DT_HASH`, `DT_SYMTAB`, `DT_VERSYM` and `DT_VERDEF` (vdso(7), gABI chapter 5). [`build`] makes the bytes; pure.
 
-use super::code::{DATA_DISTANCE_AT, DATA_DISTANCE_BASE, FUNCTIONS, TEXT};
+use super::code::{DATA_DISTANCES, FUNCTIONS, TEXT};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -236,13 +236,15 @@ fn dynamic_section(image: &mut Vec<u8>, parts: &Parts, soname: u32, strings: usi
     }
 }
 
-/// The code, with the distance from its one data access to the page before the image.
+/// The code, with the distances from its accesses to the page before the image.
 fn text(image: &mut Vec<u8>, at: usize) {
     let start = image.len();
     image.extend_from_slice(&TEXT);
-    let distance = -((at + DATA_DISTANCE_BASE + PAGE) as i32);
-    if let Some(slot) = image.get_mut(start + DATA_DISTANCE_AT..start + DATA_DISTANCE_AT + 4) {
-        slot.copy_from_slice(&distance.to_le_bytes());
+    for (place, base) in DATA_DISTANCES {
+        let distance = -((at + base + PAGE) as i32);
+        if let Some(slot) = image.get_mut(start + place..start + place + 4) {
+            slot.copy_from_slice(&distance.to_le_bytes());
+        }
     }
 }
 
@@ -325,7 +327,9 @@ mod tests {
     fn the_data_page_is_before_the_image() {
         let image = build().unwrap();
         let text = find(&image, FUNCTIONS[0].0).unwrap() as usize - FUNCTIONS[0].1;
-        let distance = half_word(&image, text + DATA_DISTANCE_AT) as i32;
-        assert_eq!((text + DATA_DISTANCE_BASE) as i32 + distance, -(PAGE as i32));
+        for (place, base) in DATA_DISTANCES {
+            let distance = half_word(&image, text + place) as i32;
+            assert_eq!((text + base) as i32 + distance, -(PAGE as i32));
+        }
     }
 }
