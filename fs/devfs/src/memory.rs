@@ -43,6 +43,10 @@ impl FileOperations for Memory {
         }
     }
 
+    fn read_is_access(&self) -> bool {
+        false
+    }
+
     fn write(&self, _file: &File, from: &mut dyn IoReader, _offset: u64) -> Result<usize> {
         match self {
             Memory::Null | Memory::Zero => Ok(from.remaining()),

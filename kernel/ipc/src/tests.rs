@@ -332,7 +332,7 @@ fn take_signals(epoll: &Epoll, files: &[Arc<File>], taken: &AtomicU32, wanted: u
 fn epoll_tells_of_every_signal() {
     const ROUNDS: u32 = 10;
     run_seeds(SEEDS, 4, || {
-        let epoll = Epoll::new();
+        let epoll = Epoll::new(0);
         let events: Vec<_> = (0..3).map(|_| EventFd::new(0, Reading::All)).collect();
         let files: Arc<Vec<_>> = Arc::new(
             events.iter().map(|event| open(event.clone(), OpenFlags::NONBLOCK | OpenFlags::RDWR)).collect(),

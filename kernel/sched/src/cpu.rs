@@ -80,9 +80,17 @@ struct Outgoing {
 }
 
 static CPUS: Once<PerCpu<Cpu>> = Once::new();
-static THREADS: AtomicU64 = AtomicU64::new(0);
-static FORKS: AtomicU64 = AtomicU64::new(0);
-static UNINTERRUPTIBLE: AtomicU64 = AtomicU64::new(0);
+
+/// What all CPUs count together: in a cache line of its own, away from [`CPUS`], which each of them reads at each switch.
+#[repr(align(64))]
+struct Totals {
+    threads: AtomicU64,
+    forks: AtomicU64,
+    uninterruptible: AtomicU64,
+}
+
+static TOTALS: Totals =
+    Totals { threads: AtomicU64::new(0), forks: AtomicU64::new(0), uninterruptible: AtomicU64::new(0) };
 
 /// Makes the data of all CPUs, at boot. The simulator boots many times in one process: then it is all as new.
 pub(crate) fn init_data() {
@@ -109,7 +117,7 @@ pub(crate) fn init_data() {
     if CPUS.set(PerCpu::new_with(fresh)).is_err() {
         reset_data();
     }
-    for counter in [&THREADS, &FORKS, &UNINTERRUPTIBLE] {
+    for counter in [&TOTALS.threads, &TOTALS.forks, &TOTALS.uninterruptible] {
         counter.store(0, Ordering::Relaxed);
     }
 }
@@ -149,29 +157,29 @@ pub(crate) fn data(cpu: CpuId) -> &'static Cpu {
 }
 
 pub(crate) fn threads() -> u64 {
-    THREADS.load(Ordering::Relaxed)
+    TOTALS.threads.load(Ordering::Relaxed)
 }
 
 pub(crate) fn forks() -> u64 {
-    FORKS.load(Ordering::Relaxed)
+    TOTALS.forks.load(Ordering::Relaxed)
 }
 
 pub(crate) fn uninterruptible() -> u64 {
-    UNINTERRUPTIBLE.load(Ordering::Relaxed)
+    TOTALS.uninterruptible.load(Ordering::Relaxed)
 }
 
 /// A thread sleeps uninterruptibly, for the load average.
 pub(crate) fn note_uninterruptible(begins: bool) {
     if begins {
-        UNINTERRUPTIBLE.fetch_add(1, Ordering::Relaxed);
+        TOTALS.uninterruptible.fetch_add(1, Ordering::Relaxed);
     } else {
-        UNINTERRUPTIBLE.fetch_sub(1, Ordering::Relaxed);
+        TOTALS.uninterruptible.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 pub(crate) fn note_started() {
-    THREADS.fetch_add(1, Ordering::Relaxed);
-    FORKS.fetch_add(1, Ordering::Relaxed);
+    TOTALS.threads.fetch_add(1, Ordering::Relaxed);
+    TOTALS.forks.fetch_add(1, Ordering::Relaxed);
 }
 
 /// What this CPU's one-shot timer is armed for. Only this CPU writes it, with interrupts off.
@@ -477,7 +485,7 @@ pub fn exit_current() -> ! {
     thread.set_state(State::Dead);
     thread.set_page_table(None);
     thread.sleep_timer_cancel();
-    THREADS.fetch_sub(1, Ordering::Relaxed);
+    TOTALS.threads.fetch_sub(1, Ordering::Relaxed);
     let guard = irq::disable();
     let cpu = data(machine_cpu::current());
     let (mut queue, now_ns) = cpu.lock_charged();

@@ -57,7 +57,7 @@ impl Context<'_> {
     /// What an open descriptor refers to. Errors: `EBADF`.
     #[inline]
     pub fn file(&self, fd: Fd) -> Result<Arc<File>> {
-        self.task.open_files()?.get(fd.0)
+        self.task.open_file(fd.0)
     }
 
     /// The same by number. Errors: `EBADF`.

@@ -34,8 +34,7 @@ pub fn gettid(context: &mut Context<'_>) -> Result<usize> {
 
 /// getppid(2).
 pub fn getppid(context: &mut Context<'_>) -> Result<usize> {
-    let process = context.task.process();
-    Ok(process.parent_number_in(process.namespace()) as usize)
+    Ok(context.task.process().parent_number() as usize)
 }
 
 /// getpgid(2). Errors: `ESRCH`.

@@ -239,6 +239,9 @@ fn give_children_away(tree: &mut ProcessTree, process: &Process) -> Option<Numbe
         send_parent_death_signal(&child);
         tell_if_orphaned(tree, child_number, number);
         tree.reparent(child_number, reaper);
+        if let Some(parent) = tree.get(reaper) {
+            child.note_parent(parent);
+        }
         child.exit_signal.store(Signal::SIGCHLD.number() as u32, Ordering::Relaxed);
         if let Some(status) = child.exit_status()
             && notify_parent(tree, &child, ChildEvent::Ended(status))

@@ -249,7 +249,7 @@ fn build(
         process,
         pid: pid.clone(),
         blocked: task.blocked(),
-        credentials: set.credentials,
+        credentials: child_credentials(set.credentials, arguments),
         charge,
         files,
         fs,
@@ -263,6 +263,12 @@ fn build(
         child.set_clear_child_tid(arguments.child_tid);
     }
     Ok(child)
+}
+
+/// Threads share one object; a process gets its own, so that processes on other CPUs do not count references in the same
+/// cache line.
+fn child_credentials(credentials: Arc<Credentials>, arguments: &CloneArguments) -> Arc<Credentials> {
+    if arguments.has(CloneFlags::THREAD) { credentials } else { Arc::new(Credentials::clone(&credentials)) }
 }
 
 fn build_process(
@@ -401,6 +407,9 @@ fn publish(task: &Task, child: &Arc<Task>, arguments: &CloneArguments) -> Result
         return Err(Errno::ENOMEM);
     }
     add_thread(&mut process.shared.lock(), child)?;
+    if let Some(owner) = tree.get(owner) {
+        process.note_parent(owner);
+    }
     let inserted = tree.insert_child(process.number(), owner, parent.number(), process.clone());
     match &inserted {
         Err(_) => process.shared.lock().threads.clear(),

@@ -69,6 +69,8 @@ pub struct Process {
     /// What is still shown of a zombie.
     remains: SpinLock<Remains>,
     real_user: AtomicU32,
+    /// What getppid(2) says, so that it takes no lock. Written under [`TREE`].
+    parent_number: AtomicI32,
     /// Self, to hand out counted references.
     myself: Weak<Process>,
 }
@@ -186,6 +188,7 @@ impl Process {
                 membarrier: AtomicU32::new(0),
                 remains: SpinLock::new(Remains::default()),
                 real_user: AtomicU32::new(parts.real_user.0),
+                parent_number: AtomicI32::new(0),
                 myself: myself.clone(),
             }
         })
@@ -446,6 +449,17 @@ impl Process {
     /// Registered membarrier(2) commands.
     pub(crate) fn membarrier_state(&self) -> &AtomicU32 {
         &self.membarrier
+    }
+
+    /// The parent's number in the process's own namespace, as getppid(2) gives it; 0 if it cannot be seen from there.
+    #[inline]
+    pub fn parent_number(&self) -> i32 {
+        self.parent_number.load(Ordering::Relaxed)
+    }
+
+    /// It has this parent from now on. Called with [`TREE`] locked.
+    pub(crate) fn note_parent(&self, parent: &Process) {
+        self.parent_number.store(parent.number_in(&self.namespace), Ordering::Relaxed);
     }
 
     /// The parent's number as a program in `namespace` sees it.

@@ -22,7 +22,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 use machine::sync::{IrqSpinLock, Once, SpinLock, WaitQueue};
 use sched::Thread;
 use security::Credentials;
-use vfs::{DescriptorTable, FsContext};
+use vfs::{DescriptorTable, File, FsContext};
 
 /// One thread of a program.
 pub struct Task {
@@ -339,6 +339,15 @@ impl Task {
     /// EBADF when the task has ended: no descriptor is open any more.
     pub fn open_files(&self) -> Result<Arc<DescriptorTable>> {
         self.files().ok_or(abi::errno::Errno::EBADF)
+    }
+
+    /// What a descriptor of a running task refers to, without counting a user of the table.
+    ///
+    /// # Errors
+    /// EBADF when it is not open.
+    #[inline]
+    pub fn open_file(&self, descriptor: i32) -> Result<Arc<File>> {
+        self.files.lock().as_ref().ok_or(abi::errno::Errno::EBADF)?.get(descriptor)
     }
 
     /// Replaces the descriptor table; the old one is closed when its last user drops it.

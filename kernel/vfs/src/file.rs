@@ -114,6 +114,10 @@ pub trait FileOperations: Any + Send + Sync {
         let _ = (file, to, offset);
         Err(Errno::EINVAL)
     }
+    /// Whether reading it is an access of the inode, which then notes when. Linux leaves that to each driver.
+    fn read_is_access(&self) -> bool {
+        true
+    }
     /// Writes at `offset` (ignored by streams; with `O_APPEND` or [`AT_END`] the end counts). Gives the bytes written.
     fn write(&self, file: &File, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
         let _ = (file, from, offset);
@@ -438,11 +442,11 @@ impl File {
         self.check_readable()?;
         let operations = self.operations();
         if operations.positioning() != Positioning::Seekable {
-            return self.finish_read(operations.read(self, to, 0));
+            return self.finish_read(operations, operations.read(self, to, 0));
         }
         let _position = self.position_lock.lock();
         let position = self.position();
-        let count = self.finish_read(operations.read(self, to, position))?;
+        let count = self.finish_read(operations, operations.read(self, to, position))?;
         self.position.store(position + count as u64, Ordering::Relaxed);
         Ok(count)
     }
@@ -451,11 +455,12 @@ impl File {
     pub fn read_at(&self, to: &mut dyn IoWriter, offset: u64) -> Result<usize> {
         self.check_seekable()?;
         self.check_readable()?;
-        self.finish_read(self.operations().read(self, to, offset))
+        let operations = self.operations();
+        self.finish_read(operations, operations.read(self, to, offset))
     }
 
-    fn finish_read(&self, result: Result<usize>) -> Result<usize> {
-        if !self.flags().contains(OpenFlags::NOATIME) {
+    fn finish_read(&self, operations: &dyn FileOperations, result: Result<usize>) -> Result<usize> {
+        if operations.read_is_access() && !self.flags().contains(OpenFlags::NOATIME) {
             crate::attributes::touch_accessed(&self.path);
         }
         self.notify_moved(result, IN_ACCESS)

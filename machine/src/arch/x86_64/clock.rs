@@ -11,9 +11,16 @@ use super::features::{self, Features};
 use super::paging::{Caching, map_device};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-static MULTIPLIER: AtomicU32 = AtomicU32::new(0);
-static SHIFT: AtomicU32 = AtomicU32::new(32);
-static BASE_CYCLES: AtomicU64 = AtomicU64::new(0);
+/// What every reading of the clock needs: set at boot, in a cache line of its own that nobody writes to afterwards.
+#[repr(align(64))]
+struct Rate {
+    multiplier: AtomicU32,
+    shift: AtomicU32,
+    base_cycles: AtomicU64,
+}
+
+static RATE: Rate =
+    Rate { multiplier: AtomicU32::new(0), shift: AtomicU32::new(32), base_cycles: AtomicU64::new(0) };
 /// Timer ticks per nanosecond, times 2^32 (APIC ticks, or counter cycles with the deadline timer).
 static TIMER_RATE: AtomicU64 = AtomicU64::new(0);
 static DEADLINE_MODE: AtomicBool = AtomicBool::new(false);
@@ -23,11 +30,11 @@ static WINDOW: super::lock::RawLock<Option<Window>> = super::lock::RawLock::new(
 /// Nanoseconds since kernel entry.
 #[inline]
 pub(crate) fn now_ns() -> u64 {
-    let delta = cycles().wrapping_sub(BASE_CYCLES.load(Ordering::Relaxed));
+    let delta = cycles().wrapping_sub(RATE.base_cycles.load(Ordering::Relaxed));
     // A counter a little behind the boot CPU's must not look like the far future.
     let delta = if delta >> 63 != 0 { 0 } else { delta };
-    let multiplier = MULTIPLIER.load(Ordering::Relaxed);
-    ((u128::from(delta) * u128::from(multiplier)) >> SHIFT.load(Ordering::Relaxed)) as u64
+    let multiplier = RATE.multiplier.load(Ordering::Relaxed);
+    ((u128::from(delta) * u128::from(multiplier)) >> RATE.shift.load(Ordering::Relaxed)) as u64
 }
 
 /// The wall clock when [`now_ns`] was 0, in nanoseconds since 1970.
@@ -37,9 +44,9 @@ pub(crate) fn boot_realtime_ns() -> u64 {
 
 /// `ns = (tsc - base_cycles) * multiplier >> shift`: base cycles, multiplier, shift.
 pub(crate) fn clock_parameters() -> Option<(u64, u32, u32)> {
-    let multiplier = MULTIPLIER.load(Ordering::Relaxed);
+    let multiplier = RATE.multiplier.load(Ordering::Relaxed);
     (multiplier != 0)
-        .then(|| (BASE_CYCLES.load(Ordering::Relaxed), multiplier, SHIFT.load(Ordering::Relaxed)))
+        .then(|| (RATE.base_cycles.load(Ordering::Relaxed), multiplier, RATE.shift.load(Ordering::Relaxed)))
 }
 
 /// A clock of known rate to measure by.
@@ -221,9 +228,9 @@ fn set_rate(khz: u64) {
     while shift > 0 && (1_000_000u128 << shift) / u128::from(khz) > u128::from(u32::MAX) {
         shift -= 1;
     }
-    SHIFT.store(shift, Ordering::Relaxed);
-    BASE_CYCLES.store(super::boot::entry_cycles(), Ordering::Relaxed);
-    MULTIPLIER.store(((1_000_000u128 << shift) / u128::from(khz)) as u32, Ordering::Relaxed);
+    RATE.shift.store(shift, Ordering::Relaxed);
+    RATE.base_cycles.store(super::boot::entry_cycles(), Ordering::Relaxed);
+    RATE.multiplier.store(((1_000_000u128 << shift) / u128::from(khz)) as u32, Ordering::Relaxed);
 }
 
 /// Sets this CPU's timer up (the rates are known).
