@@ -9,7 +9,7 @@ use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
 use abi::poll::PollEvents;
 use alloc::sync::Arc;
-use vfs::{CloseOnExec, File, FileOperations, PollTable, Positioning};
+use vfs::{CloseOnExec, File, FileOperations, PollTable, SeekFrom};
 
 /// The operations of a pidfd.
 pub struct PidFd {
@@ -20,8 +20,9 @@ pub struct PidFd {
 pub const PIDFD_NONBLOCK: u32 = 0o4000;
 
 impl FileOperations for PidFd {
-    fn positioning(&self) -> Positioning {
-        Positioning::Stream
+    /// Unlike a stream's, `pread` is tried, and finds that there is nothing to read.
+    fn seek(&self, _file: &File, _from: SeekFrom, _current: u64) -> Result<u64> {
+        Err(Errno::ESPIPE)
     }
 
     fn poll(&self, _file: &File, table: &mut PollTable<'_>) -> PollEvents {

@@ -69,7 +69,7 @@ pub enum Positioning {
     Seekable,
     /// No offset at all: `lseek` and `pread` give `ESPIPE` (pipes, sockets, terminals).
     Stream,
-    /// No offset either, but nobody complains: `lseek` gives 0 and `pread` reads (epoll, eventfd and their like).
+    /// No offset either, but `lseek` gives 0 (epoll, eventfd and their like).
     Ignored,
 }
 
@@ -506,7 +506,7 @@ impl File {
     pub fn append(&self, from: &mut dyn IoReader, offset: Appended) -> Result<usize> {
         self.check_writable()?;
         let operations = self.operations();
-        if operations.positioning() == Positioning::Stream {
+        if operations.positioning() != Positioning::Seekable {
             return if offset == Appended::Follow {
                 operations.write(self, from, 0)
             } else {
@@ -525,15 +525,15 @@ impl File {
         if self.is_place() {
             return Err(Errno::EBADF);
         }
-        if self.operations().positioning() == Positioning::Stream { Err(Errno::ESPIPE) } else { Ok(()) }
+        if self.is_seekable() { Ok(()) } else { Err(Errno::ESPIPE) }
     }
 
     /// lseek(2). `ESPIPE`, `EINVAL`, `ENXIO`, `EOVERFLOW`.
     pub fn seek(&self, from: SeekFrom) -> Result<u64> {
-        self.check_seekable()?;
-        if !self.is_seekable() {
+        if self.operations().positioning() == Positioning::Ignored {
             return Ok(0);
         }
+        self.check_seekable()?;
         let _position = self.position_lock.lock();
         let position = self.operations().seek(self, from, self.position())?;
         self.position.store(position, Ordering::Relaxed);

@@ -90,7 +90,7 @@ const SECONDS: u32 = 20;
 
 /// Prints the sections whose names contain a filter.
 pub fn print(filters: &[String]) {
-    let groups: [&[Section]; 19] = [
+    let groups: &[&[Section]] = &[
         epoll::SECTIONS,
         files::SECTIONS,
         futexes::SECTIONS,
@@ -112,7 +112,7 @@ pub fn print(filters: &[String]) {
         sysfs::SECTIONS,
         timers::SECTIONS,
     ];
-    for (name, section) in groups.into_iter().flatten() {
+    for (name, section) in groups.iter().copied().flatten() {
         if filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())) {
             println!("## {name}\n{}", in_child(*section));
         }
