@@ -144,7 +144,7 @@ fn vma_flags(request: &MmapRequest, sharing: Sharing) -> Result<VmaFlags> {
         }
         flags -= VmaFlags::MAY_WRITE;
     }
-    if sharing == Sharing::Shared && access.contains(FileAccess::SEALED) {
+    if sharing == Sharing::Shared && !access.contains(FileAccess::UNSEALED) {
         flags -= VmaFlags::MAY_WRITE;
     }
     if !access.contains(FileAccess::EXEC) {

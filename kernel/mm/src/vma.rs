@@ -82,8 +82,8 @@ bitflags::bitflags! {
         const WRITE = 2;
         /// On a filesystem from which programs may be run (not `noexec`).
         const EXEC = 4;
-        /// Sealed against writes: a shared mapping never becomes writable.
-        const SEALED = 8;
+        /// Not sealed against writes: a shared mapping may be, or become, writable.
+        const UNSEALED = 8;
     }
 }
 

@@ -38,7 +38,7 @@ impl MappedFile for FileMapping {
         let sealed =
             |inode: &Arc<Inode>| inode.operations().seals().is_some_and(|s| s.check_write().is_err());
         access.set(FileAccess::WRITE, flags.writes());
-        access.set(FileAccess::SEALED, self.file.inode().is_ok_and(sealed));
+        access.set(FileAccess::UNSEALED, !self.file.inode().is_ok_and(sealed));
         access.set(FileAccess::EXEC, !self.file.path().mount.is_noexec());
         access
     }
