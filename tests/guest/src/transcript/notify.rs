@@ -267,7 +267,7 @@ fn watches(t: &mut Transcript) -> Outcome {
     t.call("remove again", remove(fd, 2));
     events(t, "ignored", fd);
     t.call("numbers are not used again", add(fd, &dir, libc::IN_OPEN));
-    io(std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)))?;
+    io(std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o0)))?;
     let refused = sys::in_child(|| {
         // SAFETY: numbers only.
         unsafe { libc::setresuid(1000, 1000, 1000) };

@@ -349,8 +349,8 @@ fn other_options(t: &mut Transcript) -> Outcome {
         t.note("  is", (length, got));
     }
     t.call("LINGER short", sys!(SYS_setsockopt, fd, 1, 13, [1, 1].as_ptr(), 4));
-    t.call("BINDTODEVICE no such", sys!(SYS_setsockopt, fd, 1, 25, b"nothing0\0".as_ptr(), 9));
-    t.call("BINDTODEVICE none", sys!(SYS_setsockopt, fd, 1, 25, b"\0".as_ptr(), 1));
+    t.call("BINDTODEVICE no such", sys!(SYS_setsockopt, fd, 1, 25, c"nothing0".as_ptr(), 9));
+    t.call("BINDTODEVICE none", sys!(SYS_setsockopt, fd, 1, 25, c"".as_ptr(), 1));
     t.call("BINDTODEVICE empty", sys!(SYS_setsockopt, fd, 1, 25, 0, 0));
     for level in [0, 6, 17, 41, 255, 270, -1, 1000] {
         t.call(&format!("set level {level}"), sys!(SYS_setsockopt, fd, level, 1, [1].as_ptr(), 4));

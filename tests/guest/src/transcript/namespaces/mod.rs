@@ -111,7 +111,7 @@ pub fn open(path: &str, flags: i32) -> i64 {
 fn files(t: &mut Transcript) -> Outcome {
     let mut names: Vec<_> = std::fs::read_dir("/proc/self/ns")
         .map_err(|e| e.to_string())?
-        .filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?))
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
     names.sort();
     t.note("names", &names);
