@@ -16,6 +16,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
+use abi::fs::PIPEFS_MAGIC;
 use abi::poll::PollEvents;
 use machine::PAGE_SIZE;
 use machine::sync::{Mutex, MutexGuard, WaitKind, WaitQueue};
@@ -510,6 +511,10 @@ pub(crate) fn open_fifo_file(inode: &Arc<Inode>, file: &File) -> Result<Arc<dyn 
     }
     let attached = inode.attached_if_any().ok_or(Errno::ENXIO)?.clone();
     let pipe: Arc<Pipe> = attached.downcast().map_err(|_| Errno::ENXIO)?;
+    if inode.superblock().magic() == PIPEFS_MAGIC {
+        // A pipe without a name, opened through /proc/PID/fd: nobody else is to come, so that there is nobody to wait for.
+        return Ok(PipeEnd::new(&pipe, file.flags()));
+    }
     let end = open_fifo(&pipe, file.flags())?;
     Ok(end)
 }

@@ -39,6 +39,8 @@ pub fn pipe2(context: &mut Context<'_>, descriptors: UserPtr<[i32; 2]>, flags: u
     let credentials = context.credentials();
     let place = anonymous::new_pipe_place(&credentials)?;
     let (reader, writer) = ipc::pipe::create()?;
+    // So that it can be opened once more, through /proc/PID/fd.
+    place.inode()?.attached(|| reader.pipe().clone());
     let reader = File::new(place.clone(), reader, status, &credentials);
     let writer = File::new(place, writer, status | OpenFlags::WRONLY, &credentials);
     let files = context.task.open_files()?;
