@@ -33,9 +33,8 @@ fn main() {
             }
         }
         "scale" => {
-            // What two processes can do at most on this machine: they share nothing, and no kernel is involved.
-            println!("{}\t{:.3}", work::CEILING.name, scale(&work::CEILING));
-            for work in WORKS.iter().filter(|work| work.scales).filter(wanted) {
+            let scaling = WORKS.iter().filter(|work| work.scales).filter(wanted);
+            for work in work::CEILINGS.iter().chain(scaling) {
                 println!("{}\t{:.3}", work.name, scale(work));
             }
         }

@@ -24,12 +24,23 @@ const fn paired(name: &'static str, prepare: fn(), run: fn(u64)) -> Work {
     Work { name, prepare, run, scales: false }
 }
 
-/// A loop that calls nothing: not an operation of the kernel's, but what the machine itself allows.
-pub const CEILING: Work = work("a loop without the kernel", nothing, spin);
+/// Loops that call nothing: not operations of the kernel's, but what the machine itself allows. An emulator may let its processors
+/// read the time stamp counter only one after the other, and with it everything that reads the clock.
+pub const CEILINGS: &[Work] = &[
+    work("a loop without the kernel", nothing, spin),
+    work("reading the time stamp counter", nothing, read_counter),
+];
 
 fn spin(count: u64) {
     for round in 0..count {
         std::hint::black_box((0..100u64).fold(round, |sum, next| std::hint::black_box(sum ^ next)));
+    }
+}
+
+fn read_counter(count: u64) {
+    for _ in 0..count {
+        // SAFETY: every x86-64 processor has it.
+        std::hint::black_box(unsafe { core::arch::x86_64::_rdtsc() });
     }
 }
 
