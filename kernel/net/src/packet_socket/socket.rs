@@ -696,7 +696,7 @@ impl SocketOperations for Operations {
 
     fn map(&self, _socket: &Socket, _file: &Arc<File>) -> Result<Arc<dyn mm::MappedFile>> {
         let ring = self.0.ring.lock().clone().ok_or(Errno::EINVAL)?;
-        Ok(ring.mapping(self.0.core.inode_number())?)
+        ring.mapping(self.0.core.inode_number())
     }
 
     fn poll(&self, _socket: &Socket, table: &mut PollTable<'_>) -> PollEvents {
