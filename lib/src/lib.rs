@@ -19,3 +19,4 @@ pub mod path;
 pub mod radix_tree;
 pub mod range_map;
 pub mod tree;
+pub mod wire;
