@@ -14,6 +14,7 @@ pub mod cpio;
 pub mod decompress;
 pub mod elf;
 pub mod ldisc;
+pub mod neighbour;
 pub mod netlink;
 pub mod path;
 pub mod radix_tree;
