@@ -8,6 +8,7 @@
 //! | [`message`], [`account`], [`queue`], [`timestamp`] | what is sent and received; what it costs; where it waits; when it came |
 //! | [`family`], [`unix`] | which families there are; sockets within the machine |
 //! | [`ids`], [`lifetime`] | what namespaces call each other; how they end |
+//! | [`ip`] | addresses, routes, and what goes through them |
 //! | [`device`], [`packet`] | interfaces and what goes through them |
 //! | [`netlink`] | how programs see and change all that |
 //!
@@ -27,6 +28,7 @@ pub mod family;
 pub mod file;
 pub mod filter;
 pub mod ids;
+pub mod ip;
 pub mod lifetime;
 pub mod message;
 pub mod namespace;

@@ -54,6 +54,7 @@ use linnet_lib::netlink::{Builder, Outcome};
 use machine::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
 use machine::sync::{RcuArc, SpinLock};
 
+use crate::ip::device::IpDeviceState;
 use crate::namespace::NetState;
 use crate::packet::Packet;
 
@@ -180,6 +181,7 @@ pub struct NetDevice {
     pub(crate) statistics: Statistics,
     pub(crate) handler: RcuArc<Box<dyn ReceiveHandler>>,
     pub(crate) taps: traffic::Taps,
+    pub(crate) ip: IpDeviceState,
     operations: Box<dyn DeviceOperations>,
 }
 
@@ -221,6 +223,7 @@ impl NetDevice {
             statistics: Statistics::new()?,
             handler: RcuArc::empty(),
             taps: traffic::Taps::default(),
+            ip: IpDeviceState::default(),
             operations,
         })?)
     }
