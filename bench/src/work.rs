@@ -24,12 +24,23 @@ const fn paired(name: &'static str, prepare: fn(), run: fn(u64)) -> Work {
     Work { name, prepare, run, scales: false }
 }
 
-/// A loop that calls nothing: not an operation of the kernel's, but what the machine itself allows.
-pub const CEILING: Work = work("a loop without the kernel", nothing, spin);
+/// Loops that call nothing: not operations of the kernel's, but what the machine itself allows. An emulator may let its processors
+/// read the time stamp counter only one after the other, and with it everything that reads the clock.
+pub const CEILINGS: &[Work] = &[
+    work("a loop without the kernel", nothing, spin),
+    work("reading the time stamp counter", nothing, read_counter),
+];
 
 fn spin(count: u64) {
     for round in 0..count {
         std::hint::black_box((0..100u64).fold(round, |sum, next| std::hint::black_box(sum ^ next)));
+    }
+}
+
+fn read_counter(count: u64) {
+    for _ in 0..count {
+        // SAFETY: every x86-64 processor has it.
+        std::hint::black_box(unsafe { core::arch::x86_64::_rdtsc() });
     }
 }
 
@@ -106,6 +117,17 @@ fn pipe_ping_pong(count: u64) {
     wait(child);
     // SAFETY: descriptors of ours.
     there.iter().chain(&back).for_each(|fd| _ = unsafe { libc::close(*fd) });
+}
+
+/// Binds this process and what it forks to one processor.
+pub fn bind_to_cpu(number: usize) {
+    // SAFETY: a zeroed set is an empty one, and lives for the call.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = core::mem::zeroed();
+        libc::CPU_SET(number, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    assert_eq!(result, 0, "binding to processor {number}");
 }
 
 /// Runs `body` in a child; gives its number.

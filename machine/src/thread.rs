@@ -22,11 +22,16 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::arch::{self, Context, FpuArea, Stack};
 use crate::memory::{OutOfMemory, retry, try_arc};
 use crate::preempt::{self, IRQ_GUARD_MASK};
-use crate::user::{Fault, UserBases};
+use crate::user::{self, Fault, UserBases};
 use crate::{irq, local, sync::rcu};
 
 /// Bytes of a kernel stack in a build without checks, which is what limits on threads are reckoned with.
 pub const STACK_BYTES: usize = 16 << 10;
+
+/// Bytes of the part of a floating-point state that every processor has.
+const LEGACY_BYTES: usize = 512;
+/// The components that every state has.
+const X87_AND_SSE: u64 = 3;
 
 type Entry = Box<dyn FnOnce() + Send>;
 
@@ -138,12 +143,11 @@ impl KernelThread {
         self.on_cpu.load(Ordering::Acquire)
     }
 
-    /// Runs `f` on the floating-point state and the segment bases in memory: for the current thread what the registers
-    /// hold, which are loaded again afterwards; another thread is kept from running meanwhile.
-    fn with_user_state<R>(&self, f: impl FnOnce(&mut Option<FpuArea>, &mut UserBases) -> R) -> R {
+    /// Runs `f` on what belongs to user mode; another thread than the current one is kept from running meanwhile.
+    fn with_user_state<R>(&self, f: impl FnOnce(&mut UserState<'_>) -> R) -> R {
         let guard = preempt::disable();
-        let mine = core::ptr::eq(self, current_pointer());
-        if !mine {
+        let is_live = core::ptr::eq(self, current_pointer());
+        if !is_live {
             while self.on_cpu.swap(true, Ordering::Acquire) {
                 arch::relax();
             }
@@ -151,22 +155,9 @@ impl KernelThread {
         // SAFETY: `on_cpu` is ours (as the running thread, or just taken), and preemption is off.
         let result = unsafe {
             let (fpu, bases) = (&mut *self.fpu.get(), &mut *self.bases.get());
-            if let Some(area) = fpu.as_mut().filter(|_| mine) {
-                arch::fpu_save(area);
-                irq::raw_disable();
-                arch::user_bases_save(bases);
-                irq::raw_enable();
-            }
-            let result = f(fpu, bases);
-            if let Some(area) = fpu.as_ref().filter(|_| mine) {
-                arch::fpu_restore(area);
-                irq::raw_disable();
-                arch::user_bases_load(bases);
-                irq::raw_enable();
-            }
-            result
+            f(&mut UserState { fpu, bases, is_live })
         };
-        if !mine {
+        if !is_live {
             self.on_cpu.store(false, Ordering::Release);
         }
         drop(guard);
@@ -176,31 +167,33 @@ impl KernelThread {
     /// Puts the floating-point state of user mode back to what a new program sees. Only for the current thread or one
     /// that does not run (else it waits until the thread does not).
     pub fn reset_fpu(&self) {
-        self.with_user_state(|fpu, _| {
-            if let Some(area) = fpu {
+        self.with_user_state(|state| {
+            if let Some(area) = state.fpu {
                 area.reset();
             }
+            state.load_fpu();
         });
     }
 
     /// [`KernelThread::reset_fpu`], and segment bases of 0 (exec).
     pub fn reset_user_state(&self) {
         self.reset_fpu();
-        self.with_user_state(|_, bases| *bases = UserBases::default());
+        self.with_user_state(|state| state.set_bases(UserBases::default()));
     }
 
     /// Copies the user floating-point state and the segment bases (fork): from the current thread to a new one.
     pub fn copy_user_state_from(&self, other: &KernelThread) -> Result<(), OutOfMemory> {
         let mut area = FpuArea::new().ok_or(OutOfMemory)?;
-        let (any, copy) = other.with_user_state(|fpu, bases| {
-            if let Some(source) = fpu {
+        let (any, copy) = other.with_user_state(|state| {
+            state.save_fpu();
+            if let Some(source) = state.fpu {
                 area.bytes_mut().copy_from_slice(source.bytes());
             }
-            (fpu.is_some(), *bases)
+            (state.fpu.is_some(), state.bases())
         });
-        let old = self.with_user_state(|fpu, bases| {
-            *bases = copy;
-            if any { fpu.replace(area) } else { None }
+        let old = self.with_user_state(|state| {
+            state.set_bases(copy);
+            if any { state.replace_fpu(area) } else { None }
         });
         drop(old);
         Ok(())
@@ -208,7 +201,7 @@ impl KernelThread {
 
     /// The program's segment bases. Only of the current thread or one that does not run (else it waits until it does not).
     pub fn bases(&self) -> UserBases {
-        self.with_user_state(|_, bases| *bases)
+        self.with_user_state(|state| state.bases())
     }
 
     /// Changes the program's segment bases; as [`KernelThread::bases`]. `Fault`: one is not an address of user space.
@@ -216,42 +209,127 @@ impl KernelThread {
         if [new.fs, new.gs].into_iter().any(|base| base >= crate::USER_END as u64) {
             return Err(Fault);
         }
-        self.with_user_state(|_, bases| *bases = new);
+        self.with_user_state(|state| state.set_bases(new));
         Ok(())
     }
 
-    /// The user floating-point state in the layout of a signal frame (XSAVE, standard format), put into `into`.
+    /// The user floating-point state in the layout of a signal frame (XSAVE, standard format), put into `into`: nothing if the
+    /// thread never was in user mode.
     pub fn read_fpu(&self, into: &mut Vec<u8>) -> Result<(), OutOfMemory> {
         into.clear();
         into.try_reserve(fpu_state_size()).map_err(|_| OutOfMemory)?;
-        let fresh = FpuArea::new().ok_or(OutOfMemory)?;
-        self.with_user_state(|fpu, _| into.extend_from_slice(fpu.as_ref().unwrap_or(&fresh).bytes()));
+        self.with_user_state(|state| {
+            state.save_fpu();
+            into.extend_from_slice(state.fpu.as_ref().map_or(&[], FpuArea::bytes));
+        });
         Ok(())
     }
 
-    /// Sets it from a signal frame: at least the 512 bytes of `FXSAVE`; what is missing or not valid gets its initial
-    /// value.
-    pub fn write_fpu(&self, bytes: &[u8]) -> Result<(), BadFpuState> {
-        if bytes.len() < LEGACY_BYTES {
-            return Err(BadFpuState);
-        }
-        let mut area = FpuArea::new().ok_or(BadFpuState)?;
-        let length = bytes.len().min(fpu_state_size());
-        area.bytes_mut()[..length].copy_from_slice(&bytes[..length]);
-        if length < fpu_state_size() && fpu_state_size() > LEGACY_BYTES {
+    /// Sets it from a signal frame's image of `length` bytes (at least the 512 of `FXSAVE`), which `fill` writes; what is missing or
+    /// not valid gets its initial value.
+    pub fn set_fpu<E: From<OutOfMemory>>(
+        &self,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut area = FpuArea::new().ok_or(OutOfMemory)?;
+        let size = fpu_state_size();
+        let length = length.clamp(LEGACY_BYTES, size);
+        fill(&mut area.bytes_mut()[..length])?;
+        if length < size && size > LEGACY_BYTES {
             // Only x87 and SSE are given.
             area.bytes_mut()[LEGACY_BYTES..].fill(0);
-            area.bytes_mut()[LEGACY_BYTES] = 3;
+            area.bytes_mut()[LEGACY_BYTES] = X87_AND_SSE as u8;
             area.reset_key_rights();
         }
         area.sanitize();
-        let old = self.with_user_state(|fpu, _| fpu.replace(area));
+        let old = self.with_user_state(|state| state.replace_fpu(area));
         drop(old);
         Ok(())
     }
 }
 
-const LEGACY_BYTES: usize = 512;
+/// What a thread has of user mode, for who may change it: preemption is off, and the thread is the current one or does not run.
+struct UserState<'a> {
+    fpu: &'a mut Option<FpuArea>,
+    bases: &'a mut UserBases,
+    /// The thread is the current one: if it has an `fpu`, the processor has the true ones.
+    is_live: bool,
+}
+
+impl UserState<'_> {
+    /// Brings the image in memory up to date.
+    fn save_fpu(&mut self) {
+        if let Some(area) = self.fpu.as_mut().filter(|_| self.is_live) {
+            // SAFETY: preemption is off, and the registers are this thread's.
+            unsafe { arch::fpu_save(area) };
+        }
+    }
+
+    /// Makes the processor use the image in memory.
+    fn load_fpu(&mut self) {
+        if let Some(area) = self.fpu.as_ref().filter(|_| self.is_live) {
+            // SAFETY: preemption is off, and the image is what the thread shall have.
+            unsafe { arch::fpu_restore(area) };
+        }
+    }
+
+    /// Gives the thread another image; the old one is for the caller to drop once preemption is on.
+    fn replace_fpu(&mut self, area: FpuArea) -> Option<FpuArea> {
+        let old = self.fpu.replace(area);
+        self.load_fpu();
+        old
+    }
+
+    fn bases(&mut self) -> UserBases {
+        if self.is_live && self.fpu.is_some() {
+            irq::raw_disable();
+            // SAFETY: interrupts are off, and the registers are this thread's.
+            unsafe { arch::user_bases_save(self.bases) };
+            irq::raw_enable();
+        }
+        *self.bases
+    }
+
+    fn set_bases(&mut self, new: UserBases) {
+        *self.bases = new;
+        if self.is_live && self.fpu.is_some() {
+            irq::raw_disable();
+            // SAFETY: interrupts are off, and the caller has checked that these are addresses of user space.
+            unsafe { arch::user_bases_load(self.bases) };
+            irq::raw_enable();
+        }
+    }
+}
+
+/// Copies the current thread's floating-point state to user memory, as [`KernelThread::read_fpu`] has it, and gives its bytes and the
+/// components that it says are there (XSTATE_BV). `key_rights`: what it shall say of the rights by protection key, if not what they are
+/// now. May fault pages in. Nothing to copy for a thread that never was in user mode.
+pub fn copy_fpu_to_user(address: usize, key_rights: Option<u32>) -> Result<(usize, u64), Fault> {
+    let thread = current_pointer();
+    // SAFETY: the running thread is alive.
+    let Some(thread) = (unsafe { thread.as_ref() }) else { return Ok((0, 0)) };
+    let image = thread.with_user_state(|state| {
+        state.save_fpu();
+        state.fpu.as_ref().map(FpuArea::as_ptr)
+    });
+    let Some(image) = image else { return Ok((0, 0)) };
+    let size = fpu_state_size();
+    // SAFETY: the image is freed only by its thread, which is here. A switch away and back writes it again with the same state: it is
+    // read through raw pointers only.
+    unsafe { user::write_raw(address, image, size)? };
+    if size < LEGACY_BYTES + 8 {
+        return Ok((size, X87_AND_SSE));
+    }
+    // SAFETY: as above; the header lies inside.
+    let mut components = unsafe { image.add(LEGACY_BYTES).cast::<u64>().read_volatile() };
+    if let (Some(rights), Some((place, component))) = (key_rights, arch::key_rights_place()) {
+        components |= component;
+        user::write_value(address + place, &rights)?;
+        user::write_value(address + LEGACY_BYTES, &components)?;
+    }
+    Ok((size, components))
+}
 
 /// Gives the current thread a floating-point state if it has none yet: before it first enters user mode.
 pub(crate) fn prepare_fpu() -> Result<(), OutOfMemory> {
@@ -265,7 +343,10 @@ pub(crate) fn prepare_fpu() -> Result<(), OutOfMemory> {
     }
     let area = FpuArea::new().ok_or(OutOfMemory)?;
     // SAFETY: as above.
-    unsafe { &*thread }.with_user_state(|fpu, _| *fpu = Some(area));
+    unsafe { &*thread }.with_user_state(|state| {
+        state.replace_fpu(area);
+        state.set_bases(*state.bases);
+    });
     Ok(())
 }
 
@@ -287,10 +368,6 @@ pub fn exchange_key_rights(rights: u32) -> u32 {
 pub fn state_components() -> u64 {
     arch::xcr0()
 }
-
-/// The bytes are not a valid floating-point state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadFpuState;
 
 /// Bytes of the floating-point state that [`KernelThread::read_fpu`] gives.
 pub fn fpu_state_size() -> usize {

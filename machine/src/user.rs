@@ -148,6 +148,18 @@ pub fn write_bytes_partial(address: usize, source: &[u8]) -> usize {
     length - unsafe { arch::copy_to_user(address, source.as_ptr(), length) }
 }
 
+/// Copies to user memory from memory that may change meanwhile.
+///
+/// # Safety
+/// `source` is valid for reading `length` bytes.
+pub(crate) unsafe fn write_raw(address: usize, source: *const u8, length: usize) -> Result<(), Fault> {
+    if clamp(address, length) < length {
+        return Err(Fault);
+    }
+    // SAFETY: the caller's contract, and the range is in user space.
+    if unsafe { arch::copy_to_user(address, source, length) } == 0 { Ok(()) } else { Err(Fault) }
+}
+
 /// Zeroes user memory and says how many bytes it could.
 pub fn zero_partial(address: usize, length: usize) -> usize {
     let length = clamp(address, length);

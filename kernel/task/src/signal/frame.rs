@@ -13,10 +13,9 @@ use abi::signal::{
     FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, FPSTATE_SIZE, FPSTATE_SW_BYTES_OFFSET, FpxSwBytes, RtSigframe,
     SigContext, SigSet, StackT, UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS, Ucontext,
 };
-use alloc::vec::Vec;
 use machine::thread;
-use machine::user::{self, UserRegisters};
-use zerocopy::{FromBytes, IntoBytes};
+use machine::user::{self, Fault, UserRegisters};
+use zerocopy::FromBytes;
 
 /// Bytes below the stack pointer that belong to the interrupted function (psABI 3.2.2).
 const RED_ZONE: u64 = 128;
@@ -27,6 +26,8 @@ const USER_SS: u16 = 0x2b;
 const FLAGS_CLEARED: u64 = 1 << 10 | 1 << 8 | 1 << 16;
 /// The rights by protection key (PKRU) that allow everything.
 const ALL_KEY_RIGHTS: u32 = 0;
+/// The second magic number closes the image.
+const FP_XSTATE_MAGIC2_SIZE: u64 = 4;
 /// Legacy area and XSAVE header.
 const XSAVE_HEADER_END: usize = FPSTATE_SIZE + 64;
 
@@ -49,8 +50,7 @@ pub fn push(
     let switch = action.has(flags::SA_ONSTACK) && stack.size != 0 && !on_stack;
     let top =
         if switch { stack.address.wrapping_add(stack.size) } else { registers.rsp.wrapping_sub(RED_ZONE) };
-    let fpu = floating_point_state()?;
-    let fpu_at = if fpu.is_empty() { top } else { top.wrapping_sub(fpu.len() as u64) & !63 };
+    let fpu_at = top.wrapping_sub(thread::fpu_state_size() as u64 + FP_XSTATE_MAGIC2_SIZE) & !63;
     // At a function's first instruction the stack pointer is 8 below a multiple of 16.
     let frame_at = (fpu_at.wrapping_sub(size_of::<RtSigframe>() as u64) & !15).wrapping_sub(8);
     if (switch || (on_stack && stack.size != 0)) && (frame_at <= stack.address || frame_at > top) {
@@ -59,17 +59,14 @@ pub fn push(
     let mut frame = RtSigframe { pretcode: action.restorer, ..RtSigframe::default() };
     frame.uc = context(task, registers, &stack, mask);
     frame.info = abi::signal::SigInfo::read_from_bytes(&info.to_bytes()).map_err(|_| Errno::EFAULT)?;
-    if !fpu.is_empty() {
-        frame.uc.uc_flags |= UC_FP_XSTATE;
-        frame.uc.uc_mcontext.fpstate = fpu_at;
-    }
-    // The stack may have a protection key that the program has no rights to just now. The handler starts with the default
-    // rights; what the program had is in the image.
-    let rights = thread::exchange_key_rights(ALL_KEY_RIGHTS);
-    let written =
-        user::write_bytes(fpu_at as usize, &fpu).and_then(|()| user::write_value(frame_at as usize, &frame));
-    thread::exchange_key_rights(if written.is_ok() { thread::DEFAULT_KEY_RIGHTS } else { rights });
-    written?;
+    frame.uc.uc_flags |= UC_FP_XSTATE;
+    frame.uc.uc_mcontext.fpstate = fpu_at;
+    with_enough_rights(|programs_rights| {
+        write_floating_point(fpu_at as usize, programs_rights)?;
+        user::write_value(frame_at as usize, &frame)
+    })?;
+    // The handler starts with the default rights; what the program had is in the image.
+    thread::exchange_key_rights(thread::DEFAULT_KEY_RIGHTS);
     if stack.flags & SS_AUTODISARM != 0 {
         task.set_alternate_stack(AlternateStack::NONE);
     }
@@ -132,29 +129,36 @@ fn context(task: &Task, registers: &UserRegisters, stack: &AlternateStack, mask:
     }
 }
 
-/// The XSAVE image of the running thread with the software bytes that say how long it is, closed by the second magic number.
-fn floating_point_state() -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let Some(thread) = sched::current().kernel() else { return Ok(bytes) };
-    thread.read_fpu(&mut bytes).map_err(|_| Errno::EFAULT)?;
-    if bytes.len() < XSAVE_HEADER_END {
-        return Ok(bytes);
+/// Accesses the stack. It may have a protection key that the program has no rights to just now: then a second try has all rights, and
+/// is told which the program's are.
+fn with_enough_rights<T>(mut access: impl FnMut(Option<u32>) -> core::result::Result<T, Fault>) -> Result<T> {
+    match access(None) {
+        Err(Fault) if thread::has_protection_keys() => {
+            let rights = thread::exchange_key_rights(ALL_KEY_RIGHTS);
+            let result = access(Some(rights));
+            thread::exchange_key_rights(rights);
+            Ok(result?)
+        }
+        result => Ok(result?),
     }
-    let size = bytes.len();
-    let components = bytes.get(FPSTATE_SIZE..FPSTATE_SIZE + 8).and_then(|raw| raw.try_into().ok());
+}
+
+/// Writes the XSAVE image of the running thread with the software bytes that say how long it is, closed by the second magic number.
+/// `key_rights`: what it shall say of them, if not what the register has.
+fn write_floating_point(address: usize, key_rights: Option<u32>) -> core::result::Result<(), Fault> {
+    let (size, components) = thread::copy_fpu_to_user(address, key_rights)?;
+    if size < XSAVE_HEADER_END {
+        return Ok(());
+    }
     let software = FpxSwBytes {
         magic1: FP_XSTATE_MAGIC1,
-        extended_size: size as u32 + 4,
-        xfeatures: components.map_or(3, u64::from_le_bytes) | 3,
+        extended_size: size as u32 + FP_XSTATE_MAGIC2_SIZE as u32,
+        xfeatures: components | 3,
         xstate_size: size as u32,
         ..FpxSwBytes::default()
     };
-    if let Some(slot) = bytes.get_mut(FPSTATE_SW_BYTES_OFFSET..FPSTATE_SIZE) {
-        slot.copy_from_slice(software.as_bytes());
-    }
-    bytes.try_reserve(4).map_err(|_| Errno::EFAULT)?;
-    bytes.extend_from_slice(&FP_XSTATE_MAGIC2.to_le_bytes());
-    Ok(bytes)
+    user::write_value(address + FPSTATE_SW_BYTES_OFFSET, &software)?;
+    user::write_value(address + size, &FP_XSTATE_MAGIC2)
 }
 
 /// rt_sigreturn: goes back to what the frame at the stack pointer says. A bad frame is answered by SIGSEGV.
@@ -168,12 +172,10 @@ pub fn sigreturn(task: &Task, registers: &mut UserRegisters) -> isize {
 
 fn restore(task: &Task, registers: &mut UserRegisters) -> Result<()> {
     // The handler's return has popped the restorer's address.
-    let rights = thread::exchange_key_rights(ALL_KEY_RIGHTS);
-    let read = read_frame(registers.rsp as usize);
-    thread::exchange_key_rights(rights);
-    let (uc, floating_point) = read?;
+    let at = registers.rsp as usize;
+    let uc: Ucontext = with_enough_rights(|_| user::read_value(at))?;
     let saved = &uc.uc_mcontext;
-    restore_floating_point(&floating_point)?;
+    restore_floating_point(saved.fpstate as usize)?;
     super::deliver::set_blocked(task, SignalSet::from_bits(uc.uc_sigmask.bits));
     *registers = UserRegisters {
         r8: saved.r8,
@@ -203,31 +205,17 @@ fn restore(task: &Task, registers: &mut UserRegisters) -> Result<()> {
     Ok(())
 }
 
-/// The context that a frame has, and the bytes of its floating-point state (none: there is no state in it).
-fn read_frame(address: usize) -> Result<(Ucontext, Vec<u8>)> {
-    let uc: Ucontext = user::read_value(address)?;
-    let state = uc.uc_mcontext.fpstate as usize;
-    let floating_point = if state == 0 { Vec::new() } else { read_floating_point(state)? };
-    Ok((uc, floating_point))
-}
-
-fn read_floating_point(address: usize) -> Result<Vec<u8>> {
-    let software: FpxSwBytes = user::read_value(address.wrapping_add(FPSTATE_SW_BYTES_OFFSET))?;
-    let full = thread::fpu_state_size();
-    let whole = software.magic1 == FP_XSTATE_MAGIC1 && software.xstate_size as usize <= full;
-    let size = if whole { software.xstate_size as usize } else { FPSTATE_SIZE };
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
-    bytes.resize(size, 0);
-    user::read_bytes(address, &mut bytes)?;
-    Ok(bytes)
-}
-
-fn restore_floating_point(bytes: &[u8]) -> Result<()> {
+/// Loads the image that a frame points to; none: the state of a new program.
+fn restore_floating_point(address: usize) -> Result<()> {
     let Some(thread) = sched::current().kernel() else { return Ok(()) };
-    if bytes.is_empty() {
+    if address == 0 {
         thread.reset_fpu();
         return Ok(());
     }
-    thread.write_fpu(bytes).map_err(|_| Errno::EFAULT)
+    let software: FpxSwBytes =
+        with_enough_rights(|_| user::read_value(address.wrapping_add(FPSTATE_SW_BYTES_OFFSET)))?;
+    let is_whole = software.magic1 == FP_XSTATE_MAGIC1
+        && (FPSTATE_SIZE..=thread::fpu_state_size()).contains(&(software.xstate_size as usize));
+    let size = if is_whole { software.xstate_size as usize } else { FPSTATE_SIZE };
+    thread.set_fpu(size, |image| with_enough_rights(|_| user::read_bytes(address, image)))
 }

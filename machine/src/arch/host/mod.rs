@@ -95,6 +95,9 @@ impl FpuArea {
     pub(crate) fn bytes(&self) -> &[u8] {
         &*self.0
     }
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.0.as_ptr()
+    }
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut *self.0
     }
@@ -108,6 +111,9 @@ impl FpuArea {
 pub(crate) const DEFAULT_KEY_RIGHTS: u32 = 0;
 pub(crate) fn has_protection_keys() -> bool {
     false
+}
+pub(crate) fn key_rights_place() -> Option<(usize, u64)> {
+    None
 }
 pub(crate) fn exchange_key_rights(_rights: u32) -> u32 {
     0

@@ -77,17 +77,23 @@ pub(crate) fn has_protection_keys() -> bool {
     KEY_RIGHTS_AT.load(Ordering::Relaxed) != 0
 }
 
+/// Where the rights by protection key are in the image, and their bit in XSTATE_BV.
+pub(crate) fn key_rights_place() -> Option<(usize, u64)> {
+    Some((KEY_RIGHTS_AT.load(Ordering::Relaxed), KEY_RIGHTS)).filter(|(place, _)| *place != 0)
+}
+
 /// Exchanges the running program's rights by protection key (PKRU: two bits for each key) and gives the old ones; 0 and no
-/// effect without keys.
+/// effect without keys. What is there already is not written: that is slow (an emulator forgets all translations).
 pub(crate) fn exchange_key_rights(rights: u32) -> u32 {
     if !has_protection_keys() {
         return 0;
     }
     let old: u32;
-    // SAFETY: CR4.PKE is on; the register concerns user pages only, and the kernel's accesses to them may fail.
-    unsafe {
-        asm!("rdpkru", in("ecx") 0, out("eax") old, out("edx") _, options(nostack));
-        asm!("wrpkru", in("ecx") 0, in("eax") rights, in("edx") 0, options(nostack));
+    // SAFETY: CR4.PKE is on; reading has no effect.
+    unsafe { asm!("rdpkru", in("ecx") 0, out("eax") old, out("edx") _, options(nostack)) };
+    if old != rights {
+        // SAFETY: CR4.PKE is on; the register concerns user pages only, and the kernel's accesses to them may fail.
+        unsafe { asm!("wrpkru", in("ecx") 0, in("eax") rights, in("edx") 0, options(nostack)) };
     }
     old
 }
@@ -125,6 +131,11 @@ impl FpuArea {
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: the invariant.
         unsafe { core::slice::from_raw_parts(self.image.as_ptr(), fpu_size()) }
+    }
+
+    /// Where the image is.
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.image.as_ptr()
     }
 
     /// The image, to be changed and then [`FpuArea::sanitize`]d.

@@ -39,7 +39,7 @@ pub(crate) use cpu::{
 };
 pub(crate) use fpu::{
     DEFAULT_KEY_RIGHTS, FpuArea, exchange_key_rights, fpu_restore, fpu_save, fpu_size, has_protection_keys,
-    xcr0,
+    key_rights_place, xcr0,
 };
 pub(crate) use paging::{
     PTE_ACCESSED, PTE_ADDRESS_MASK, PTE_DIRTY, PTE_NO_EXEC, PTE_PRESENT, PTE_USER, PTE_WRITE,
