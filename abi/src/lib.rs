@@ -64,6 +64,7 @@ pub mod ptrace;
 pub mod random;
 pub mod reboot;
 pub mod resource;
+pub mod route;
 pub mod rseq;
 pub mod rtnetlink;
 pub mod sched;

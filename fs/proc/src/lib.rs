@@ -67,6 +67,11 @@ pub fn register(identity: Identity) -> Result<()> {
     network::add("ptype", net::packet_socket::show::write_types)?;
     network::add("netlink", net::netlink::show::write_sockets)?;
     network::add("dev", net::device::show::write_devices)?;
+    network::add("route", net::ip::show::write_routes)?;
+    network::add("if_inet6", net::ip::show::write_addresses6)?;
+    network::add("ipv6_route", net::ip::show::write_routes6)?;
+    network::add("igmp", net::ip::show::write_groups4)?;
+    network::add("igmp6", net::ip::show::write_groups6)?;
     vfs::register_filesystem(Arc::new(Proc { fixed: Arc::new(fixed) }))
 }
 

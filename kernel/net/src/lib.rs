@@ -9,6 +9,7 @@
 //! | [`family`], [`unix`] | which families there are; sockets within the machine |
 //! | [`ids`], [`lifetime`] | what namespaces call each other; how they end |
 //! | [`device`], [`packet`], [`packet_socket`] | interfaces, what goes through them, sockets that see it all |
+//! | [`ip`] | addresses, routes, and what goes through them |
 //! | [`netlink`] | how programs see and change all that |
 //!
 //! Each file says its locks.
@@ -27,6 +28,7 @@ pub mod family;
 pub mod file;
 pub mod filter;
 pub mod ids;
+pub mod ip;
 pub mod lifetime;
 pub mod message;
 pub mod namespace;

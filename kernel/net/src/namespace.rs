@@ -19,6 +19,7 @@ use security::{NamespaceHead, UserNamespace};
 
 use crate::device::{self, DeviceTable};
 use crate::ids;
+use crate::ip::IpState;
 use crate::lifetime::{self, Grave};
 use crate::netlink::NetlinkTable;
 use crate::packet_socket::PacketTable;
@@ -52,6 +53,7 @@ pub struct NetState {
     pub(crate) netlink: NetlinkTable,
     unix: UnixNamespace,
     packet_sockets: PacketTable,
+    pub(crate) ip: IpState,
     /// What it has in common with other kinds; set by who makes it known to programs.
     head: Once<NamespaceHead>,
 }
@@ -68,6 +70,7 @@ impl NetNamespace {
             netlink: NetlinkTable::new(),
             unix: UnixNamespace::new(),
             packet_sockets: PacketTable::default(),
+            ip: IpState::new(),
             head: Once::new(),
         })?;
         let grave = try_box(Node::new(Grave::new(state.clone()))).map_err(|_| Errno::ENOMEM)?;
@@ -168,6 +171,8 @@ impl NetState {
 
     /// Lets go of everything in it that is not an id. Thread context, no lock held.
     pub(crate) fn tear_down(self: &Arc<Self>) {
+        self.ip.clear();
         device::registry::tear_down(self);
+        self.ip.clear();
     }
 }

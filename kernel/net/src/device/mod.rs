@@ -55,6 +55,7 @@ use linnet_lib::netlink::{Builder, Outcome};
 use machine::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
 use machine::sync::{RcuArc, SpinLock};
 
+use crate::ip::device::IpDeviceState;
 use crate::namespace::NetState;
 use crate::packet::Packet;
 
@@ -181,6 +182,7 @@ pub struct NetDevice {
     pub(crate) statistics: Statistics,
     pub(crate) handler: RcuArc<Box<dyn ReceiveHandler>>,
     pub(crate) taps: taps::Taps,
+    pub(crate) ip: IpDeviceState,
     operations: Box<dyn DeviceOperations>,
 }
 
@@ -222,6 +224,7 @@ impl NetDevice {
             statistics: Statistics::new()?,
             handler: RcuArc::empty(),
             taps: taps::Taps::default(),
+            ip: IpDeviceState::default(),
             operations,
         })?)
     }

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `describe` | an interface as a message; telling RTNLGRP_LINK |
+//! | `families` | IFLA_AF_SPEC: what IP says of an interface |
 //! | `get` | one, all |
 //! | `new` | making one |
 //! | `set` | changing, deleting, alternative names |
@@ -10,6 +11,7 @@
 //! Locks: [`crate::device::Rtnl`], taken by what changes something.
 
 mod describe;
+mod families;
 mod get;
 mod new;
 mod set;
@@ -22,7 +24,7 @@ use alloc::sync::Arc;
 use linnet_lib::netlink::{Attributes, Failure, Outcome, Policies, Policy, Strictness};
 use security::Capability;
 
-use super::{Handler, namespace_by_descriptor, namespace_by_process};
+use super::{Handler, namespace_by_descriptor, namespace_by_id, namespace_by_process};
 use crate::device::{InterfaceName, LinkKind, NetDevice, dummy, parse_alternative, veth};
 use crate::namespace::{NetNamespace, NetState};
 use crate::netlink::request::Request;
@@ -120,12 +122,6 @@ fn check_unique_namespace(attributes: &Parsed<'_>, by_id: bool) -> Outcome<()> {
         return Err(Failure::new(Errno::EINVAL, "multiple netns identifying attributes specified"));
     }
     Ok(())
-}
-
-/// The namespace with an id of the asker's, which it may administrate. `EINVAL`: there is none; `EACCES`: it may not.
-fn namespace_by_id(request: &Request<'_>, id: i32) -> Result<Arc<NetNamespace>> {
-    let found = request.namespace().ids.peer(id).and_then(|state| state.live()).ok_or(Errno::EINVAL)?;
-    if request.is_capable(found.owner(), Capability::NetAdmin) { Ok(found) } else { Err(Errno::EACCES) }
 }
 
 /// The namespace that the attributes name, or none. `EBADF`, `EINVAL`, `ESRCH`.
