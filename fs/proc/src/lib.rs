@@ -64,6 +64,9 @@ pub fn register(identity: Identity) -> Result<()> {
             )),
         );
     network::add("unix", net::unix::write_sockets)?;
+    network::add("packet", net::packet_socket::show::write_sockets)?;
+    network::add("ptype", net::packet_socket::show::write_types)?;
+    network::add("netlink", net::netlink::show::write_sockets)?;
     network::add("dev", net::device::show::write_devices)?;
     network::add("route", net::ip::show::write_routes)?;
     network::add("if_inet6", net::ip::show::write_addresses6)?;

@@ -8,8 +8,8 @@
 //! | [`message`], [`account`], [`queue`], [`timestamp`] | what is sent and received; what it costs; where it waits; when it came |
 //! | [`family`], [`unix`] | which families there are; sockets within the machine |
 //! | [`ids`], [`lifetime`] | what namespaces call each other; how they end |
+//! | [`device`], [`packet`], [`packet_socket`] | interfaces, what goes through them, sockets that see it all |
 //! | [`ip`] | addresses, routes, and what goes through them |
-//! | [`device`], [`packet`] | interfaces and what goes through them |
 //! | [`netlink`] | how programs see and change all that |
 //!
 //! Each file says its locks.
@@ -35,6 +35,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod options;
 pub mod packet;
+pub mod packet_socket;
 pub mod queue;
 pub mod socket;
 pub mod sync;

@@ -22,6 +22,7 @@ use crate::ids;
 use crate::ip::IpState;
 use crate::lifetime::{self, Grave};
 use crate::netlink::NetlinkTable;
+use crate::packet_socket::PacketTable;
 use crate::unix::UnixNamespace;
 
 /// `SO_NETNS_COOKIE` of the initial namespace; the others count up from it.
@@ -51,6 +52,7 @@ pub struct NetState {
     pub(crate) devices: DeviceTable,
     pub(crate) netlink: NetlinkTable,
     unix: UnixNamespace,
+    packet_sockets: PacketTable,
     pub(crate) ip: IpState,
     /// What it has in common with other kinds; set by who makes it known to programs.
     head: Once<NamespaceHead>,
@@ -67,6 +69,7 @@ impl NetNamespace {
             devices: DeviceTable::new(),
             netlink: NetlinkTable::new(),
             unix: UnixNamespace::new(),
+            packet_sockets: PacketTable::default(),
             ip: IpState::new(),
             head: Once::new(),
         })?;
@@ -149,6 +152,11 @@ impl NetState {
     /// Its UNIX sockets.
     pub fn unix(&self) -> &UnixNamespace {
         &self.unix
+    }
+
+    /// Its packet sockets.
+    pub fn packet_sockets(&self) -> &PacketTable {
+        &self.packet_sockets
     }
 
     /// Its devices.
