@@ -139,6 +139,7 @@ pub(crate) fn follow(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, event: DeviceEven
 
 fn register(device: &Arc<NetDevice>) -> Result<()> {
     let ip = IpDevice::new(device)?;
+    ip.groups.begin(ip.has(true))?;
     device.ip.0.replace(Some(ip.clone()));
     netconf::announce_device(device, &ip);
     Ok(())
@@ -166,7 +167,7 @@ fn up(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
 fn down(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
     ip.groups.down(device);
     ip.neighbours.iter().for_each(|neighbours| neighbours.clear(|_| true));
-    route::sync::down(device, ip, false);
+    route::sync::down(device, ip);
     inet6::device_down(rtnl, device, ip, false);
 }
 
@@ -174,7 +175,7 @@ fn mtu_changed(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
     let mtu = device.mtu();
     if mtu < MTU_LEAST_4 && ip.has4.swap(false, Ordering::Relaxed) {
         inet::remove_all(rtnl, device, ip);
-        route::sync::flush(device, ip, false);
+        route::sync::flush4(device, ip);
     } else if mtu >= MTU_LEAST_4 {
         ip.has4.store(true, Ordering::Relaxed);
     }
@@ -199,8 +200,8 @@ fn unregister(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
     inet6::device_down(rtnl, device, ip, true);
     inet::remove_all(rtnl, device, ip);
     ip.groups.clear();
-    route::sync::flush(device, ip, false);
-    route::sync::flush(device, ip, true);
+    route::sync::flush4(device, ip);
+    route::sync::flush6(device, ip);
     netconf::announce_end(device);
     ip.addresses4.clear();
     ip.addresses6.clear();

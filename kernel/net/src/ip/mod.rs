@@ -27,7 +27,7 @@ pub(crate) mod fragment;
 pub(crate) mod icmp;
 pub(crate) mod icmp6;
 pub mod input;
-pub(crate) mod ioctl;
+pub mod ioctl;
 pub(crate) mod map;
 pub mod multicast;
 pub mod neighbour;

@@ -7,20 +7,21 @@ use abi::netlink::NLA_F_NESTED;
 use abi::route::LinkCacheInfo;
 use abi::rtnetlink::*;
 use abi::socket::{AF_INET, AF_INET6};
-use linnet_lib::netlink::{Attribute, Builder, Outcome};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use linnet_lib::netlink::{Attribute, Builder, Failure, Outcome};
 use machine::sync::atomic::Ordering;
 use zerocopy::IntoBytes;
 
+use super::describe::ROOM;
 use crate::device::NetDevice;
 use crate::ip::config::{v4, v6};
 use crate::ip::device::IpDevice;
+use crate::namespace::{NetNamespace, NetState};
+use crate::netlink::Origin;
+use crate::netlink::request::{Dumper, Reply, Request, boxed};
+use crate::netlink::route::tell;
 
-/// Flag of IFLA_EXT_MASK: IFLA_INET6_STATS and IFLA_INET6_ICMP6STATS are not wanted.
-const SKIP_STATS: u32 = RTEXT_FILTER_SKIP_STATS;
-/// Counters of IFLA_INET6_STATS (`__IPSTATS_MIB_MAX`) and of IFLA_INET6_ICMP6STATS (`__ICMP6_MIB_MAX`), with their number first.
-const COUNTERS: usize = 38;
-/// The same of ICMPv6.
-const ICMP_COUNTERS: usize = 7;
 /// Longest packet that is put together again.
 const REASSEMBLED_MOST: u32 = 65_535;
 /// How long a neighbour is reachable at first, and between solicitations, in milliseconds.
@@ -28,7 +29,7 @@ const REACHABLE_MS: u32 = 30_000;
 const RETRANSMIT_MS: u32 = 1_000;
 
 /// Writes the attribute.
-pub(super) fn describe(device: &NetDevice, filter: u32, out: &mut Builder) -> Result<()> {
+pub(super) fn describe(device: &NetDevice, out: &mut Builder) -> Result<()> {
     let Some(ip) = device.ip() else { return Ok(()) };
     let all = out.nest(IFLA_AF_SPEC | NLA_F_NESTED)?;
     if ip.has(false) {
@@ -38,14 +39,14 @@ pub(super) fn describe(device: &NetDevice, filter: u32, out: &mut Builder) -> Re
     }
     if ip.has(true) {
         let nest = out.nest(AF_INET6 as u16 | NLA_F_NESTED)?;
-        describe6(&ip, filter, out)?;
+        describe6(&ip, out)?;
         out.end_nest(nest);
     }
     out.end_nest(all);
     Ok(())
 }
 
-fn describe6(ip: &IpDevice, filter: u32, out: &mut Builder) -> Result<()> {
+fn describe6(ip: &IpDevice, out: &mut Builder) -> Result<()> {
     out.u32(IFLA_INET6_FLAGS, ip.flags6.load(Ordering::Relaxed))?;
     let times = LinkCacheInfo {
         max_reasm_len: REASSEMBLED_MOST,
@@ -58,14 +59,6 @@ fn describe6(ip: &IpDevice, filter: u32, out: &mut Builder) -> Result<()> {
     // A secret is not told.
     settings[v6::STABLE_SECRET] = 0;
     out.attribute(IFLA_INET6_CONF, settings.as_bytes())?;
-    if filter & SKIP_STATS == 0 {
-        let mut counters = [0u64; COUNTERS];
-        counters[0] = COUNTERS as u64;
-        out.attribute(IFLA_INET6_STATS, counters.as_bytes())?;
-        let mut counters = [0u64; ICMP_COUNTERS];
-        counters[0] = ICMP_COUNTERS as u64;
-        out.attribute(IFLA_INET6_ICMP6STATS, counters.as_bytes())?;
-    }
     out.attribute(IFLA_INET6_TOKEN, &[0; 16])?;
     out.u8(IFLA_INET6_ADDR_GEN_MODE, ip.settings6.get(v6::ADDR_GEN_MODE) as u8)?;
     Ok(())
@@ -111,4 +104,89 @@ pub(super) fn set(device: &NetDevice, attribute: &Attribute<'_>) -> Outcome<()> 
         }
     }
     Ok(())
+}
+
+/// Writes what IPv6 says of an interface as a message of its own (`inet6_fill_ifinfo`).
+fn describe_alone(device: &NetDevice, ip: &IpDevice, out: &mut Builder, reply: &Reply) -> Result<()> {
+    let mark = out.begin(RTM_NEWLINK, reply.flags, reply.sequence, reply.port)?;
+    let header = InterfaceMessage {
+        ifi_family: AF_INET6 as u8,
+        ifi_type: device.hardware_type(),
+        ifi_index: device.index(),
+        ifi_flags: device.flags(),
+        ..InterfaceMessage::default()
+    };
+    out.fixed(header.as_bytes())?;
+    out.text(IFLA_IFNAME, device.name().as_bytes())?;
+    let address = device.address();
+    if !address.is_empty() {
+        out.attribute(IFLA_ADDRESS, &address)?;
+    }
+    out.u32(IFLA_MTU, device.mtu())?;
+    if let Some(peer) = device.peer() {
+        out.i32(IFLA_LINK, peer.index())?;
+    }
+    out.u8(IFLA_OPERSTATE, device.operational_state())?;
+    let nest = out.nest(IFLA_PROTINFO | NLA_F_NESTED)?;
+    describe6(ip, out)?;
+    out.end_nest(nest);
+    out.end(mark);
+    Ok(())
+}
+
+/// Tells RTNLGRP_IPV6_IFINFO that what IPv6 says of an interface has changed.
+pub(crate) fn announce6(net: &NetState, device: &NetDevice, ip: &IpDevice) {
+    tell(net, RTNLGRP_IPV6_IFINFO, ROOM, &Origin::default(), |out, reply| {
+        describe_alone(device, ip, out, reply)
+    });
+}
+
+/// RTM_GETLINK of AF_INET6 for all (`inet6_dump_ifinfo`).
+pub(super) fn dump6(request: &Request<'_>) -> Outcome<Box<dyn Dumper>> {
+    if request.is_strict() {
+        let Some(header) = request.message.fixed::<InterfaceMessage>() else {
+            return Err(Failure::new(Errno::EINVAL, "ipv6: Invalid header for link dump request"));
+        };
+        let is_clean = header.__ifi_pad == 0
+            && header.ifi_type == 0
+            && header.ifi_flags == 0
+            && header.ifi_change == 0
+            && header.ifi_index == 0;
+        if request.message.payload.len() > size_of::<InterfaceMessage>() {
+            return Err(Failure::new(Errno::EINVAL, "ipv6: Invalid data after header"));
+        }
+        if !is_clean {
+            return Err(Failure::new(Errno::EINVAL, "ipv6: Invalid values in header for dump request"));
+        }
+    }
+    boxed(LinkDump6 { namespace: request.namespace().clone(), next: 0 })
+}
+
+struct LinkDump6 {
+    namespace: Arc<NetNamespace>,
+    /// The first index that was not told yet.
+    next: i32,
+}
+
+impl Dumper for LinkDump6 {
+    fn fill(&mut self, out: &mut Builder, reply: &Reply) -> Result<bool> {
+        while let Some(device) = self.namespace.devices().next_from(self.next) {
+            let before = out.mark();
+            if let Some(ip) = device.ip().filter(|ip| ip.has(true)) {
+                match describe_alone(&device, &ip, out, reply) {
+                    Ok(()) => {}
+                    Err(Errno::EMSGSIZE) => {
+                        out.cancel(before);
+                        return Ok(false);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            match device.index().checked_add(1) {
+                Some(next) => self.next = next,
+                None => break,
+            }
+        }
+        Ok(true)
+    }
 }
