@@ -16,7 +16,7 @@ pub mod autoconf;
 pub mod config;
 pub mod control;
 pub mod device;
-pub(crate) mod ioctl;
+pub mod ioctl;
 pub(crate) mod map;
 pub mod multicast;
 pub mod route;

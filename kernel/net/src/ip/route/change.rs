@@ -26,6 +26,8 @@ use crate::netlink::route::fib::announce;
 
 /// The metric of IPv6 routes that name none (`IP6_RT_PRIO_USER`).
 pub const PRIORITY_USER_6: u32 = 1024;
+/// What `rt_metric` of SIOCADDRT is more than a route's metric.
+pub(crate) const METRIC_OFFSET: i32 = 1;
 /// That of routes which addresses bring (`IP6_RT_PRIO_ADDRCONF`).
 pub const PRIORITY_ADDRESS_6: u32 = 256;
 

@@ -67,7 +67,7 @@ pub(super) fn describe(
             out.i32(IFLA_NEW_IFINDEX, index)?;
         }
     }
-    super::families::describe(device, details.filter, out)?;
+    super::families::describe(device, out)?;
     names(device, out)?;
     out.end(mark);
     Ok(())

@@ -15,12 +15,6 @@ use crate::device::NetDevice;
 use crate::ip::config::{v4, v6};
 use crate::ip::device::IpDevice;
 
-/// Flag of IFLA_EXT_MASK: IFLA_INET6_STATS and IFLA_INET6_ICMP6STATS are not wanted.
-const SKIP_STATS: u32 = RTEXT_FILTER_SKIP_STATS;
-/// Counters of IFLA_INET6_STATS (`__IPSTATS_MIB_MAX`) and of IFLA_INET6_ICMP6STATS (`__ICMP6_MIB_MAX`), with their number first.
-const COUNTERS: usize = 38;
-/// The same of ICMPv6.
-const ICMP_COUNTERS: usize = 7;
 /// Longest packet that is put together again.
 const REASSEMBLED_MOST: u32 = 65_535;
 /// How long a neighbour is reachable at first, and between solicitations, in milliseconds.
@@ -28,7 +22,7 @@ const REACHABLE_MS: u32 = 30_000;
 const RETRANSMIT_MS: u32 = 1_000;
 
 /// Writes the attribute.
-pub(super) fn describe(device: &NetDevice, filter: u32, out: &mut Builder) -> Result<()> {
+pub(super) fn describe(device: &NetDevice, out: &mut Builder) -> Result<()> {
     let Some(ip) = device.ip() else { return Ok(()) };
     let all = out.nest(IFLA_AF_SPEC | NLA_F_NESTED)?;
     if ip.has(false) {
@@ -38,14 +32,14 @@ pub(super) fn describe(device: &NetDevice, filter: u32, out: &mut Builder) -> Re
     }
     if ip.has(true) {
         let nest = out.nest(AF_INET6 as u16 | NLA_F_NESTED)?;
-        describe6(&ip, filter, out)?;
+        describe6(&ip, out)?;
         out.end_nest(nest);
     }
     out.end_nest(all);
     Ok(())
 }
 
-fn describe6(ip: &IpDevice, filter: u32, out: &mut Builder) -> Result<()> {
+fn describe6(ip: &IpDevice, out: &mut Builder) -> Result<()> {
     out.u32(IFLA_INET6_FLAGS, ip.flags6.load(Ordering::Relaxed))?;
     let times = LinkCacheInfo {
         max_reasm_len: REASSEMBLED_MOST,
@@ -58,14 +52,6 @@ fn describe6(ip: &IpDevice, filter: u32, out: &mut Builder) -> Result<()> {
     // A secret is not told.
     settings[v6::STABLE_SECRET] = 0;
     out.attribute(IFLA_INET6_CONF, settings.as_bytes())?;
-    if filter & SKIP_STATS == 0 {
-        let mut counters = [0u64; COUNTERS];
-        counters[0] = COUNTERS as u64;
-        out.attribute(IFLA_INET6_STATS, counters.as_bytes())?;
-        let mut counters = [0u64; ICMP_COUNTERS];
-        counters[0] = ICMP_COUNTERS as u64;
-        out.attribute(IFLA_INET6_ICMP6STATS, counters.as_bytes())?;
-    }
     out.attribute(IFLA_INET6_TOKEN, &[0; 16])?;
     out.u8(IFLA_INET6_ADDR_GEN_MODE, ip.settings6.get(v6::ADDR_GEN_MODE) as u8)?;
     Ok(())
