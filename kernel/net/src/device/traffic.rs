@@ -51,7 +51,8 @@ pub fn backlog_drops() -> usize {
 type Protocol = fn(Packet);
 
 /// Who gets which protocol's packets. Protocols of this crate add themselves.
-const PROTOCOLS: &[(u16, Protocol)] = &[];
+const PROTOCOLS: &[(u16, Protocol)] =
+    &[(0x800, crate::ip::input::receive4), (0x86dd, crate::ip::input::receive6)];
 
 /// Whether a protocol's packets go anywhere.
 pub fn has_protocol(wanted: u16) -> bool {
