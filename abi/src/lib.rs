@@ -47,6 +47,7 @@ pub mod eventfd;
 pub mod fcntl;
 pub mod fs;
 pub mod futex;
+pub mod inet;
 pub mod inotify;
 pub mod ioctl;
 pub mod ipc;

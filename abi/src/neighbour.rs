@@ -1,7 +1,5 @@
 //! rtnetlink(7): neighbours. Values from the UAPI header `neighbour.h`.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
 constants! {
     /// Attributes of a neighbour.
     u16:
@@ -26,46 +24,46 @@ constants! {
 constants! {
     /// Flags of a neighbour.
     u8:
-    NTF_USE = 1 << 0;
-    NTF_SELF = 1 << 1;
-    NTF_MASTER = 1 << 2;
-    NTF_PROXY = 1 << 3;
-    NTF_EXT_LEARNED = 1 << 4;
-    NTF_OFFLOADED = 1 << 5;
-    NTF_STICKY = 1 << 6;
-    NTF_ROUTER = 1 << 7;
+    NTF_USE = 0x01;
+    NTF_SELF = 0x02;
+    NTF_MASTER = 0x04;
+    NTF_PROXY = 0x08;
+    NTF_EXT_LEARNED = 0x10;
+    NTF_OFFLOADED = 0x20;
+    NTF_STICKY = 0x40;
+    NTF_ROUTER = 0x80;
 }
 
-/// `struct ndmsg`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
-pub struct NeighbourMessage {
-    /// `AF_*`.
-    pub ndm_family: u8,
-    /// Nothing.
-    pub pad1: u8,
-    /// Nothing.
-    pub pad2: u16,
-    /// Index of the interface.
-    pub ndm_ifindex: i32,
-    /// `NUD_*`.
-    pub ndm_state: u16,
-    /// `NTF_*`.
-    pub ndm_flags: u8,
-    /// `RTN_*`.
-    pub ndm_type: u8,
+abi_struct! {
+    /// What RTM_NEWNEIGH and its like begin with (`struct ndmsg`).
+    pub struct NeighbourMessage: 12 {
+        /// `AF_*`.
+        pub ndm_family: u8,
+        /// Nothing.
+        pub pad1: u8,
+        /// Nothing.
+        pub pad2: u16,
+        /// Index of the interface.
+        pub ndm_ifindex: i32,
+        /// `NUD_*`.
+        pub ndm_state: u16,
+        /// `NTF_*`.
+        pub ndm_flags: u8,
+        /// `RTN_*`.
+        pub ndm_type: u8,
+    }
 }
 
-/// `struct nda_cacheinfo`: times in hundredths of a second.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
-pub struct NeighbourTimes {
-    /// Since it was shown to be there.
-    pub ndm_confirmed: u32,
-    /// Since it was used.
-    pub ndm_used: u32,
-    /// Since it changed.
-    pub ndm_updated: u32,
-    /// References.
-    pub ndm_refcnt: u32,
+abi_struct! {
+    /// Times of a neighbour in hundredths of a second (`struct nda_cacheinfo`).
+    pub struct NeighbourTimes: 16 {
+        /// Since it was shown to be there.
+        pub ndm_confirmed: u32,
+        /// Since it was used.
+        pub ndm_used: u32,
+        /// Since it changed.
+        pub ndm_updated: u32,
+        /// References.
+        pub ndm_refcnt: u32,
+    }
 }

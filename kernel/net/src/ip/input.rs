@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::net::IpAddr;
 use linnet_lib::wire::ipv4::{self, Ipv4};
 use linnet_lib::wire::ipv6::{self, Extensions, Ipv6, Unknown};
-use linnet_lib::wire::{WireError, icmp as wire_icmp};
+use linnet_lib::wire::{WireError, icmp as wire_icmp, udp as wire_udp};
 
 use super::counters::Count;
 use super::icmp::{self, Complaint};
@@ -70,7 +70,11 @@ pub(crate) struct Transport {
 }
 
 /// Those above IPv4 and IPv6, without ICMP.
-pub(crate) const TRANSPORTS: &[Transport] = &[];
+pub(crate) const TRANSPORTS: &[Transport] = &[Transport {
+    protocol: wire_udp::PROTOCOL,
+    receive: crate::inet::udp::receive,
+    error: crate::inet::udp::error,
+}];
 
 fn transport(protocol: u8) -> Option<&'static Transport> {
     TRANSPORTS.iter().find(|transport| transport.protocol == protocol)
@@ -356,5 +360,14 @@ pub(crate) fn tell_transport(error: &IcmpError, protocol: u8, quoted: &[u8]) {
         crate::inet::ping::error(error, quoted);
     } else if let Some(transport) = transport(protocol) {
         (transport.error)(error, quoted);
+    }
+}
+
+/// Nobody listens at the port that a packet was for: who sent it is told.
+pub(crate) fn refuse_port(packet: &Packet, about: &Received) {
+    if about.source.is_ipv6() {
+        icmp6::complain(&about.net, packet, wire_icmp::v6::UNREACHABLE, wire_icmp::v6::PORT_UNREACHABLE, 0);
+    } else {
+        icmp::complain(&about.net, packet, Complaint::NoPort);
     }
 }

@@ -11,7 +11,7 @@ use linnet_lib::wire::ethernet::{self, BROADCAST, Ethernet, TYPE_ARP};
 
 use super::{Neighbour, PARAMETERS};
 use crate::device::{NetDevice, traffic};
-use crate::ip::address::{AddressKind, kind_of, select_source};
+use crate::ip::address::{AddressKind, kind_of, network_of, select_source};
 use crate::ip::config::v4;
 use crate::ip::route::{self, Flow, RouteKind};
 use crate::namespace::NetState;
@@ -118,7 +118,7 @@ fn answers(net: &Arc<NetState>, device: &Arc<NetDevice>, message: &Arp) -> bool 
                 && device.ip().is_some_and(|ip| {
                     ip.addresses4
                         .find(|address| {
-                            address.network().contains(super::super::address::key_of(sender)).then_some(())
+                            (network_of(sender, address.length) == address.network()).then_some(())
                         })
                         .is_some()
                 })

@@ -19,7 +19,7 @@ use abi::rtnetlink as linux;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use core::net::IpAddr;
-use linnet_lib::neighbour::{Effect, News, Nud, Parameters, Reachability, Step};
+use linnet_lib::neighbour::{Effect, News, Parameters, Reachability, Step};
 use linnet_lib::wire::ethernet::{self, Ethernet, TYPE_IPV6};
 use linnet_lib::wire::icmp as wire;
 use machine::memory::try_arc;
