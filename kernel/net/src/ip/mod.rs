@@ -12,7 +12,7 @@
 //! | `icmp`, `icmp6` | echoes and errors |
 //! | `neighbour` | who is on a link, and where: ARP, neighbour discovery |
 //! | `counters` | what is counted |
-//! | `ioctl`, `show` | the old calls; tables below `/proc/net` |
+//! | `ioctl`, `show`, `show_counters` | the old calls; tables below `/proc/net` |
 //!
 //! Key type: [`IpState`]. Locks: what changes needs [`crate::device::Rtnl`]; what packets need is read without a lock.
 
@@ -34,6 +34,7 @@ pub mod neighbour;
 pub mod output;
 pub mod route;
 pub mod show;
+pub mod show_counters;
 pub mod sysctl;
 
 use machine::sync::atomic::AtomicU32;
