@@ -64,6 +64,12 @@ pub fn register(identity: Identity) -> Result<()> {
             )),
         );
     network::add("unix", net::unix::write_sockets)?;
+    network::add("udp", net::inet::show::write_udp)?;
+    network::add("udp6", net::inet::show::write_udp6)?;
+    network::add("raw", net::inet::show::write_raw)?;
+    network::add("raw6", net::inet::show::write_raw6)?;
+    network::add("icmp", net::inet::show::write_icmp)?;
+    network::add("icmp6", net::inet::show::write_icmp6)?;
     network::add("packet", net::packet_socket::show::write_sockets)?;
     network::add("ptype", net::packet_socket::show::write_types)?;
     network::add("netlink", net::netlink::show::write_sockets)?;

@@ -19,6 +19,7 @@ use security::{NamespaceHead, UserNamespace};
 
 use crate::device::{self, DeviceTable};
 use crate::ids;
+use crate::inet::InetNamespace;
 use crate::ip::IpState;
 use crate::lifetime::{self, Grave};
 use crate::netlink::NetlinkTable;
@@ -53,6 +54,7 @@ pub struct NetState {
     pub(crate) netlink: NetlinkTable,
     unix: UnixNamespace,
     packet_sockets: PacketTable,
+    inet: InetNamespace,
     pub(crate) ip: IpState,
     /// What it has in common with other kinds; set by who makes it known to programs.
     head: Once<NamespaceHead>,
@@ -70,6 +72,7 @@ impl NetNamespace {
             netlink: NetlinkTable::new(),
             unix: UnixNamespace::new(),
             packet_sockets: PacketTable::default(),
+            inet: InetNamespace::default(),
             ip: IpState::new(),
             head: Once::new(),
         })?;
@@ -157,6 +160,11 @@ impl NetState {
     /// Its packet sockets.
     pub fn packet_sockets(&self) -> &PacketTable {
         &self.packet_sockets
+    }
+
+    /// Its Internet sockets.
+    pub fn inet(&self) -> &InetNamespace {
+        &self.inet
     }
 
     /// Its devices.

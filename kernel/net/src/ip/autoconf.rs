@@ -6,6 +6,7 @@ use abi::route::*;
 use abi::rtnetlink as linux;
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv6Addr};
+use linnet_lib::wire::discovery::RouterAdvertisement;
 use machine::sync::atomic::{AtomicBool, Ordering};
 
 use super::address::{Address, inet6};
@@ -124,4 +125,14 @@ pub(crate) fn begin_detection(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address:
         return;
     }
     inet6::complete(&net, device, &ip, address);
+}
+
+/// A router says what the link is like. Preemption is off.
+pub(crate) fn hear_router(device: &Arc<NetDevice>, router: Ipv6Addr, told: &RouterAdvertisement<'_>) {
+    let _ = (device, router, told);
+}
+
+/// Somebody else has an address that is to be ours. Preemption is off.
+pub(crate) fn is_taken(device: &Arc<NetDevice>, address: Ipv6Addr) {
+    let _ = (device, address);
 }
