@@ -128,7 +128,10 @@ pub(crate) fn follow(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, event: DeviceEven
     match event {
         DeviceEvent::Up => up(rtnl, device, &ip),
         DeviceEvent::Down => down(rtnl, device, &ip),
-        DeviceEvent::Changed => route::sync::carrier(device, &ip),
+        DeviceEvent::Changed => {
+            route::sync::carrier(device, &ip);
+            autoconf::carrier(rtnl, device, &ip);
+        }
         DeviceEvent::MtuChanged => mtu_changed(rtnl, device, &ip),
         DeviceEvent::NameChanged => rename(device, &ip),
         DeviceEvent::Unregistered => unregister(rtnl, device, &ip),
