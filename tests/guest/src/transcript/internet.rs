@@ -234,7 +234,7 @@ impl Lab {
             ["up", name] => {
                 self.change(19, 0, &Builder::link(link(name)?, 1, 1))?;
                 // IPv6 looks for duplicates of its own address meanwhile.
-                std::thread::sleep(std::time::Duration::from_millis(100));
+                std::thread::sleep(std::time::Duration::from_millis(500));
                 Ok(())
             }
             ["down", name] => self.change(19, 0, &Builder::link(link(name)?, 0, 1)),
@@ -261,7 +261,7 @@ impl Lab {
                 Ok(())
             }
             ["wait"] => {
-                std::thread::sleep(std::time::Duration::from_millis(150));
+                std::thread::sleep(std::time::Duration::from_millis(400));
                 Ok(())
             }
             ["heard"] => {
