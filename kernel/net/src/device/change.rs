@@ -200,33 +200,34 @@ pub fn set_carrier(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, present: bool) -> R
         return Err(Errno::EOPNOTSUPP);
     }
     if present {
-        carrier_on(device)
+        carrier_on(rtnl, device)
     } else {
-        carrier_off(device)
+        carrier_off(rtnl, device)
     };
     Ok(())
 }
 
 /// The driver sees a carrier.
-pub(crate) fn carrier_on(device: &Arc<NetDevice>) {
+pub(crate) fn carrier_on(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     if !device.carrier.swap(true, Ordering::Relaxed) && device.is_registered() {
         device.carrier_ups.fetch_add(1, Ordering::Relaxed);
-        carrier_changed(device);
+        carrier_changed(rtnl, device);
     }
 }
 
 /// The driver sees no carrier any more.
-pub(crate) fn carrier_off(device: &Arc<NetDevice>) {
+pub(crate) fn carrier_off(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     if device.carrier.swap(false, Ordering::Relaxed) && device.is_registered() {
         device.carrier_downs.fetch_add(1, Ordering::Relaxed);
-        carrier_changed(device);
+        carrier_changed(rtnl, device);
     }
 }
 
-fn carrier_changed(device: &Arc<NetDevice>) {
+fn carrier_changed(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     update_operational_state(device);
     device.namespace().devices.note_change();
     if device.is_up() {
+        let _ = notify(rtnl, device, DeviceEvent::Changed);
         link::announce(device, 0);
     }
 }

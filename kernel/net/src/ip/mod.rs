@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `device`, `config` | what IP keeps for an interface; settings |
 //! | `address` | addresses of interfaces, their lifetimes |
-//! | `autoconf`, `multicast` | IPv6 addresses that make themselves; groups |
+//! | `autoconf` | IPv6 addresses that make themselves |
+//! | `multicast`, `reports` | groups, and telling routers of them |
 //! | `route` | tables, rules, look-ups |
 //! | `control`, `map`, `sysctl` | what a namespace has of all this; maps that are read without a lock; numbers to set |
 //! | `input`, `output`, `forward` | packets in, out, and on |
@@ -32,6 +33,7 @@ pub(crate) mod map;
 pub mod multicast;
 pub mod neighbour;
 pub mod output;
+pub(crate) mod reports;
 pub mod route;
 pub mod show;
 pub mod show_counters;
