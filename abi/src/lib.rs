@@ -55,6 +55,7 @@ pub mod kcmp;
 pub mod membarrier;
 pub mod mman;
 pub mod mount;
+pub mod neighbour;
 pub mod netlink;
 pub mod nr;
 pub mod packet;

@@ -20,5 +20,6 @@ pub mod netlink;
 pub mod path;
 pub mod radix_tree;
 pub mod range_map;
+pub mod reassembly;
 pub mod tree;
 pub mod wire;

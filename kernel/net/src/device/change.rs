@@ -86,8 +86,8 @@ fn open(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) -> Result<()> {
         update_operational_state(device);
     }
     device.namespace().devices.note_change();
-    let _ = notify(rtnl, device, DeviceEvent::Up);
     link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
+    let _ = notify(rtnl, device, DeviceEvent::Up);
     Ok(())
 }
 
@@ -100,8 +100,8 @@ pub(super) fn close(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     device.flags.fetch_and(!linux::IFF_UP, Ordering::Relaxed);
     device.operations().stop(device, rtnl);
     device.namespace().devices.note_change();
-    let _ = notify(rtnl, device, DeviceEvent::Down);
     link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
+    let _ = notify(rtnl, device, DeviceEvent::Down);
 }
 
 /// Sets the MTU. `EINVAL`: outside the device's range.

@@ -301,7 +301,7 @@ pub fn meaning(socket: &InetSocket, error: &IcmpError) -> Option<Trouble> {
 
 /// Tells who sent a packet that nobody has its port.
 pub fn refuse_port(packet: &Packet, received: &Received) {
-    crate::ip::input::refuse(packet, received);
+    crate::ip::input::refuse_port(packet, received);
 }
 
 /// Whether the sticky source of IPV6_PKTINFO or a control message's may be used. `EINVAL`.

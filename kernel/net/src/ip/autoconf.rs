@@ -6,6 +6,7 @@ use abi::route::*;
 use abi::rtnetlink as linux;
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv6Addr};
+use linnet_lib::wire::discovery::RouterAdvertisement;
 use machine::sync::atomic::{AtomicBool, Ordering};
 
 use super::address::{Address, inet6};
@@ -65,11 +66,13 @@ pub(crate) fn up(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
         }
     }
     // Those that were given while it was down, or are kept.
-    for address in ip.addresses6.iter().filter(|address| address.has(IFA_F_TENTATIVE)) {
+    for address in ip.addresses6.iter() {
         if !address.has(IFA_F_NOPREFIXROUTE) && address.peer == address.local {
             inet6::network_route(&device.namespace(), device, &address, true);
         }
-        begin_detection(rtnl, device, &address);
+        if address.has(IFA_F_TENTATIVE) {
+            begin_detection(rtnl, device, &address);
+        }
     }
     if device.is_loopback() {
         return;
@@ -113,8 +116,23 @@ pub(crate) fn begin_detection(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address:
     let Some(ip) = device.ip() else { return };
     let net = device.namespace();
     multicast::join_solicited(device, &ip, address);
+    let checks = net.ip.control.all6.get(v6::ACCEPT_DAD) >= 1 || ip.settings6.get(v6::ACCEPT_DAD) >= 1;
+    let is_alone = device.flags() & (linux::IFF_NOARP | linux::IFF_LOOPBACK) != 0;
+    if is_alone || !checks || address.has(IFA_F_NODAD) || !address.has(IFA_F_TENTATIVE) {
+        return inet6::complete(&net, device, &ip, address);
+    }
     if ip.flags6.load(Ordering::Relaxed) & IF_READY == 0 {
         return;
     }
     inet6::complete(&net, device, &ip, address);
+}
+
+/// A router says what the link is like. Preemption is off.
+pub(crate) fn hear_router(device: &Arc<NetDevice>, router: Ipv6Addr, told: &RouterAdvertisement<'_>) {
+    let _ = (device, router, told);
+}
+
+/// Somebody else has an address that is to be ours. Preemption is off.
+pub(crate) fn is_taken(device: &Arc<NetDevice>, address: Ipv6Addr) {
+    let _ = (device, address);
 }

@@ -250,6 +250,8 @@ pub mod v6 {
         (ROUTER_SOLICITATION_MAX_INTERVAL, 3_600_000),
         (ENHANCED_DAD, 1),
         (RA_DEFRTR_METRIC, 1_024),
+        (IOAM6_ID, 65_535),
+        (IOAM6_ID_WIDE, -1),
         (NDISC_EVICT_NOCARRIER, 1),
     ];
 }

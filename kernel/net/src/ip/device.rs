@@ -16,6 +16,7 @@ use super::autoconf::{self, Autoconf};
 use super::config::{Settings4, Settings6, v6};
 use super::map::RcuMap;
 use super::multicast::Memberships;
+use super::neighbour::Neighbours;
 use super::route::{self, table::Entry};
 use crate::device::{DeviceEvent, NetDevice, Rtnl};
 use crate::netlink::route::netconf;
@@ -45,6 +46,8 @@ pub struct IpDevice {
     pub(crate) updated6: AtomicU32,
     /// The routes through it, by number.
     pub(crate) routes: RcuMap<Arc<Entry>>,
+    /// Its neighbours of IPv4 and IPv6.
+    neighbours: [Neighbours; 2],
     /// Its multicast groups.
     pub(crate) groups: Memberships,
     /// Solicitation of routers and what came of it.
@@ -78,6 +81,7 @@ impl IpDevice {
             flags6: AtomicU32::new(0),
             updated6: AtomicU32::new(now_hundredths()),
             routes: RcuMap::new(),
+            neighbours: [Neighbours::new(), Neighbours::new()],
             groups: Memberships::new(),
             autoconf: Autoconf::new(),
         })?)
@@ -86,6 +90,11 @@ impl IpDevice {
     /// The addresses of a family.
     pub fn addresses(&self, is_v6: bool) -> &AddressList {
         if is_v6 { &self.addresses6 } else { &self.addresses4 }
+    }
+
+    /// Its neighbours of a family.
+    pub fn neighbours(&self, is_v6: bool) -> &Neighbours {
+        &self.neighbours[usize::from(is_v6)]
     }
 
     /// Whether it speaks a family.
@@ -130,6 +139,7 @@ pub(crate) fn follow(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, event: DeviceEven
 
 fn register(device: &Arc<NetDevice>) -> Result<()> {
     let ip = IpDevice::new(device)?;
+    ip.groups.begin(ip.has(true))?;
     device.ip.0.replace(Some(ip.clone()));
     netconf::announce_device(device, &ip);
     Ok(())
@@ -156,7 +166,8 @@ fn up(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
 
 fn down(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
     ip.groups.down(device);
-    route::sync::down(device, ip, false);
+    ip.neighbours.iter().for_each(|neighbours| neighbours.clear(|_| true));
+    route::sync::down(device, ip);
     inet6::device_down(rtnl, device, ip, false);
 }
 
@@ -164,7 +175,7 @@ fn mtu_changed(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
     let mtu = device.mtu();
     if mtu < MTU_LEAST_4 && ip.has4.swap(false, Ordering::Relaxed) {
         inet::remove_all(rtnl, device, ip);
-        route::sync::flush(device, ip, false);
+        route::sync::flush4(device, ip);
     } else if mtu >= MTU_LEAST_4 {
         ip.has4.store(true, Ordering::Relaxed);
     }
@@ -189,11 +200,12 @@ fn unregister(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
     inet6::device_down(rtnl, device, ip, true);
     inet::remove_all(rtnl, device, ip);
     ip.groups.clear();
-    route::sync::flush(device, ip, false);
-    route::sync::flush(device, ip, true);
+    route::sync::flush4(device, ip);
+    route::sync::flush6(device, ip);
     netconf::announce_end(device);
     ip.addresses4.clear();
     ip.addresses6.clear();
     ip.routes.clear();
+    ip.neighbours.iter().for_each(Neighbours::clear_all);
     device.ip.0.replace(None);
 }

@@ -81,6 +81,15 @@ impl Memberships {
         self.groups.iter().filter(move |group| group.address.is_ipv6() == is_v6)
     }
 
+    /// The device is new: it hears what all nodes of IPv6 do. `ENOMEM`.
+    pub(crate) fn begin(&self, has6: bool) -> Result<()> {
+        if has6 {
+            self.hold(ALL_NODES_HERE.into())?;
+            self.hold(ALL_NODES.into())?;
+        }
+        Ok(())
+    }
+
     /// The device is up.
     pub(crate) fn up(&self, device: &Arc<NetDevice>) {
         if device.ip().is_some_and(|ip| ip.has(false)) {
@@ -105,6 +114,25 @@ impl Memberships {
 pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let base = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0).to_bits();
     Ipv6Addr::from_bits(base | address.to_bits() & 0xff_ffff)
+}
+
+/// The hardware address that packets to a group go to (RFC 1112, RFC 2464); none on links without such, and none for groups of this
+/// machine alone.
+pub fn link_address(device: &NetDevice, group: IpAddr) -> Option<[u8; 6]> {
+    if device.hardware_type() != abi::rtnetlink::ARPHRD_ETHER {
+        return None;
+    }
+    match group {
+        IpAddr::V4(group) => {
+            let [_, b, c, d] = group.octets();
+            Some([1, 0, 0x5e, b & 0x7f, c, d])
+        }
+        IpAddr::V6(group) if group.octets()[1] & 0xf < 2 => None,
+        IpAddr::V6(group) => {
+            let [.., a, b, c, d] = group.octets();
+            Some([0x33, 0x33, a, b, c, d])
+        }
+    }
 }
 
 /// Whether a device resolves addresses by asking.

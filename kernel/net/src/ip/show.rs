@@ -148,6 +148,82 @@ pub fn write_routes6(net: &NetNamespace, out: &mut Text) -> fmt::Result {
     Ok(())
 }
 
+/// The word for a scope in `/proc/net/fib_trie`.
+fn scope_name(scope: u8) -> &'static str {
+    match scope {
+        RT_SCOPE_UNIVERSE => "universe",
+        RT_SCOPE_SITE => "site",
+        RT_SCOPE_LINK => "link",
+        RT_SCOPE_HOST => "host",
+        _ => "nowhere",
+    }
+}
+
+/// The word for a type of route there.
+fn kind_name(kind: u8) -> &'static str {
+    const NAMES: [&str; 12] = [
+        "UNSPEC",
+        "UNICAST",
+        "LOCAL",
+        "BROADCAST",
+        "ANYCAST",
+        "MULTICAST",
+        "BLACKHOLE",
+        "UNREACHABLE",
+        "PROHIBIT",
+        "THROW",
+        "NAT",
+        "XRESOLVE",
+    ];
+    NAMES.get(usize::from(kind)).copied().unwrap_or("UNSPEC")
+}
+
+/// `/proc/net/fib_trie`: the prefixes of each table and what is kept for them, indented as they nest in our trie.
+pub fn write_trie(net: &NetNamespace, out: &mut Text) -> fmt::Result {
+    for table in net.ip.control.tables4.all() {
+        match table.id {
+            RT_TABLE_LOCAL => out.write_str("Local:\n")?,
+            RT_TABLE_MAIN => out.write_str("Main:\n")?,
+            id => writeln!(out, "Id {id}:")?,
+        }
+        let mut last = None;
+        each_route(&table, false, |entry| {
+            if last != Some(entry.prefix.key) {
+                writeln!(out, "  |-- {}", entry.destination())?;
+                last = Some(entry.prefix.key);
+            }
+            let (scope, kind) = (scope_name(entry.scope), kind_name(entry.kind));
+            write!(out, "     /{} {scope} {kind}", entry.prefix.length)?;
+            if entry.tos != 0 {
+                write!(out, " tos={}", entry.tos)?;
+            }
+            out.write_str("\n")
+        })?;
+    }
+    Ok(())
+}
+
+/// `/proc/net/dev_mcast`: the link-layer groups that devices listen to.
+pub fn write_link_groups(net: &NetNamespace, out: &mut Text) -> fmt::Result {
+    each_device(net, |device| {
+        let Some(ip) = device.ip() else { return Ok(()) };
+        for is_v6 in [true, false] {
+            for group in ip.groups.of_family(is_v6) {
+                let Some(address) = super::multicast::link_address(device, group.address) else { continue };
+                write!(
+                    out,
+                    "{:<4} {:<15} 1     0     ",
+                    device.index(),
+                    alloc::format!("{}", device.name())
+                )?;
+                address.iter().try_for_each(|byte| write!(out, "{byte:02x}"))?;
+                out.write_str("\n")?;
+            }
+        }
+        Ok(())
+    })
+}
+
 /// `/proc/net/igmp`.
 pub fn write_groups4(net: &NetNamespace, out: &mut Text) -> fmt::Result {
     out.write_str("Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n")?;

@@ -264,6 +264,9 @@ fn change6(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>, which: 
     let before = ip.settings6.get(which);
     ip.settings6.set(which, value);
     ip.touch();
+    if which == v6::ADDR_GEN_MODE || which == v6::MTU {
+        crate::netlink::route::link::announce6(&device.namespace(), device, ip);
+    }
     if which == v6::DISABLE_IPV6 && (before == 0) != (value == 0) {
         if value != 0 {
             inet6::device_down(rtnl, device, ip, false);

@@ -9,6 +9,7 @@ mod files;
 mod futexes;
 mod identity;
 mod inet;
+mod internet;
 mod locks;
 mod memory;
 mod mounts;
@@ -97,6 +98,7 @@ pub fn print(filters: &[String]) {
         futexes::SECTIONS,
         identity::SECTIONS,
         inet::SECTIONS,
+        internet::SECTIONS,
         locks::SECTIONS,
         memory::SECTIONS,
         mounts::SECTIONS,

@@ -231,7 +231,7 @@ pub(crate) fn remove(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address: &Arc<Add
         add_routes(&net, device, &ip, &next);
     }
     if list.is_empty() {
-        sync::flush(device, &ip, false);
+        sync::flush4(device, &ip);
     }
 }
 

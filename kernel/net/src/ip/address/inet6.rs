@@ -253,7 +253,7 @@ pub(crate) fn remove(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address: &Arc<Add
 /// A device is down, or speaks IPv6 no more: its addresses go, unless they are to be kept (`addrconf_ifdown`).
 pub(crate) fn device_down(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>, is_end: bool) {
     let net = device.namespace();
-    sync::flush(device, ip, true);
+    sync::flush6(device, ip);
     ip.flags6.fetch_and(!(IF_RS_SENT | IF_RA_RCVD | IF_READY), machine::sync::atomic::Ordering::Relaxed);
     ip.autoconf.stop();
     let own = ip.settings6.get(v6::KEEP_ADDR_ON_DOWN);

@@ -430,7 +430,7 @@ fn check_hop6(net: &NetState, wanted: &Wanted, way: &WantedHop, flags: u32) -> O
     if way.gateway.is_some() {
         device = Some(check_gateway6(net, wanted, way, flags)?);
     }
-    let Some(device) = device else { return fail(Errno::ENODEV, "Egress device not specified") };
+    let device = device.ok_or(Errno::ENODEV)?;
     let ip = device.ip().ok_or(Errno::ENODEV)?;
     if ip.settings6.is_on(crate::ip::config::v6::DISABLE_IPV6) {
         return fail(Errno::EACCES, "IPv6 is disabled on nexthop device");
@@ -534,7 +534,13 @@ fn insert6(net: &Arc<NetState>, table: &Table, mut entry: Entry, mode: Mode, ori
     }
     if let Some(old) = replaced.as_ref().or(sharing.as_ref()) {
         entry.place = old.place;
+        let mut said = None;
         if sharing.is_some() {
+            let mut hops = Vec::new();
+            hops.try_reserve_exact(old.hops.len() + entry.hops.len()).map_err(|_| Errno::ENOMEM)?;
+            // Told are the new ways first, as on Linux.
+            hops.extend(entry.hops.iter().chain(&old.hops).map(Hop::copy));
+            said = Some(copy_with(net, &entry, hops));
             let mut hops = Vec::new();
             hops.try_reserve_exact(old.hops.len() + entry.hops.len()).map_err(|_| Errno::ENOMEM)?;
             hops.extend(old.hops.iter().map(Hop::copy));
@@ -546,7 +552,7 @@ fn insert6(net: &Arc<NetState>, table: &Table, mut entry: Entry, mode: Mode, ori
         tables.replace(net, table, old, &entry)?;
         let told =
             if replaced.is_some() { nl::NLM_F_REPLACE } else { mode & (nl::NLM_F_CREATE | nl::NLM_F_APPEND) };
-        announce(net, RTM_NEW, &entry, told, origin);
+        announce(net, RTM_NEW, said.as_ref().unwrap_or(&entry), told, origin);
         return Ok(());
     }
     if let Some(last) = last {

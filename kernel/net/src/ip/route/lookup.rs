@@ -114,7 +114,7 @@ pub(crate) fn in_table(table: &Table, flow: &Flow, manner: Manner) -> Option<Res
 pub(crate) fn find(net: &NetState, flow: &Flow, manner: Manner) -> Result<Found> {
     let is_v6 = flow.destination.is_ipv6();
     let tables = net.ip.control.tables(is_v6);
-    net.ip.control.rules(is_v6).ask(net, flow, |id, rule| {
+    let found = net.ip.control.rules(is_v6).ask(net, flow, |id, rule| {
         let answer = tables.with(id, |table| in_table(table, flow, manner))?;
         let is_suppressed = rule.is_some_and(|rule| match &answer {
             Ok(found) => {
@@ -125,7 +125,10 @@ pub(crate) fn find(net: &NetState, flow: &Flow, manner: Manner) -> Result<Found>
             Err(_) => false,
         });
         (!is_suppressed).then_some(answer)
-    })
+    });
+    // Until somebody makes a rule the local table of IPv4 is part of the main one, as programs see it.
+    let is_merged = !is_v6 && !net.ip.control.rules4.is_custom();
+    found.map(|found| Found { table: if is_merged { RT_TABLE_MAIN } else { found.table }, ..found })
 }
 
 /// Bits of a route's prefix as its family counts them.

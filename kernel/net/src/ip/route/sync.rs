@@ -28,9 +28,13 @@ fn remove(net: &Arc<NetState>, entry: &Arc<Entry>, is_told: bool) {
     if !net.ip.control.tables(entry.is_v6).remove(net, entry) || !is_told {
         return;
     }
-    entry.flags.fetch_and(!RTNH_F_DEAD, Ordering::Relaxed);
-    announce(net, RTM_DELROUTE, entry, 0, &Origin::default());
-    entry.flags.fetch_or(RTNH_F_DEAD, Ordering::Relaxed);
+    // As it was, but that its time is no more told.
+    let mut told = match without_ways(net, entry, &|_| true) {
+        Some(told) => told,
+        None => return,
+    };
+    told.expires_ns = None;
+    announce(net, RTM_DELROUTE, &told, 0, &Origin::default());
 }
 
 /// A device is up: ways through it can be taken again.
@@ -51,19 +55,18 @@ pub(crate) fn up(device: &Arc<NetDevice>, ip: &IpDevice) {
     super::changed(&net);
 }
 
-/// A device is down: routes that only go through it go, but for the machine's own IPv4 addresses. IPv6 tells of it.
-pub(crate) fn down(device: &Arc<NetDevice>, ip: &IpDevice, force: bool) {
+/// A device is down: IPv4 routes that only go through it go, but for the machine's own addresses.
+pub(crate) fn down(device: &Arc<NetDevice>, ip: &IpDevice) {
     let net = device.namespace();
-    for entry in ip.routes.iter() {
-        let is_own = !entry.is_v6 && !force && entry.hops.iter().all(|hop| hop.scope == RT_SCOPE_NOWHERE);
-        if is_own {
+    for entry in ip.routes.iter().filter(|entry| !entry.is_v6) {
+        if entry.hops.iter().all(|hop| hop.scope == RT_SCOPE_NOWHERE) {
             continue;
         }
         for hop in entry.hops.iter().filter(|hop| is_through(hop, device)) {
             hop.flags.fetch_or(RTNH_F_DEAD, Ordering::Relaxed);
         }
         if entry.hops.iter().all(|hop| hop.flags() & RTNH_F_DEAD != 0) {
-            remove(&net, &entry, entry.is_v6);
+            remove(&net, &entry, false);
         } else {
             rebalance(&entry.hops);
         }
@@ -71,31 +74,58 @@ pub(crate) fn down(device: &Arc<NetDevice>, ip: &IpDevice, force: bool) {
     super::changed(&net);
 }
 
-/// All routes of a family through a device go.
-pub(crate) fn flush(device: &Arc<NetDevice>, ip: &IpDevice, is_v6: bool) {
+/// All IPv4 routes through a device go.
+pub(crate) fn flush4(device: &Arc<NetDevice>, ip: &IpDevice) {
     let net = device.namespace();
-    for entry in ip.routes.iter().filter(|entry| entry.is_v6 == is_v6) {
-        let others =
-            entry.hops.iter().filter(|hop| !is_through(hop, device) && hop.flags() & RTNH_F_DEAD == 0);
-        if is_v6 && others.count() > 0 {
-            keep_others(&net, device, &entry);
-        } else {
-            remove(&net, &entry, is_v6);
+    ip.routes.iter().filter(|entry| !entry.is_v6).for_each(|entry| remove(&net, &entry, false));
+}
+
+/// All IPv6 routes through a device go, in the order in which dumps tell them; each way is told by itself.
+pub(crate) fn flush6(device: &Arc<NetDevice>, ip: &IpDevice) {
+    let net = device.namespace();
+    let mut all = Vec::new();
+    for entry in ip.routes.iter().filter(|entry| entry.is_v6) {
+        if all.try_reserve(1).is_err() {
+            remove(&net, &entry, true);
+            continue;
+        }
+        all.push(entry);
+    }
+    all.sort_unstable_by_key(|entry| {
+        let nesting = core::cmp::Reverse(entry.prefix.length);
+        (entry.table & 0xff, entry.table, entry.prefix.last_key(), nesting, entry.place)
+    });
+    for entry in &all {
+        let goes = |hop: &Hop| is_through(hop, device);
+        let rest = without_ways(&net, entry, &|hop| !goes(hop));
+        let gone = (entry.hops.len() > 1).then(|| without_ways(&net, entry, &goes)).flatten();
+        let is_told = gone.is_none();
+        match rest.filter(|rest| !rest.hops.is_empty()) {
+            Some(rest) => replace(&net, entry, rest),
+            None => remove(&net, entry, is_told),
+        }
+        for hop in gone.iter().flat_map(|gone| &gone.hops) {
+            if let Some(one) = without_ways(&net, entry, &|other| other.is_like(hop)) {
+                announce(&net, RTM_DELROUTE, &one, 0, &Origin::default());
+            }
         }
     }
 }
 
-/// A route of IPv6 loses its ways through a device.
-fn keep_others(net: &Arc<NetState>, device: &Arc<NetDevice>, entry: &Arc<Entry>) {
+/// The same route with some of its ways; `None` without memory.
+fn without_ways(net: &NetState, entry: &Entry, keep: &dyn Fn(&Hop) -> bool) -> Option<Entry> {
     let mut hops = Vec::new();
-    if hops.try_reserve_exact(entry.hops.len()).is_err() {
-        return remove(net, entry, true);
-    }
-    hops.extend(entry.hops.iter().filter(|hop| !is_through(hop, device)).map(Hop::copy));
+    hops.try_reserve_exact(entry.hops.len()).ok()?;
+    hops.extend(entry.hops.iter().filter(|hop| keep(hop)).map(Hop::copy));
     rebalance(&hops);
+    Some(copy_with(net, entry, hops))
+}
+
+/// Puts what is left of a route in its place; without memory it goes.
+fn replace(net: &Arc<NetState>, entry: &Arc<Entry>, rest: Entry) {
     let tables = &net.ip.control.tables6;
-    let replaced = match (try_arc(copy_with(net, entry, hops)), tables.get(entry.table)) {
-        (Ok(new), Some(table)) => tables.replace(net, &table, entry, &new).is_ok(),
+    let replaced = match (try_arc(rest), tables.get(entry.table)) {
+        (Ok(rest), Some(table)) => tables.replace(net, &table, entry, &rest).is_ok(),
         _ => false,
     };
     if !replaced {

@@ -476,25 +476,16 @@ pub(super) fn describe(
     }
     put_ways(out, entry)?;
     if entry.is_v6 {
-        put_cache_info(out, entry.expires_ns, route_error(entry))?;
+        put_cache_info(out, entry.expires_ns, 0)?;
         out.u8(RTA_PREF, entry.preference)?;
     }
     out.end(mark);
     Ok(())
 }
 
-/// What packets on a route of IPv6 meet, as a negative number.
-fn route_error(entry: &Entry) -> i32 {
-    match crate::ip::route::lookup::refusal(entry.kind) {
-        Some(error) => -error.code(),
-        None if entry.flags() & RTF_REJECT != 0 => -Errno::ENETUNREACH.code(),
-        None => 0,
-    }
-}
-
 /// RTA_CACHEINFO.
 pub(super) fn put_cache_info(out: &mut Builder, expires_ns: Option<u64>, error: i32) -> Result<()> {
-    let left = |end: u64| (end.saturating_sub(machine::time::now_ns()) / 10_000_000) as i32;
+    let left = |end: u64| end.saturating_sub(machine::time::now_ns()).div_ceil(10_000_000) as i32;
     let info = RouteCacheInfo {
         rta_expires: expires_ns.map_or(0, left),
         rta_error: error,

@@ -15,7 +15,9 @@ use super::fib::{
     HEADER, POLICIES4, POLICIES6, Parsed, address, describe, put_cache_info, put_gateway, put_metrics,
     short_table,
 };
+use crate::ip::address::inet6;
 use crate::ip::route::{self, Flow, Route, RouteKind};
+use crate::namespace::NetState;
 use crate::netlink::request::{Reply, Request};
 
 /// Room for the answer.
@@ -84,15 +86,14 @@ fn check(request: &Request<'_>, header: &RouteMessage, attributes: &Parsed<'_>, 
 }
 
 /// What is asked.
-struct Question<'a> {
+struct Question {
     header: RouteMessage,
-    attributes: Parsed<'a>,
     flow: Flow,
     /// RTA_UID or who asks.
     user: Option<u32>,
 }
 
-fn read<'a>(request: &Request<'a>, is_v6: bool) -> Outcome<Question<'a>> {
+fn read(request: &Request<'_>, is_v6: bool) -> Outcome<Question> {
     let policies = if is_v6 { &POLICIES6 } else { &POLICIES4 };
     let Some(header) = request.message.fixed::<RouteMessage>() else {
         let text = if is_v6 {
@@ -133,19 +134,16 @@ fn read<'a>(request: &Request<'a>, is_v6: bool) -> Outcome<Question<'a>> {
         ports: (port(RTA_SPORT), port(RTA_DPORT)),
         hash: 0,
     };
-    Ok(Question { header, attributes, flow, user })
+    Ok(Question { header, flow, user })
 }
 
 /// The route that is asked for.
-fn find(request: &Request<'_>, question: &Question<'_>) -> Result<Route> {
+fn find(request: &Request<'_>, question: &Question) -> Result<Route> {
     let net = request.namespace().state();
     if question.flow.input == 0 {
         return route::output(net, &question.flow);
     }
     let device = net.devices().by_index(question.flow.input).ok_or(Errno::ENODEV)?;
-    if device.is_loopback() {
-        return route::output(net, &question.flow);
-    }
     let is_v6 = question.flow.destination.is_ipv6();
     let nowhere = if is_v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
     let flow = Flow { source: question.flow.source.or(Some(nowhere)), ..question.flow };
@@ -168,7 +166,7 @@ fn get(request: &Request<'_>, is_v6: bool) -> Outcome<()> {
         let Some(entry) = &found.entry else { return Err(Errno::EHOSTUNREACH.into()) };
         describe(RTM_NEWROUTE, entry, 0, &mut out, &reply)?;
     } else if is_v6 {
-        describe6(&question, &found, &mut out, &reply)?;
+        describe6(request.namespace().state(), &question, &found, &mut out, &reply)?;
     } else {
         describe4(&question, &found, &mut out, &reply)?;
     }
@@ -197,7 +195,7 @@ fn metrics_of(found: &Route) -> Option<crate::ip::route::table::Metrics> {
 }
 
 /// An answer of IPv4 (`rt_fill_info`).
-fn describe4(question: &Question<'_>, found: &Route, out: &mut Builder, reply: &Reply) -> Result<()> {
+fn describe4(question: &Question, found: &Route, out: &mut Builder, reply: &Reply) -> Result<()> {
     let flow = &question.flow;
     let (kind, flags) = kind_of(found);
     let table = if question.header.rtm_flags & RTM_F_LOOKUP_TABLE != 0 { found.table } else { RT_TABLE_MAIN };
@@ -246,8 +244,23 @@ fn describe4(question: &Question<'_>, found: &Route, out: &mut Builder, reply: &
     Ok(())
 }
 
+/// What packets on a route of IPv6 are sent from by themselves (`ip6_route_get_saddr`).
+fn source_of(net: &NetState, found: &Route, flow: &Flow) -> Option<IpAddr> {
+    let IpAddr::V6(destination) = flow.destination else { return None };
+    let entry = found.entry.as_ref();
+    let device = entry.and_then(|entry| entry.hops.first()).and_then(|hop| hop.device.as_deref());
+    let chosen = || inet6::select_source(net, device, destination).map(IpAddr::V6);
+    entry.and_then(|entry| entry.preferred).or_else(chosen)
+}
+
 /// An answer of IPv6 (`rt6_fill_node`).
-fn describe6(question: &Question<'_>, found: &Route, out: &mut Builder, reply: &Reply) -> Result<()> {
+fn describe6(
+    net: &NetState,
+    question: &Question,
+    found: &Route,
+    out: &mut Builder,
+    reply: &Reply,
+) -> Result<()> {
     let flow = &question.flow;
     let entry = found.entry.as_deref();
     let mark = out.begin(RTM_NEWROUTE, reply.flags, reply.sequence, reply.port)?;
@@ -255,7 +268,7 @@ fn describe6(question: &Question<'_>, found: &Route, out: &mut Builder, reply: &
     let header = RouteMessage {
         rtm_family: AF_INET6 as u8,
         rtm_dst_len: 128,
-        rtm_src_len: if flow.source.is_some() { 128 } else { 0 },
+        rtm_src_len: 128,
         rtm_tos: 0,
         rtm_table: short_table(table),
         rtm_protocol: entry.map_or(RTPROT_KERNEL, |entry| entry.protocol),
@@ -266,12 +279,10 @@ fn describe6(question: &Question<'_>, found: &Route, out: &mut Builder, reply: &
     out.fixed(header.as_bytes())?;
     out.u32(RTA_TABLE, table)?;
     put_address(out, RTA_DST, flow.destination)?;
-    if let Some(source) = flow.source {
-        put_address(out, RTA_SRC, source)?;
-    }
+    put_address(out, RTA_SRC, flow.source.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))?;
     if flow.input != 0 {
         out.i32(RTA_IIF, flow.input)?;
-    } else if let Some(source) = found.source.filter(|source| Some(*source) != flow.source) {
+    } else if let Some(source) = source_of(net, found, flow) {
         put_address(out, RTA_PREFSRC, source)?;
     }
     put_metrics(out, metrics_of(found).as_ref())?;
@@ -280,7 +291,6 @@ fn describe6(question: &Question<'_>, found: &Route, out: &mut Builder, reply: &
     out.i32(RTA_OIF, found.device.index())?;
     put_cache_info(out, entry.and_then(|entry| entry.expires_ns), 0)?;
     out.u8(RTA_PREF, entry.map_or(0, |entry| entry.preference))?;
-    let _ = &question.attributes;
     out.end(mark);
     Ok(())
 }

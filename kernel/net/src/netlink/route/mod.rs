@@ -8,6 +8,7 @@ pub mod fib;
 mod fib_get;
 pub mod link;
 pub mod maddress;
+pub mod neighbour;
 pub mod netconf;
 pub mod nsid;
 pub mod rule;
@@ -59,6 +60,7 @@ const HANDLERS: &[&[Handler]] = &[
     rule::HANDLERS,
     netconf::HANDLERS,
     maddress::HANDLERS,
+    neighbour::HANDLERS,
 ];
 
 fn find<T>(message: u16, family: u8, want: impl Fn(&Handler) -> Option<T>) -> Option<T> {

@@ -7,13 +7,20 @@ use abi::netlink::NLA_F_NESTED;
 use abi::route::LinkCacheInfo;
 use abi::rtnetlink::*;
 use abi::socket::{AF_INET, AF_INET6};
-use linnet_lib::netlink::{Attribute, Builder, Outcome};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use linnet_lib::netlink::{Attribute, Builder, Failure, Outcome};
 use machine::sync::atomic::Ordering;
 use zerocopy::IntoBytes;
 
+use super::describe::ROOM;
 use crate::device::NetDevice;
 use crate::ip::config::{v4, v6};
 use crate::ip::device::IpDevice;
+use crate::namespace::{NetNamespace, NetState};
+use crate::netlink::Origin;
+use crate::netlink::request::{Dumper, Reply, Request, boxed};
+use crate::netlink::route::tell;
 
 /// Longest packet that is put together again.
 const REASSEMBLED_MOST: u32 = 65_535;
@@ -97,4 +104,89 @@ pub(super) fn set(device: &NetDevice, attribute: &Attribute<'_>) -> Outcome<()> 
         }
     }
     Ok(())
+}
+
+/// Writes what IPv6 says of an interface as a message of its own (`inet6_fill_ifinfo`).
+fn describe_alone(device: &NetDevice, ip: &IpDevice, out: &mut Builder, reply: &Reply) -> Result<()> {
+    let mark = out.begin(RTM_NEWLINK, reply.flags, reply.sequence, reply.port)?;
+    let header = InterfaceMessage {
+        ifi_family: AF_INET6 as u8,
+        ifi_type: device.hardware_type(),
+        ifi_index: device.index(),
+        ifi_flags: device.flags(),
+        ..InterfaceMessage::default()
+    };
+    out.fixed(header.as_bytes())?;
+    out.text(IFLA_IFNAME, device.name().as_bytes())?;
+    let address = device.address();
+    if !address.is_empty() {
+        out.attribute(IFLA_ADDRESS, &address)?;
+    }
+    out.u32(IFLA_MTU, device.mtu())?;
+    if let Some(peer) = device.peer() {
+        out.i32(IFLA_LINK, peer.index())?;
+    }
+    out.u8(IFLA_OPERSTATE, device.operational_state())?;
+    let nest = out.nest(IFLA_PROTINFO | NLA_F_NESTED)?;
+    describe6(ip, out)?;
+    out.end_nest(nest);
+    out.end(mark);
+    Ok(())
+}
+
+/// Tells RTNLGRP_IPV6_IFINFO that what IPv6 says of an interface has changed.
+pub(crate) fn announce6(net: &NetState, device: &NetDevice, ip: &IpDevice) {
+    tell(net, RTNLGRP_IPV6_IFINFO, ROOM, &Origin::default(), |out, reply| {
+        describe_alone(device, ip, out, reply)
+    });
+}
+
+/// RTM_GETLINK of AF_INET6 for all (`inet6_dump_ifinfo`).
+pub(super) fn dump6(request: &Request<'_>) -> Outcome<Box<dyn Dumper>> {
+    if request.is_strict() {
+        let Some(header) = request.message.fixed::<InterfaceMessage>() else {
+            return Err(Failure::new(Errno::EINVAL, "ipv6: Invalid header for link dump request"));
+        };
+        let is_clean = header.__ifi_pad == 0
+            && header.ifi_type == 0
+            && header.ifi_flags == 0
+            && header.ifi_change == 0
+            && header.ifi_index == 0;
+        if request.message.payload.len() > size_of::<InterfaceMessage>() {
+            return Err(Failure::new(Errno::EINVAL, "ipv6: Invalid data after header"));
+        }
+        if !is_clean {
+            return Err(Failure::new(Errno::EINVAL, "ipv6: Invalid values in header for dump request"));
+        }
+    }
+    boxed(LinkDump6 { namespace: request.namespace().clone(), next: 0 })
+}
+
+struct LinkDump6 {
+    namespace: Arc<NetNamespace>,
+    /// The first index that was not told yet.
+    next: i32,
+}
+
+impl Dumper for LinkDump6 {
+    fn fill(&mut self, out: &mut Builder, reply: &Reply) -> Result<bool> {
+        while let Some(device) = self.namespace.devices().next_from(self.next) {
+            let before = out.mark();
+            if let Some(ip) = device.ip().filter(|ip| ip.has(true)) {
+                match describe_alone(&device, &ip, out, reply) {
+                    Ok(()) => {}
+                    Err(Errno::EMSGSIZE) => {
+                        out.cancel(before);
+                        return Ok(false);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            match device.index().checked_add(1) {
+                Some(next) => self.next = next,
+                None => break,
+            }
+        }
+        Ok(true)
+    }
 }

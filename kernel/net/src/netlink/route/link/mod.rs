@@ -17,9 +17,11 @@ mod new;
 mod set;
 
 pub(crate) use describe::{announce, announce_new, describe_departure, describe_end};
+pub(crate) use families::announce6;
 
 use abi::errno::{Errno, Result};
 use abi::rtnetlink::*;
+use abi::socket::AF_INET6;
 use alloc::sync::Arc;
 use linnet_lib::netlink::{Attributes, Failure, Outcome, Policies, Policy, Strictness};
 use security::Capability;
@@ -33,6 +35,7 @@ pub(super) const HANDLERS: &[Handler] = &[
     Handler { message: RTM_NEWLINK, family: 0, act: Some(new::new), dump: None },
     Handler { message: RTM_DELLINK, family: 0, act: Some(set::delete), dump: None },
     Handler { message: RTM_GETLINK, family: 0, act: Some(get::get), dump: Some(get::dump) },
+    Handler { message: RTM_GETLINK, family: AF_INET6 as u8, act: None, dump: Some(families::dump6) },
     Handler { message: RTM_SETLINK, family: 0, act: Some(set::set), dump: None },
     Handler { message: RTM_NEWLINKPROP, family: 0, act: Some(set::add_names), dump: None },
     Handler { message: RTM_DELLINKPROP, family: 0, act: Some(set::remove_names), dump: None },
