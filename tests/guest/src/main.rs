@@ -13,6 +13,7 @@ mod elf;
 mod files;
 mod fuzz;
 mod hostile;
+mod inet_help;
 mod memory;
 mod namespaces;
 mod netlink;
