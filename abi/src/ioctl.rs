@@ -52,6 +52,9 @@ pub use linux_raw_sys::loop_device::{
     LOOP_SET_FD, LOOP_SET_STATUS, LOOP_SET_STATUS64,
 };
 
+/// Questions of ethtool(8) to a driver.
+pub const SIOCETHTOOL: u32 = 0x8946;
+
 /// The number of an ioctl that carries `size` bytes in direction `direction` (`_IOC_NONE`, `_IOC_READ`,
 /// `_IOC_WRITE`).
 pub const fn number(direction: u32, kind: u8, number: u8, size: u32) -> u32 {

@@ -38,6 +38,7 @@ macro_rules! constants {
 pub mod auxv;
 pub mod capability;
 pub mod clone;
+pub mod diag;
 pub mod dirent;
 pub mod elf;
 pub mod epoll;
@@ -55,6 +56,7 @@ pub mod mman;
 pub mod mount;
 pub mod netlink;
 pub mod nr;
+pub mod packet;
 pub mod personality;
 pub mod poll;
 pub mod prctl;

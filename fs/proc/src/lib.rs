@@ -63,6 +63,9 @@ pub fn register(identity: Identity) -> Result<()> {
             )),
         );
     network::add("unix", net::unix::write_sockets)?;
+    network::add("packet", net::packet_socket::show::write_sockets)?;
+    network::add("ptype", net::packet_socket::show::write_types)?;
+    network::add("netlink", net::netlink::show::write_sockets)?;
     network::add("dev", net::device::show::write_devices)?;
     vfs::register_filesystem(Arc::new(Proc { fixed: Arc::new(fixed) }))
 }

@@ -5,6 +5,7 @@
 use abi::errno::{Errno, Result};
 use abi::ioctl::{FIOASYNC, FIOGETOWN, FIOSETOWN, SIOCGPGRP, SIOCSPGRP};
 use abi::poll::PollEvents;
+use alloc::sync::Arc;
 use mm::io::{IoReader, IoWriter};
 use mm::user::UserPtr;
 use vfs::file::SignalOwner;
@@ -66,6 +67,10 @@ impl FileOperations for Socket {
                 other => other,
             },
         }
+    }
+
+    fn map(&self, file: &Arc<File>) -> Result<Arc<dyn mm::MappedFile>> {
+        self.operations().map(self, file)
     }
 
     fn poll(&self, _file: &File, table: &mut PollTable<'_>) -> PollEvents {

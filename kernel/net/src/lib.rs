@@ -8,7 +8,7 @@
 //! | [`message`], [`account`], [`queue`], [`timestamp`] | what is sent and received; what it costs; where it waits; when it came |
 //! | [`family`], [`unix`] | which families there are; sockets within the machine |
 //! | [`ids`], [`lifetime`] | what namespaces call each other; how they end |
-//! | [`device`], [`packet`] | interfaces and what goes through them |
+//! | [`device`], [`packet`], [`packet_socket`] | interfaces, what goes through them, sockets that see it all |
 //! | [`netlink`] | how programs see and change all that |
 //!
 //! Each file says its locks.
@@ -33,6 +33,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod options;
 pub mod packet;
+pub mod packet_socket;
 pub mod queue;
 pub mod socket;
 pub mod sync;

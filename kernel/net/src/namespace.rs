@@ -21,6 +21,7 @@ use crate::device::{self, DeviceTable};
 use crate::ids;
 use crate::lifetime::{self, Grave};
 use crate::netlink::NetlinkTable;
+use crate::packet_socket::PacketTable;
 use crate::unix::UnixNamespace;
 
 /// `SO_NETNS_COOKIE` of the initial namespace; the others count up from it.
@@ -50,6 +51,7 @@ pub struct NetState {
     pub(crate) devices: DeviceTable,
     pub(crate) netlink: NetlinkTable,
     unix: UnixNamespace,
+    packet_sockets: PacketTable,
     /// What it has in common with other kinds; set by who makes it known to programs.
     head: Once<NamespaceHead>,
 }
@@ -65,6 +67,7 @@ impl NetNamespace {
             devices: DeviceTable::new(),
             netlink: NetlinkTable::new(),
             unix: UnixNamespace::new(),
+            packet_sockets: PacketTable::default(),
             head: Once::new(),
         })?;
         let grave = try_box(Node::new(Grave::new(state.clone()))).map_err(|_| Errno::ENOMEM)?;
@@ -146,6 +149,11 @@ impl NetState {
     /// Its UNIX sockets.
     pub fn unix(&self) -> &UnixNamespace {
         &self.unix
+    }
+
+    /// Its packet sockets.
+    pub fn packet_sockets(&self) -> &PacketTable {
+        &self.packet_sockets
     }
 
     /// Its devices.

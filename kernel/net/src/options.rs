@@ -556,7 +556,7 @@ fn timeout_of(place: &AtomicU64) -> Timeval {
 }
 
 /// `SO_MEMINFO`: receive charged, its limit, send charged, its limit, forward allocation, write queue, options, backlog, drops.
-fn memory_info(core: &SocketCore) -> [u32; SK_MEMINFO_VARS] {
+pub(crate) fn memory_info(core: &SocketCore) -> [u32; SK_MEMINFO_VARS] {
     let options = &core.options;
     [
         core.receive_charged() as u32,

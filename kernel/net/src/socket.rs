@@ -116,6 +116,11 @@ pub trait SocketOperations: Any + Send + Sync {
         let _ = (socket, command, argument);
         Err(Errno::ENOIOCTLCMD)
     }
+    /// What mmap(2) maps. `ENODEV`: nothing.
+    fn map(&self, socket: &Socket, file: &Arc<File>) -> Result<Arc<dyn mm::MappedFile>> {
+        let _ = (socket, file);
+        Err(Errno::ENODEV)
+    }
     /// The socket has got its descriptor's file (`sock->file`).
     fn attach(&self, socket: &Socket, file: &Arc<File>) {
         let _ = (socket, file);

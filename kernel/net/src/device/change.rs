@@ -6,7 +6,7 @@ use abi::errno::{Errno, Result};
 use abi::rtnetlink as linux;
 use alloc::sync::Arc;
 use linnet_lib::netlink::{Failure, Outcome};
-use machine::sync::atomic::Ordering;
+use machine::sync::atomic::{AtomicU32, Ordering};
 
 use super::notify::notify;
 use super::{DeviceEvent, HardwareAddress, NetDevice, Rtnl};
@@ -53,6 +53,27 @@ pub fn set_flags(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, flags: u32) -> Outcom
         link::announce(device, changed);
     }
     result.map_err(Failure::from)
+}
+
+/// One more or one less wants all packets of a device (`dev_set_promiscuity`).
+pub fn count_promiscuous(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, more: bool) {
+    count(rtnl, device, &device.promiscuity, linux::IFF_PROMISC, more);
+}
+
+/// One more or one less wants all its multicast packets.
+pub fn count_all_multicast(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, more: bool) {
+    count(rtnl, device, &device.all_multicast, linux::IFF_ALLMULTI, more);
+}
+
+fn count(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, place: &AtomicU32, flag: u32, more: bool) {
+    rtnl.assert_covers(device);
+    let before = place.load(Ordering::Relaxed);
+    let now = if more { before.saturating_add(1) } else { before.saturating_sub(1) };
+    place.store(now, Ordering::Relaxed);
+    device.namespace().devices.note_change();
+    if (before == 0) != (now == 0) {
+        link::announce(device, flag);
+    }
 }
 
 fn open(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) -> Result<()> {

@@ -52,6 +52,11 @@ pub(crate) fn ioctl(namespace: &NetNamespace, command: u32, argument: usize) -> 
                 .map_err(|failure: linnet_lib::netlink::Failure| failure.errno)?;
             Ok(0)
         }
+        // No driver here has anything of ethtool(8)'s.
+        SIOCETHTOOL => {
+            named(namespace, &place.read()?)?;
+            Err(Errno::EOPNOTSUPP)
+        }
         command if PRIVATE.contains(&command) => {
             named(namespace, &place.read()?)?;
             Err(Errno::EOPNOTSUPP)

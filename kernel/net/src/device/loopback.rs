@@ -6,7 +6,9 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use super::statistics::Counted;
-use super::{DeviceOperations, HardwareAddress, InterfaceName, NetDevice, Rtnl, Template, registry, traffic};
+use super::{
+    DeviceOperations, HardwareAddress, InterfaceName, NetDevice, Rtnl, Template, registry, traffic, veth,
+};
 use crate::namespace::NetState;
 use crate::packet::Packet;
 
@@ -22,7 +24,9 @@ impl DeviceOperations for Loopback {
         device.statistics.count(Counted::Sent, length);
         device.statistics.count(Counted::Received, length);
         packet.is_checked = true;
-        if packet.pull(HEADER).is_some() {
+        let kind = veth::kind_of(packet.bytes(), device);
+        if let Some(header) = packet.pull(HEADER) {
+            (packet.kind, packet.protocol) = (kind, u16::from_be_bytes([header[12], header[13]]));
             packet.mark_network_header();
             traffic::receive(device, packet);
         }

@@ -7,7 +7,7 @@
 //! | `registry` | a device comes, goes, is renamed, moves to another namespace |
 //! | `change` | flags, MTU, address and the like |
 //! | `notify` | who is told |
-//! | `traffic`, `statistics` | packets in and out, taps, counters |
+//! | `traffic`, `taps`, `statistics` | packets in and out, who listens, counters |
 //! | `ioctl`, `show` | the old calls; `/proc/net/dev` |
 //! | `loopback`, `dummy`, `veth` | the devices that are software |
 //!
@@ -27,6 +27,7 @@ pub mod rtnl;
 pub mod show;
 pub mod statistics;
 mod table;
+pub mod taps;
 #[cfg(test)]
 mod tests;
 pub mod traffic;
@@ -34,8 +35,8 @@ pub mod veth;
 
 pub(crate) use change::check_mtu;
 pub use change::{
-    set_address, set_alias, set_broadcast, set_carrier, set_flags, set_group, set_link_mode, set_mtu,
-    set_queue_length,
+    count_all_multicast, count_promiscuous, set_address, set_alias, set_broadcast, set_carrier, set_flags,
+    set_group, set_link_mode, set_mtu, set_queue_length,
 };
 pub use name::{InterfaceName, parse_alternative};
 pub use notify::DeviceEvent;
@@ -179,7 +180,7 @@ pub struct NetDevice {
     pub(crate) registered: AtomicBool,
     pub(crate) statistics: Statistics,
     pub(crate) handler: RcuArc<Box<dyn ReceiveHandler>>,
-    pub(crate) taps: traffic::Taps,
+    pub(crate) taps: taps::Taps,
     operations: Box<dyn DeviceOperations>,
 }
 
@@ -220,7 +221,7 @@ impl NetDevice {
             registered: AtomicBool::new(false),
             statistics: Statistics::new()?,
             handler: RcuArc::empty(),
-            taps: traffic::Taps::default(),
+            taps: taps::Taps::default(),
             operations,
         })?)
     }
@@ -291,6 +292,13 @@ impl NetDevice {
     pub fn queues(&self) -> u32 {
         self.queues
     }
+    /// Bytes of the header that its packets begin with.
+    pub fn header_length(&self) -> usize {
+        match self.hardware_type {
+            linux::ARPHRD_ETHER | linux::ARPHRD_LOOPBACK => abi::packet::ETH_HLEN,
+            _ => 0,
+        }
+    }
     /// Its link-layer address.
     pub fn address(&self) -> HardwareAddress {
         self.settings.lock().address.clone()
@@ -318,6 +326,10 @@ impl NetDevice {
     /// Its counters.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+    /// Who listens to it.
+    pub fn taps(&self) -> &taps::Taps {
+        &self.taps
     }
     /// What its driver does.
     pub fn operations(&self) -> &dyn DeviceOperations {

@@ -14,6 +14,7 @@ use machine::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use machine::sync::{Lazy, RwSpinLock};
 
 use super::NetDevice;
+use super::taps::Taps;
 
 struct ByIndex {
     index: i32,
@@ -63,6 +64,8 @@ pub struct DeviceTable {
     count: AtomicUsize,
     /// Counts changes: a dump that sees it move says so (NLM_F_DUMP_INTR).
     generation: AtomicU32,
+    /// Who listens to all of them.
+    taps: Taps,
 }
 
 /// The memory of an index or name, taken before the table is changed.
@@ -86,6 +89,7 @@ impl DeviceTable {
             last_index: AtomicI32::new(0),
             count: AtomicUsize::new(0),
             generation: AtomicU32::new(0),
+            taps: Taps::default(),
         }
     }
 
@@ -97,6 +101,11 @@ impl DeviceTable {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Who listens to all of them.
+    pub fn taps(&self) -> &Taps {
+        &self.taps
     }
 
     /// Moves with every change of what a dump would show.

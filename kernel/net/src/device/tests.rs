@@ -118,13 +118,18 @@ fn packets_go_through_a_pair() {
         };
         assert_eq!(traffic::transmit(&near, frame()), Err(Errno::ENETDOWN));
         struct Ear(SpinLock<Vec<(usize, PacketKind, u16)>>);
-        impl traffic::Tap for Ear {
-            fn take(&self, packet: &Packet) {
+        impl taps::Tap for Ear {
+            fn number(&self) -> u64 {
+                1
+            }
+            fn notify(&self, _device: &Arc<NetDevice>, _event: DeviceEvent) {}
+            fn take(&self, _device: &Arc<NetDevice>, packet: &Packet, direction: taps::Direction) {
+                assert_eq!(direction, taps::Direction::In);
                 self.0.lock().push((packet.len(), packet.kind, packet.protocol));
             }
         }
         let ear = Arc::new(Ear(SpinLock::new(Vec::new())));
-        far.taps().add(ear.clone()).unwrap();
+        far.taps().add(abi::packet::ETH_P_ALL, ear.clone()).unwrap();
         let rtnl = Rtnl::lock_all(&[&here, &there]);
         set_flags(&rtnl, &near, linux::IFF_UP).unwrap();
         assert!(!near.has_carrier());

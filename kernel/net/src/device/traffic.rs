@@ -7,19 +7,19 @@
 //!
 //! Contexts: any. Protocols and taps are called with preemption off and must not sleep. A sender who still holds a spin lock
 //! leaves the work to its CPU's worker thread.
-//! Locks: each CPU's queue, a leaf, interrupts off; a device's list of taps is read under RCU, changed under a leaf spinlock.
+//! Locks: each CPU's queue, a leaf, interrupts off.
 
 use abi::errno::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use machine::cpu::{self, CpuId, PerCpu};
 use machine::preempt;
 use machine::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use machine::sync::{IrqSpinLock, Once, RcuArc, SpinLock, rcu};
+use machine::sync::{IrqSpinLock, Once};
 
 use super::NetDevice;
 use super::statistics::Counted;
+use super::taps::{self, Direction};
 use crate::packet::Packet;
 
 /// `net.core.netdev_max_backlog`.
@@ -53,68 +53,21 @@ type Protocol = fn(Packet);
 /// Who gets which protocol's packets. Protocols of this crate add themselves.
 const PROTOCOLS: &[(u16, Protocol)] = &[];
 
-/// Listens to a device (packet(7)).
-pub trait Tap: Send + Sync {
-    /// A packet passed; its bytes begin with the link header. Preemption is off.
-    fn take(&self, packet: &Packet);
-}
-
-/// The taps of a device.
-#[derive(Default)]
-pub struct Taps {
-    list: RcuArc<Vec<Arc<dyn Tap>>>,
-    change: SpinLock<()>,
-}
-
-impl Taps {
-    /// Adds one. `ENOMEM`.
-    pub fn add(&self, tap: Arc<dyn Tap>) -> Result<()> {
-        self.replace(|list| list.push(tap))
-    }
-
-    /// Takes one off. `ENOMEM`.
-    pub fn remove(&self, tap: &Arc<dyn Tap>) -> Result<()> {
-        self.replace(|list| list.retain(|other| !Arc::ptr_eq(other, tap)))
-    }
-
-    fn replace(&self, change: impl FnOnce(&mut Vec<Arc<dyn Tap>>)) -> Result<()> {
-        let _guard = self.change.lock();
-        let old = self.list.load_arc();
-        let mut list = Vec::new();
-        let old = old.as_deref().map_or(&[][..], |old| old);
-        list.try_reserve_exact(old.len() + 1).map_err(|_| Errno::ENOMEM)?;
-        list.extend(old.iter().cloned());
-        change(&mut list);
-        let list = if list.is_empty() { None } else { Some(machine::memory::try_arc(list)?) };
-        self.list.replace(list);
-        Ok(())
-    }
-
-    fn tell(&self, packet: &Packet) {
-        if self.list.is_none() {
-            return;
-        }
-        let guard = rcu::read_lock();
-        self.list.load(&guard).into_iter().flatten().for_each(|tap| tap.take(packet));
-    }
-}
-
-impl NetDevice {
-    /// Who listens.
-    pub fn taps(&self) -> &Taps {
-        &self.taps
-    }
+/// Whether a protocol's packets go anywhere.
+pub fn has_protocol(wanted: u16) -> bool {
+    PROTOCOLS.iter().any(|(protocol, _)| *protocol == wanted)
 }
 
 /// Sends a packet, whose bytes begin with its link header, through a device. Any context; works off what that causes.
 /// `ENETDOWN`: the device is down.
-pub fn transmit(device: &Arc<NetDevice>, packet: Packet) -> Result<()> {
+pub fn transmit(device: &Arc<NetDevice>, mut packet: Packet) -> Result<()> {
     if !device.is_up() {
         return Err(Errno::ENETDOWN);
     }
     {
         let _guard = preempt::disable();
-        device.taps.tell(&packet);
+        packet.mark_link_header();
+        taps::tell_all(device, &packet, Direction::Out);
         device.operations().transmit(device, packet);
     }
     run();
@@ -196,7 +149,7 @@ fn deliver(packet: Packet) {
     if !device.is_up() {
         return;
     }
-    device.taps.tell(&packet);
+    taps::tell_all(&device, &packet, Direction::In);
     let handler = device.handler.load_arc();
     let packet = match handler {
         Some(handler) => match handler.receive(&device, packet) {
@@ -205,8 +158,10 @@ fn deliver(packet: Packet) {
         },
         None => packet,
     };
+    let heard = taps::tell(&device, &packet, packet.protocol, Direction::In);
     match PROTOCOLS.iter().find(|(protocol, _)| *protocol == packet.protocol) {
         Some((_, take)) => take(packet),
+        None if heard > 0 => {}
         None => device.statistics.count(Counted::ReceiveDropped, 0),
     }
 }

@@ -80,7 +80,7 @@ impl DeviceOperations for Veth {
 }
 
 /// For whom a frame is, as the receiver sees it (`eth_type_trans`).
-fn kind_of(frame: &[u8], receiver: &NetDevice) -> PacketKind {
+pub(super) fn kind_of(frame: &[u8], receiver: &NetDevice) -> PacketKind {
     let Some(destination) = frame.first_chunk::<6>() else { return PacketKind::OtherHost };
     if destination[0] & 1 == 0 {
         let is_own = receiver.address().as_slice() == destination;

@@ -7,14 +7,17 @@
 //! | `request` | messages to the kernel: the loop over a datagram, acknowledgements, dumps |
 //! | `route` | NETLINK_ROUTE: links and ids of namespaces; other subsystems add their handlers to its table |
 //! | `generic` | NETLINK_GENERIC and its controller |
+//! | `diag` | NETLINK_SOCK_DIAG: lists of sockets |
 //! | `uevent` | NETLINK_KOBJECT_UEVENT: devices come and go |
 //!
 //! Locks, in order: a socket's request lock (sleeping, held while its requests are handled), rtnl, a holder's delivery of
 //! ids, a namespace's tables (spin), a socket's queue (spin, leaf).
 
+pub mod diag;
 pub mod generic;
 pub mod request;
 pub mod route;
+pub mod show;
 pub mod socket;
 pub mod table;
 pub mod uevent;
@@ -52,7 +55,7 @@ pub struct Protocol {
     pub has_kernel: bool,
 }
 
-const PROTOCOLS: &[Protocol] = &[
+pub(crate) const PROTOCOLS: &[Protocol] = &[
     Protocol {
         number: linux::NETLINK_ROUTE as u8,
         groups: route::GROUPS,
@@ -66,6 +69,13 @@ const PROTOCOLS: &[Protocol] = &[
         open_to_listen: false,
         open_to_send: true,
         has_kernel: false,
+    },
+    Protocol {
+        number: linux::NETLINK_SOCK_DIAG as u8,
+        groups: diag::GROUPS,
+        open_to_listen: true,
+        open_to_send: false,
+        has_kernel: true,
     },
     Protocol {
         number: linux::NETLINK_KOBJECT_UEVENT as u8,

@@ -19,7 +19,7 @@ use security::{Capability, UserNamespace};
 use zerocopy::IntoBytes;
 
 use super::socket::{NetlinkSocket, Toggle};
-use super::{Origin, generic, route};
+use super::{Origin, diag, generic, route};
 use crate::message::Sender;
 use crate::namespace::NetNamespace;
 
@@ -171,6 +171,7 @@ pub enum Handled {
 fn dispatch(request: &Request<'_>) -> Outcome<Handled> {
     match u32::from(request.socket.protocol().number) {
         linux::NETLINK_ROUTE => route::handle(request),
+        linux::NETLINK_SOCK_DIAG => diag::handle(request),
         linux::NETLINK_GENERIC => generic::handle(request),
         // Nothing listens to uevents from programs.
         _ => Ok(Handled::Done),

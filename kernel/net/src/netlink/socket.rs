@@ -185,6 +185,33 @@ impl NetlinkSocket {
     pub fn group_mask(&self) -> u32 {
         self.groups.lock().iter().filter(|group| **group <= 32).fold(0, |mask, group| mask | 1 << (group - 1))
     }
+    /// Port and group that it is connected to; zeros if it is not.
+    pub fn connected_to(&self) -> (u32, u32) {
+        *self.destination.lock()
+    }
+    /// Whether it is being told a list.
+    pub fn is_dumping(&self) -> bool {
+        // Who asks through the socket itself holds its dump.
+        self.dump.try_lock().is_none_or(|dump| dump.is_some())
+    }
+    /// All its groups as bits, in words of 64; none if it has no group. `ENOMEM`.
+    pub fn group_words(&self) -> Result<Option<Vec<u64>>> {
+        let groups = self.groups.lock();
+        if groups.is_empty() {
+            return Ok(None);
+        }
+        let count = self.protocol.groups.max(32).div_ceil(64) as usize;
+        let mut words = Vec::new();
+        words.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        words.resize(count, 0_u64);
+        for group in groups.iter() {
+            let bit = *group as usize - 1;
+            if let Some(word) = words.get_mut(bit / 64) {
+                *word |= 1 << (bit % 64);
+            }
+        }
+        Ok(Some(words))
+    }
     /// How large the pieces of its dumps may be.
     pub(super) fn dump_size(&self, least: usize) -> usize {
         self.read_size.load(Ordering::Relaxed).clamp(least, DUMP_MAX.max(least))

@@ -109,6 +109,13 @@ impl Default for UnixNamespace {
     }
 }
 
+/// Where a list of a namespace's sockets goes on.
+#[derive(Clone, Copy, Default)]
+pub struct UnixCursor {
+    shard: usize,
+    number: u64,
+}
+
 /// How many datagrams wait for a socket at most, unless a program sets it otherwise.
 const QUEUE_LENGTH: usize = 10;
 
@@ -188,6 +195,25 @@ impl UnixNamespace {
         drop(shard);
         drop(old);
         Ok(address)
+    }
+
+    /// The next socket that lives; moves the cursor behind it.
+    pub fn next(&self, cursor: &mut UnixCursor) -> Option<Arc<UnixSocket>> {
+        let shards = self.shards.get()?;
+        while let Some(shard) = shards.get(cursor.shard) {
+            let shard = shard.lock();
+            let found = shard.sockets.range(cursor.number..).next();
+            let Some((number, socket)) = found.map(|(number, socket)| (*number, socket.upgrade())) else {
+                *cursor = UnixCursor { shard: cursor.shard + 1, number: 0 };
+                continue;
+            };
+            drop(shard);
+            cursor.number = number + 1;
+            if socket.is_some() {
+                return socket;
+            }
+        }
+        None
     }
 
     /// Calls with each socket that lives, in no order that means anything.

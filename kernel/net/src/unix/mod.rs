@@ -47,8 +47,7 @@ use crate::options::Switches;
 use crate::queue::ReceiveQueue;
 use crate::socket::{Shutdown, Socket, SocketKind, SocketOperations};
 
-use address::UnixAddress;
-pub use address::UnixNamespace;
+pub use address::{UnixAddress, UnixCursor, UnixNamespace};
 use packet::Packet;
 pub use show::write_sockets;
 
@@ -59,6 +58,17 @@ enum Status {
     Listening,
     Connected,
     Dead,
+}
+
+/// A socket's state as programs see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SocketState {
+    /// It has a peer.
+    Connected,
+    /// It listens.
+    Listening,
+    /// Neither.
+    Other,
 }
 
 struct State {
@@ -171,6 +181,55 @@ impl UnixSocket {
 
     fn address(&self) -> Option<Arc<UnixAddress>> {
         self.state.lock().address.clone()
+    }
+
+    /// Its state as those who list sockets tell it.
+    pub fn socket_state(&self) -> SocketState {
+        match self.status() {
+            Status::Connected => SocketState::Connected,
+            Status::Listening => SocketState::Listening,
+            Status::Unconnected | Status::Dead => SocketState::Other,
+        }
+    }
+
+    /// Its address.
+    pub fn bound_address(&self) -> Option<Arc<UnixAddress>> {
+        self.address()
+    }
+
+    /// The socket it is connected to.
+    pub fn connected_to(&self) -> Option<Arc<UnixSocket>> {
+        self.peer()
+    }
+
+    /// The inodes of those who connected to it and were not accepted yet. `ENOMEM`.
+    pub fn waiting_connections(&self) -> Result<Vec<u32>> {
+        let embryos: Vec<Arc<UnixSocket>> = {
+            let backlog = self.backlog.lock();
+            let mut copy = Vec::new();
+            copy.try_reserve_exact(backlog.waiting.len()).map_err(|_| Errno::ENOMEM)?;
+            copy.extend(backlog.waiting.iter().cloned());
+            copy
+        };
+        let mut numbers = Vec::new();
+        numbers.try_reserve_exact(embryos.len()).map_err(|_| Errno::ENOMEM)?;
+        let inode =
+            |embryo: &Arc<UnixSocket>| embryo.peer().map_or(0, |peer| peer.core.inode_number() as u32);
+        numbers.extend(embryos.iter().map(inode));
+        Ok(numbers)
+    }
+
+    /// What it has to read and what others have not read yet; of a listener, how many wait and how many may.
+    pub fn queue_lengths(&self) -> (usize, usize) {
+        if self.status() == Status::Listening {
+            let backlog = self.backlog.lock();
+            return (backlog.waiting.len(), backlog.limit);
+        }
+        let received = match self.core.kind() {
+            SocketKind::Datagram => self.queue.first_length(),
+            _ => self.queue.bytes(),
+        };
+        (received, self.core.send_charged())
     }
 
     fn is_connection_based(&self) -> bool {

@@ -1,0 +1,23 @@
+//! AF_PACKET: sockets that see and send whole frames (packet(7)).
+//!
+//! | file | what |
+//! |---|---|
+//! | `socket` | the socket: binding, sending, receiving, memberships |
+//! | `capture` | a frame that was seen: filter, address, auxiliary data |
+//! | `options` | the options of SOL_PACKET |
+//! | `ring` | frames in memory that the program maps (PACKET_RX_RING, versions 1 to 3) |
+//! | `show` | `/proc/net/packet`, `/proc/net/ptype` |
+//!
+//! Key types: [`PacketSocket`] (a [`crate::device::taps::Tap`]), [`PacketTable`] (those of a namespace).
+//! Locks, outermost first: a socket's `binding` and `memberships` (sleeping; rtnl is taken under the latter), then the lists of
+//! taps, a socket's ring, its queue, the table: leaves.
+
+mod capture;
+mod options;
+mod ring;
+pub mod show;
+mod socket;
+
+pub use ring::RingShape;
+pub(crate) use socket::device_event;
+pub use socket::{Membership, PacketSocket, PacketTable, create};
