@@ -150,6 +150,11 @@ impl Packet {
         self.buffer.get(header)
     }
 
+    /// Goes back to the link-layer header: its bytes are in front again.
+    pub fn rewind_to_link_header(&mut self) {
+        self.data.start = self.link_header.min(self.data.end);
+    }
+
     /// Cuts it to `length` bytes.
     pub fn truncate(&mut self, length: usize) {
         self.data.end = self.data.end.min(self.data.start + length);

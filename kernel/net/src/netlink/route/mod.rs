@@ -3,6 +3,7 @@
 //! Key types: [`Handler`]. Addresses, routes, rules and neighbours add theirs to [`HANDLERS`]. A handler that changes things
 //! takes [`crate::device::Rtnl`] itself, for the namespaces it concerns. Locks: none of its own.
 
+pub mod bridge;
 pub mod link;
 pub mod nsid;
 pub mod stats;
@@ -43,7 +44,7 @@ pub struct Handler {
 }
 
 /// All of them.
-const HANDLERS: &[&[Handler]] = &[link::HANDLERS, nsid::HANDLERS, stats::HANDLERS];
+const HANDLERS: &[&[Handler]] = &[link::HANDLERS, bridge::HANDLERS, nsid::HANDLERS, stats::HANDLERS];
 
 fn find<T>(message: u16, family: u8, want: impl Fn(&Handler) -> Option<T>) -> Option<T> {
     let of = |family| {
