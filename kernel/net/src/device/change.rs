@@ -153,6 +153,7 @@ pub fn set_address(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address: &[u8]) -> 
     device.operations().check_address(device, address)?;
     let address = HardwareAddress::try_from(address).map_err(|_| Errno::EINVAL)?;
     store_address(rtnl, device, address);
+    device.address_origin.store(super::ADDRESS_SET, Ordering::Relaxed);
     device.operations().was_set(device, DeviceEvent::AddressChanged);
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! | `notify` | who is told |
 //! | `traffic`, `taps`, `statistics` | packets in and out, who listens, counters |
 //! | `ioctl`, `show` | the old calls; `/proc/net/dev` |
+//! | `attributes` | the files in `/sys/class/net` |
 //! | `adjacency` | which device is on top of which |
 //! | `loopback`, `dummy`, `veth`, `bridge` | the devices that are software |
 //!
@@ -18,6 +19,7 @@
 //! numbers are atomics, the rest is copied under the device's leaf lock. Packets go through [`traffic`] in any context.
 
 pub(crate) mod adjacency;
+pub mod attributes;
 pub(crate) mod bridge;
 mod change;
 pub mod dummy;
@@ -190,6 +192,11 @@ pub trait DeviceOperations: Any + Send + Sync {
     fn may_change_carrier(&self) -> bool {
         false
     }
+    /// Megabits in a second and `full`, `half` or `unknown`, where the driver says so.
+    fn speed(&self, device: &NetDevice) -> Option<(i32, &'static str)> {
+        let _ = device;
+        None
+    }
     /// The device at the other end (IFLA_LINK).
     fn peer(&self) -> Option<Arc<NetDevice>> {
         None
@@ -266,6 +273,11 @@ pub trait ReceiveHandler: Send + Sync {
     fn receive(&self, device: &Arc<NetDevice>, packet: Packet) -> Option<Packet>;
 }
 
+/// An address by chance, of another device, of the administrator's choice (`NET_ADDR_*`; 0: the hardware's).
+pub(crate) const ADDRESS_RANDOM: u8 = 1;
+pub(crate) const ADDRESS_STOLEN: u8 = 2;
+pub(crate) const ADDRESS_SET: u8 = 3;
+
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// A network device.
@@ -286,6 +298,8 @@ pub struct NetDevice {
     kind: Option<&'static LinkKind>,
     pub(crate) operational: AtomicU8,
     pub(crate) link_mode: AtomicU8,
+    /// Where its address is from (`NET_ADDR_*`).
+    pub(crate) address_origin: AtomicU8,
     pub(crate) carrier: AtomicBool,
     pub(crate) carrier_ups: AtomicU32,
     pub(crate) carrier_downs: AtomicU32,
@@ -331,6 +345,7 @@ impl NetDevice {
             kind: template.kind,
             operational: AtomicU8::new(linux::IF_OPER_UNKNOWN),
             link_mode: AtomicU8::new(linux::IF_LINK_MODE_DEFAULT),
+            address_origin: AtomicU8::new(if template.kind.is_some() { ADDRESS_RANDOM } else { 0 }),
             carrier: AtomicBool::new(true),
             carrier_ups: AtomicU32::new(0),
             carrier_downs: AtomicU32::new(0),
@@ -463,6 +478,14 @@ impl NetDevice {
     pub fn operations_as<T: DeviceOperations>(&self) -> Option<&T> {
         let any: &dyn Any = &*self.operations;
         any.downcast_ref()
+    }
+    /// The device it belongs to.
+    pub fn master(&self) -> Option<Arc<NetDevice>> {
+        self.adjacency.master()
+    }
+    /// The first device on top of it, or below it, whose [`NetDevice::number`] is from `from` on.
+    pub fn next_neighbour(&self, is_above: bool, from: u64) -> Option<Arc<NetDevice>> {
+        if is_above { self.adjacency.next_upper(from) } else { self.adjacency.next_lower(from) }
     }
     /// The device it sends through or to (IFLA_LINK).
     pub fn peer(&self) -> Option<Arc<NetDevice>> {

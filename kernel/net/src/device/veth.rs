@@ -76,6 +76,10 @@ impl DeviceOperations for Veth {
         self.other.lock().upgrade()
     }
 
+    fn speed(&self, _device: &NetDevice) -> Option<(i32, &'static str)> {
+        Some((10_000, "full"))
+    }
+
     fn goes_with_peer(&self) -> bool {
         true
     }

@@ -6,12 +6,14 @@
 //! | `table` | which address is behind which port |
 //! | `forward` | the way of a frame |
 //! | `options` | IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA, IFLA_PROTINFO |
+//! | `attributes` | the files in `/sys` |
 //! | `notify` | who hears of ports and entries |
 //!
 //! Key type: [`Bridge`]. Without an address or MTU of its administrator's the bridge has the least of its ports'. Spanning tree, VLAN
 //! filtering and multicast snooping are not there: asking for them is refused, groups are flooded.
 //! Locks: rtnl for what is configured; the table (spin), the count of live ports (spin), both leaves that packets take.
 
+pub(crate) mod attributes;
 mod forward;
 pub(crate) mod notify;
 pub(crate) mod options;
@@ -205,6 +207,13 @@ impl DeviceOperations for Bridge {
             ports.iter().for_each(|port| self.evaluate(port));
         }
         self.evaluate_carrier(device);
+    }
+
+    fn speed(&self, _device: &NetDevice) -> Option<(i32, &'static str)> {
+        let ports = self.ports.load_arc();
+        let ports = ports.as_ref().map_or(&[][..], |ports| ports);
+        let speed = |port: &Arc<Port>| port.device.operations().speed(&port.device).map(|(speed, _)| speed);
+        Some((ports.iter().filter_map(speed).max().unwrap_or(-1), "unknown"))
     }
 
     fn check_address(&self, _device: &NetDevice, address: &[u8]) -> Result<()> {

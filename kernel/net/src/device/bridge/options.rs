@@ -10,6 +10,7 @@ use linnet_lib::netlink::{Attribute, Attributes, Builder, Failure, Outcome, Poli
 use machine::sync::atomic::Ordering;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::table::{EXTERNAL, STATIC, View};
 use super::{Bridge, Port, Setting};
 use crate::device::{NetDevice, NewLink, Rtnl};
 use crate::netlink::route::link::Parsed;
@@ -17,7 +18,7 @@ use crate::netlink::route::link::Parsed;
 /// A priority that is not the bridge's.
 const COST_MAX: u32 = 65535;
 /// What of the addresses that bridges keep to themselves never goes through one: spanning tree's, pause's and the group's.
-const RESTRICTED: u32 = 0x0007;
+pub(super) const RESTRICTED: u32 = 0x0007;
 
 static BRIDGE: Policies = Policies {
     max: IFLA_BR_FDB_MAX_LEARNED,
@@ -238,10 +239,10 @@ pub(super) fn change(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, data: Attribute<'
         }
         bridge.set(Setting::GroupForwardMask, mask.u16().into());
     }
-    change_rest(device, bridge, &data)
+    change_rest(bridge, &data)
 }
 
-fn change_rest(device: &Arc<NetDevice>, bridge: &Bridge, data: &BridgeData<'_>) -> Outcome<()> {
+fn change_rest(bridge: &Bridge, data: &BridgeData<'_>) -> Outcome<()> {
     if let Some(group) = data.get(IFLA_BR_GROUP_ADDR) {
         let Ok(group) = <[u8; 6]>::try_from(group.value) else { return Err(Errno::EINVAL.into()) };
         let is_link_local = group[..5] == [0x01, 0x80, 0xc2, 0, 0] && group[5] & 0xf0 == 0;
@@ -252,7 +253,7 @@ fn change_rest(device: &Arc<NetDevice>, bridge: &Bridge, data: &BridgeData<'_>) 
         *bridge.group_address.lock() = group;
     }
     if data.has(IFLA_BR_FDB_FLUSH) {
-        flush(device, bridge);
+        flush(bridge);
     }
     if let Some(switches) = data.get(IFLA_BR_MULTI_BOOLOPT) {
         let switches = MaskedFlags::read_from_bytes(switches.value).map_err(|_| Errno::EINVAL)?;
@@ -271,12 +272,21 @@ fn change_rest(device: &Arc<NetDevice>, bridge: &Bridge, data: &BridgeData<'_>) 
 }
 
 /// Forgets what was learned at all ports.
-pub(crate) fn flush(device: &Arc<NetDevice>, bridge: &Bridge) {
-    use super::table::{EXTERNAL, STATIC};
-    let _ = device;
+pub(super) fn flush(bridge: &Bridge) {
     if let Some(ports) = bridge.ports.load_arc() {
-        ports.iter().for_each(|port| bridge.forget(port, |view| view.flags & (STATIC | EXTERNAL) == 0));
+        ports.iter().for_each(|port| bridge.forget(port, is_learned));
     }
+}
+
+/// Forgets what was learned at one port.
+pub(super) fn flush_port(port: &Arc<Port>) {
+    if let Some(bridge) = port.bridge_operations() {
+        bridge.forget(port, is_learned);
+    }
+}
+
+fn is_learned(view: &View) -> bool {
+    view.flags & (STATIC | EXTERNAL) == 0
 }
 
 /// Changes the port that a device is (`br_port_slave_changelink`).
@@ -325,8 +335,7 @@ fn set_port(bridge: &Bridge, port: &Arc<Port>, data: &PortData<'_>) -> Outcome<(
         }
     }
     if data.has(IFLA_BRPORT_FLUSH) {
-        use super::table::{EXTERNAL, STATIC};
-        bridge.forget(port, |view| view.flags & (STATIC | EXTERNAL) == 0);
+        bridge.forget(port, is_learned);
     }
     if let Some(mask) = data.get(IFLA_BRPORT_GROUP_FWD_MASK) {
         // Pause frames never go through.

@@ -254,6 +254,9 @@ fn build(kind: &LinkKind, plan: &Plan<'_>) -> Outcome<Arc<NetDevice>> {
     }
     let device = (kind.create)(&plan.new_link())?;
     let relaxed = machine::sync::atomic::Ordering::Relaxed;
+    if attributes.has(IFLA_ADDRESS) {
+        device.address_origin.store(crate::device::ADDRESS_SET, relaxed);
+    }
     if let Some(mtu) = attributes.get(IFLA_MTU) {
         crate::device::check_mtu(&device, mtu.u32())?;
         device.mtu.store(mtu.u32(), relaxed);
