@@ -1,4 +1,4 @@
-//! Pure algorithms with no machine under them: classic BPF, range map, radix tree, ELF, cpio, paths, line discipline, netlink,
+//! Pure algorithms with no machine under them: classic BPF, range map, radix tree, ELF, cpio, paths, line discipline, netlink, routes,
 //! the kernel's command line.
 
 #![no_std]
@@ -13,9 +13,13 @@ pub mod command_line;
 pub mod cpio;
 pub mod decompress;
 pub mod elf;
+pub mod fib;
 pub mod ldisc;
+pub mod neighbour;
 pub mod netlink;
 pub mod path;
 pub mod radix_tree;
 pub mod range_map;
+pub mod reassembly;
 pub mod tree;
+pub mod wire;

@@ -542,6 +542,13 @@ impl Builder {
         }
     }
 
+    /// Writes over what was written at a mark.
+    pub fn patch(&mut self, mark: Mark, bytes: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(mark.0..mark.0 + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
     /// Sets flags of a message that was begun.
     pub fn set_flags(&mut self, mark: Mark, flags: u16) {
         if let Some(place) = self.bytes.get_mut(mark.0 + 6..mark.0 + 8) {

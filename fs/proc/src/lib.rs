@@ -9,7 +9,7 @@
 //! | `memory` | `/proc/PID/mem` |
 //! | `network` | `/proc/PID/net`: what others registered about a network namespace |
 //! | `system`, `cpuinfo`, `kmsg` | the files about the whole system |
-//! | `sysctl` | `/proc/sys` |
+//! | `sysctl`, `sysctl_ip` | `/proc/sys` |
 //!
 //! Everything is computed when it is read; each value is read under its own lock, so a file is not one instant, as on
 //! Linux. A directory of a process lives as long as the process. Locks: none of its own.
@@ -30,6 +30,7 @@ pub mod network;
 mod process;
 mod process_text;
 mod sysctl;
+mod sysctl_ip;
 mod system;
 
 use abi::errno::{Errno, Result};
@@ -63,10 +64,23 @@ pub fn register(identity: Identity) -> Result<()> {
             )),
         );
     network::add("unix", net::unix::write_sockets)?;
+    network::add("udp", net::inet::show::write_udp)?;
+    network::add("udp6", net::inet::show::write_udp6)?;
+    network::add("raw", net::inet::show::write_raw)?;
+    network::add("raw6", net::inet::show::write_raw6)?;
+    network::add("icmp", net::inet::show::write_icmp)?;
+    network::add("icmp6", net::inet::show::write_icmp6)?;
     network::add("packet", net::packet_socket::show::write_sockets)?;
     network::add("ptype", net::packet_socket::show::write_types)?;
     network::add("netlink", net::netlink::show::write_sockets)?;
     network::add("dev", net::device::show::write_devices)?;
+    network::add("route", net::ip::show::write_routes)?;
+    network::add("if_inet6", net::ip::show::write_addresses6)?;
+    network::add("ipv6_route", net::ip::show::write_routes6)?;
+    network::add("fib_trie", net::ip::show::write_trie)?;
+    network::add("dev_mcast", net::ip::show::write_link_groups)?;
+    network::add("igmp", net::ip::show::write_groups4)?;
+    network::add("igmp6", net::ip::show::write_groups6)?;
     vfs::register_filesystem(Arc::new(Proc { fixed: Arc::new(fixed) }))
 }
 

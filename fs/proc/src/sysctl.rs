@@ -308,7 +308,11 @@ fn net() -> StaticDirectory {
             },
         ),
     );
-    StaticDirectory::new().add("core", directory(core)).add("unix", directory(unix))
+    StaticDirectory::new()
+        .add("core", directory(core))
+        .add("unix", directory(unix))
+        .add("ipv4", directory(crate::sysctl_ip::ipv4()))
+        .add("ipv6", directory(crate::sysctl_ip::ipv6()))
 }
 
 /// A number of the caller's network namespace.

@@ -3,7 +3,7 @@
 //! Locks: none; the table is constant. A family adds its arm to [`create`].
 
 use abi::errno::{Errno, Result};
-use abi::socket::{AF_NETLINK, AF_PACKET, AF_UNIX};
+use abi::socket::{AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX};
 use alloc::sync::Arc;
 use security::Credentials;
 
@@ -21,6 +21,7 @@ pub fn create(
     match family as u32 {
         AF_UNIX => crate::unix::create(kind, protocol, namespace, credentials),
         AF_NETLINK => crate::netlink::socket::create(kind, protocol, namespace, credentials),
+        AF_INET | AF_INET6 => crate::inet::create(family as u32, kind, protocol, namespace, credentials),
         AF_PACKET => crate::packet_socket::create(kind, protocol, namespace, credentials),
         _ => Err(Errno::EAFNOSUPPORT),
     }

@@ -6,9 +6,10 @@
 //! | [`socket`], [`mod@core`] | the layer between descriptors and families; what every socket has |
 //! | [`options`], [`filter`], [`sysctl`] | `SOL_SOCKET`, packet filters, limits |
 //! | [`message`], [`account`], [`queue`], [`timestamp`] | what is sent and received; what it costs; where it waits; when it came |
-//! | [`family`], [`unix`] | which families there are; sockets within the machine |
+//! | [`family`], [`unix`], [`inet`] | which families there are; sockets within the machine; those of the Internet |
 //! | [`ids`], [`lifetime`] | what namespaces call each other; how they end |
 //! | [`device`], [`packet`], [`packet_socket`] | interfaces, what goes through them, sockets that see it all |
+//! | [`ip`] | addresses, routes, and what goes through them |
 //! | [`netlink`] | how programs see and change all that |
 //!
 //! Each file says its locks.
@@ -27,6 +28,8 @@ pub mod family;
 pub mod file;
 pub mod filter;
 pub mod ids;
+pub mod inet;
+pub mod ip;
 pub mod lifetime;
 pub mod message;
 pub mod namespace;

@@ -19,6 +19,8 @@ use security::{NamespaceHead, UserNamespace};
 
 use crate::device::{self, DeviceTable};
 use crate::ids;
+use crate::inet::InetNamespace;
+use crate::ip::IpState;
 use crate::lifetime::{self, Grave};
 use crate::netlink::NetlinkTable;
 use crate::packet_socket::PacketTable;
@@ -52,6 +54,8 @@ pub struct NetState {
     pub(crate) netlink: NetlinkTable,
     unix: UnixNamespace,
     packet_sockets: PacketTable,
+    inet: InetNamespace,
+    pub(crate) ip: IpState,
     /// What it has in common with other kinds; set by who makes it known to programs.
     head: Once<NamespaceHead>,
 }
@@ -68,6 +72,8 @@ impl NetNamespace {
             netlink: NetlinkTable::new(),
             unix: UnixNamespace::new(),
             packet_sockets: PacketTable::default(),
+            inet: InetNamespace::default(),
+            ip: IpState::new(),
             head: Once::new(),
         })?;
         let grave = try_box(Node::new(Grave::new(state.clone()))).map_err(|_| Errno::ENOMEM)?;
@@ -156,6 +162,11 @@ impl NetState {
         &self.packet_sockets
     }
 
+    /// Its Internet sockets.
+    pub fn inet(&self) -> &InetNamespace {
+        &self.inet
+    }
+
     /// Its devices.
     pub fn devices(&self) -> &DeviceTable {
         &self.devices
@@ -168,6 +179,8 @@ impl NetState {
 
     /// Lets go of everything in it that is not an id. Thread context, no lock held.
     pub(crate) fn tear_down(self: &Arc<Self>) {
+        self.ip.clear();
         device::registry::tear_down(self);
+        self.ip.clear();
     }
 }

@@ -155,6 +155,15 @@ impl Packet {
         self.data.start = self.link_header.min(self.data.end);
     }
 
+    /// Puts the headers back that were taken off since the network header; whether it is there.
+    pub fn restore_network_header(&mut self) -> bool {
+        let is_there = self.network_header <= self.data.start;
+        if is_there {
+            self.data.start = self.network_header;
+        }
+        is_there
+    }
+
     /// Cuts it to `length` bytes.
     pub fn truncate(&mut self, length: usize) {
         self.data.end = self.data.end.min(self.data.start + length);

@@ -116,6 +116,11 @@ pub trait SocketOperations: Any + Send + Sync {
         let _ = (socket, command, argument);
         Err(Errno::ENOIOCTLCMD)
     }
+    /// The socket was bound to another interface, or to none.
+    fn bound_to_interface(&self, socket: &Socket) -> Result<()> {
+        let _ = socket;
+        Ok(())
+    }
     /// What mmap(2) maps. `ENODEV`: nothing.
     fn map(&self, socket: &Socket, file: &Arc<File>) -> Result<Arc<dyn mm::MappedFile>> {
         let _ = (socket, file);

@@ -240,6 +240,9 @@ pub fn setsockopt(
     if level as u32 == SOL_SOCKET {
         match options::set(socket.core(), name, &bytes, &context.credentials()) {
             Err(Errno::ENOPROTOOPT) => {}
+            Ok(()) if matches!(name as u32, SO_BINDTODEVICE | SO_BINDTOIFINDEX) => {
+                return socket.operations().bound_to_interface(socket).map(|()| 0);
+            }
             other => return other.map(|()| 0),
         }
     }

@@ -86,9 +86,9 @@ fn open(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) -> Result<()> {
         update_operational_state(device);
     }
     device.namespace().devices.note_change();
+    link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
     let _ = notify(rtnl, device, DeviceEvent::Up);
     tell_uppers(device, LowerChange::Up, Some(rtnl));
-    link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
     Ok(())
 }
 
@@ -101,9 +101,9 @@ pub(super) fn close(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     device.flags.fetch_and(!linux::IFF_UP, Ordering::Relaxed);
     device.operations().stop(device, rtnl);
     device.namespace().devices.note_change();
+    link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
     let _ = notify(rtnl, device, DeviceEvent::Down);
     tell_uppers(device, LowerChange::Down, Some(rtnl));
-    link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
 }
 
 /// Sets the MTU. `EINVAL`: outside the device's range.

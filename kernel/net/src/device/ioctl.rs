@@ -24,6 +24,7 @@ const PRIVATE: core::ops::RangeInclusive<u32> = 0x89f0..=0x89ff;
 pub(crate) fn ioctl(namespace: &NetNamespace, command: u32, argument: usize) -> Result<usize> {
     let place = UserPtr::<Request>::new(argument);
     match command {
+        SIOCGIFCONF => crate::ip::ioctl::list(namespace, argument),
         SIOCGIFNAME => {
             let mut request = place.read()?;
             let index = word(&request);

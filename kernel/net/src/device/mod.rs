@@ -60,6 +60,7 @@ use linnet_lib::netlink::{Attribute, Builder, Outcome};
 use machine::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use machine::sync::{RcuArc, SpinLock};
 
+use crate::ip::device::IpDeviceState;
 use crate::namespace::NetState;
 use crate::netlink::route::link::Parsed;
 use crate::packet::Packet;
@@ -312,6 +313,7 @@ pub struct NetDevice {
     pub(crate) statistics: Statistics,
     pub(crate) handler: RcuArc<Box<dyn ReceiveHandler>>,
     pub(crate) taps: taps::Taps,
+    pub(crate) ip: IpDeviceState,
     operations: Box<dyn DeviceOperations>,
 }
 
@@ -357,6 +359,7 @@ impl NetDevice {
             statistics: Statistics::new()?,
             handler: RcuArc::empty(),
             taps: taps::Taps::default(),
+            ip: IpDeviceState::default(),
             operations,
         })?)
     }

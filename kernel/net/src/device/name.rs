@@ -24,6 +24,14 @@ impl InterfaceName {
         Ok(InterfaceName { bytes })
     }
 
+    /// The parts of a label one after the other, cut to 15 bytes: not every label is a name.
+    pub(crate) fn label(parts: &[&[u8]]) -> InterfaceName {
+        let mut bytes = [0; IFNAMSIZ];
+        let text = parts.iter().flat_map(|part| part.iter());
+        bytes[..IFNAMSIZ - 1].iter_mut().zip(text).for_each(|(place, byte)| *place = *byte);
+        InterfaceName { bytes }
+    }
+
     /// Its bytes without zeros.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.split(|byte| *byte == 0).next().unwrap_or_default()

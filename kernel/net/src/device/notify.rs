@@ -34,7 +34,8 @@ pub enum DeviceEvent {
 type Listener = fn(&Rtnl<'_>, &Arc<NetDevice>, DeviceEvent) -> Result<()>;
 
 /// In the order in which they are told.
-const LISTENERS: &[Listener] = &[super::taps::device_event, crate::packet_socket::device_event];
+const LISTENERS: &[Listener] =
+    &[crate::ip::device::follow, super::taps::device_event, crate::packet_socket::device_event];
 
 /// Tells everyone. Only [`DeviceEvent::Registered`] can be refused.
 pub(super) fn notify(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, event: DeviceEvent) -> Result<()> {

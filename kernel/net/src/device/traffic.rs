@@ -17,9 +17,12 @@ use machine::preempt;
 use machine::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use machine::sync::{IrqSpinLock, Once};
 
+use linnet_lib::wire::ethernet::{TYPE_ARP, TYPE_IPV4, TYPE_IPV6};
+
 use super::NetDevice;
 use super::statistics::Counted;
 use super::taps::{self, Direction};
+use crate::ip;
 use crate::packet::Packet;
 
 /// `net.core.netdev_max_backlog`.
@@ -53,7 +56,11 @@ pub fn backlog_drops() -> usize {
 type Protocol = fn(Packet);
 
 /// Who gets which protocol's packets. Protocols of this crate add themselves.
-const PROTOCOLS: &[(u16, Protocol)] = &[];
+const PROTOCOLS: &[(u16, Protocol)] = &[
+    (TYPE_IPV4, ip::input::receive_v4),
+    (TYPE_IPV6, ip::input::receive_v6),
+    (TYPE_ARP, ip::neighbour::arp::receive),
+];
 
 /// Whether a protocol's packets go anywhere.
 pub fn has_protocol(wanted: u16) -> bool {

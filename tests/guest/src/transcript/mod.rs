@@ -8,6 +8,7 @@ mod epoll;
 mod files;
 mod futexes;
 mod identity;
+mod internet;
 mod locks;
 mod memory;
 mod mounts;
@@ -95,6 +96,7 @@ pub fn print(filters: &[String]) {
         files::SECTIONS,
         futexes::SECTIONS,
         identity::SECTIONS,
+        internet::SECTIONS,
         locks::SECTIONS,
         memory::SECTIONS,
         mounts::SECTIONS,

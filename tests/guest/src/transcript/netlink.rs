@@ -41,7 +41,7 @@ pub const SECTIONS: &[Section] = &[
 ];
 
 /// Runs a section in a network namespace of its own.
-fn isolated() -> Result<(), Failure> {
+pub(super) fn isolated() -> Result<(), Failure> {
     // SAFETY: numbers only.
     crate::sys::ok("unshare", unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
 }
@@ -54,7 +54,7 @@ fn errno_name(error: i32) -> String {
 }
 
 /// An acknowledgement in words.
-fn acknowledgement(message: &Message) -> String {
+pub(super) fn acknowledgement(message: &Message) -> String {
     let error = message.error().unwrap_or(0);
     let mut line = errno_name(error);
     for (kind, value) in message.details() {
@@ -413,7 +413,7 @@ fn between_programs(t: &mut Transcript) -> Outcome {
 }
 
 /// Runs `f` as another user without capabilities, in a child.
-fn as_nobody(t: &mut Transcript, f: impl FnOnce(&mut Transcript) -> Outcome) -> Outcome {
+pub(super) fn as_nobody(t: &mut Transcript, f: impl FnOnce(&mut Transcript) -> Outcome) -> Outcome {
     let (reading, writing) = crate::sys::pipe(0)?;
     crate::sys::in_child(|| {
         let mut inner = Transcript::default();

@@ -2,11 +2,12 @@
 //!
 //! | file | which sockets |
 //! |---|---|
-//! | `unix`, `netlink`, `packet` | those families' |
+//! | `unix`, `inet`, `netlink`, `packet` | those families' |
 //!
 //! A family's handler gets the whole request. Lists go on from a key, so that sockets which come and go hide nothing that stays.
 //! Locks: those of the tables that are read.
 
+mod inet;
 mod netlink;
 mod packet;
 mod unix;
@@ -14,7 +15,7 @@ mod unix;
 use abi::diag::*;
 use abi::errno::{Errno, Result};
 use abi::netlink::NLM_F_DUMP;
-use abi::socket::{AF_MAX, AF_NETLINK, AF_PACKET, AF_UNIX};
+use abi::socket::{AF_INET, AF_INET6, AF_MAX, AF_NETLINK, AF_PACKET, AF_UNIX};
 use linnet_lib::netlink::{Builder, Mark, Outcome};
 use zerocopy::IntoBytes;
 
@@ -50,6 +51,7 @@ pub(super) fn handle(request: &Request<'_>) -> Outcome<Handled> {
     }
     let handler = match family {
         AF_UNIX => unix::handle,
+        AF_INET | AF_INET6 => inet::handle,
         AF_NETLINK => netlink::handle,
         AF_PACKET => packet::handle,
         _ => return Err(Errno::ENOENT.into()),

@@ -1,29 +1,37 @@
-//! NETLINK_ROUTE: one table of handlers by message type; links and ids of namespaces are here (rtnetlink(7)).
+//! NETLINK_ROUTE: one table of handlers by message type; each kind of object has its file (rtnetlink(7)).
 //!
-//! Key types: [`Handler`]. Addresses, routes, rules and neighbours add theirs to [`HANDLERS`]. A handler that changes things
+//! Key types: [`Handler`]. Each file adds its own to [`HANDLERS`]. A handler that changes things
 //! takes [`crate::device::Rtnl`] itself, for the namespaces it concerns. Locks: none of its own.
 
+pub mod address;
 pub mod bridge;
+pub mod fib;
+mod fib_get;
 pub mod link;
+pub mod maddress;
+pub mod neighbour;
+pub mod netconf;
 pub mod nsid;
+pub mod rule;
 pub mod stats;
 
 use abi::errno::{Errno, Result};
 use abi::netlink as linux;
-use abi::rtnetlink::{self as route, RTM_BASE};
+use abi::rtnetlink::{self, RTM_BASE};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use linnet_lib::netlink::{Failure, Outcome};
+use linnet_lib::netlink::{Builder, Failure, Outcome};
 use security::Capability;
 
-use super::request::{Dumper, Handled, Request, begin_dump};
+use super::request::{Dumper, Handled, Reply, Request, begin_dump};
+use super::{Announcement, Origin};
 use crate::message::caller;
-use crate::namespace::NetNamespace;
+use crate::namespace::{NetNamespace, NetState};
 
 /// How many multicast groups there are (`RTNLGRP_MAX`).
 pub const GROUPS: u32 = 38;
 /// The last message type that Linux knows.
-const LAST: u16 = route::RTM_GETTUNNEL + 4;
+const LAST: u16 = rtnetlink::RTM_GETTUNNEL + 4;
 
 /// Does what a request asks for.
 type Do = fn(&Request<'_>) -> Outcome<()>;
@@ -44,7 +52,18 @@ pub struct Handler {
 }
 
 /// All of them.
-const HANDLERS: &[&[Handler]] = &[link::HANDLERS, bridge::HANDLERS, nsid::HANDLERS, stats::HANDLERS];
+const HANDLERS: &[&[Handler]] = &[
+    link::HANDLERS,
+    bridge::HANDLERS,
+    nsid::HANDLERS,
+    stats::HANDLERS,
+    address::HANDLERS,
+    fib::HANDLERS,
+    rule::HANDLERS,
+    netconf::HANDLERS,
+    maddress::HANDLERS,
+    neighbour::HANDLERS,
+];
 
 fn find<T>(message: u16, family: u8, want: impl Fn(&Handler) -> Option<T>) -> Option<T> {
     let of = |family| {
@@ -87,4 +106,31 @@ pub(crate) fn namespace_by_descriptor(descriptor: i32) -> Result<Arc<NetNamespac
 /// The namespace of a process. `ESRCH`.
 pub(crate) fn namespace_by_process(process: i32) -> Result<Arc<NetNamespace>> {
     caller().ok_or(Errno::ESRCH)?.namespace_of_process(process)
+}
+
+/// The namespace with an id of the asker's, which it may administrate. `EINVAL`: there is none; `EACCES`: it may not.
+fn namespace_by_id(request: &Request<'_>, id: i32) -> Result<Arc<NetNamespace>> {
+    let found = request.namespace().ids.peer(id).and_then(|state| state.live()).ok_or(Errno::EINVAL)?;
+    if request.is_capable(found.owner(), Capability::NetAdmin) { Ok(found) } else { Err(Errno::EACCES) }
+}
+
+/// Tells a group of something that `describe` writes into at most `room` bytes, if anyone listens. Who cannot be told for want of
+/// memory is told that (`ENOBUFS`).
+pub(crate) fn tell(
+    net: &NetState,
+    group: u32,
+    room: usize,
+    origin: &Origin,
+    describe: impl FnOnce(&mut Builder, &Reply) -> Result<()>,
+) {
+    let protocol = linux::NETLINK_ROUTE as u8;
+    if !origin.echo && !net.netlink.has_listeners(protocol, group) {
+        return;
+    }
+    let mut out = Builder::new(room);
+    let reply = Reply { sequence: origin.sequence, port: origin.port, flags: 0 };
+    if describe(&mut out, &reply).is_err() {
+        out = Builder::new(0);
+    }
+    Announcement { protocol, group, bytes: out.finish(), origin: *origin }.send(net);
 }

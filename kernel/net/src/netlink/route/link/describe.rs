@@ -67,6 +67,7 @@ pub(super) fn describe(
             out.i32(IFLA_NEW_IFINDEX, index)?;
         }
     }
+    super::families::describe(device, out)?;
     names(device, out)?;
     out.end(mark);
     Ok(())

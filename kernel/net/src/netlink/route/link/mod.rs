@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `describe` | an interface as a message; telling RTNLGRP_LINK |
+//! | `families` | IFLA_AF_SPEC: what IP says of an interface |
 //! | `get` | one, all |
 //! | `new` | making one |
 //! | `set` | changing, deleting, alternative names |
@@ -10,19 +11,22 @@
 //! Locks: [`crate::device::Rtnl`], taken by what changes something.
 
 mod describe;
+mod families;
 mod get;
 mod new;
 mod set;
 
 pub(crate) use describe::{announce, announce_new, describe_departure, describe_end};
+pub(crate) use families::announce6;
 
 use abi::errno::{Errno, Result};
 use abi::rtnetlink::*;
+use abi::socket::AF_INET6;
 use alloc::sync::Arc;
 use linnet_lib::netlink::{Attributes, Failure, Outcome, Policies, Policy, Strictness};
 use security::Capability;
 
-use super::{Handler, namespace_by_descriptor, namespace_by_process};
+use super::{Handler, namespace_by_descriptor, namespace_by_id, namespace_by_process};
 use crate::device::{InterfaceName, LinkKind, NetDevice, bridge, dummy, parse_alternative, veth};
 use crate::namespace::{NetNamespace, NetState};
 use crate::netlink::request::Request;
@@ -31,6 +35,7 @@ pub(super) const HANDLERS: &[Handler] = &[
     Handler { message: RTM_NEWLINK, family: 0, act: Some(new::new), dump: None },
     Handler { message: RTM_DELLINK, family: 0, act: Some(set::delete), dump: None },
     Handler { message: RTM_GETLINK, family: 0, act: Some(get::get), dump: Some(get::dump) },
+    Handler { message: RTM_GETLINK, family: AF_INET6 as u8, act: None, dump: Some(families::dump6) },
     Handler { message: RTM_SETLINK, family: 0, act: Some(set::set), dump: None },
     Handler { message: RTM_NEWLINKPROP, family: 0, act: Some(set::add_names), dump: None },
     Handler { message: RTM_DELLINKPROP, family: 0, act: Some(set::remove_names), dump: None },
@@ -120,12 +125,6 @@ fn check_unique_namespace(attributes: &Parsed<'_>, by_id: bool) -> Outcome<()> {
         return Err(Failure::new(Errno::EINVAL, "multiple netns identifying attributes specified"));
     }
     Ok(())
-}
-
-/// The namespace with an id of the asker's, which it may administrate. `EINVAL`: there is none; `EACCES`: it may not.
-fn namespace_by_id(request: &Request<'_>, id: i32) -> Result<Arc<NetNamespace>> {
-    let found = request.namespace().ids.peer(id).and_then(|state| state.live()).ok_or(Errno::EINVAL)?;
-    if request.is_capable(found.owner(), Capability::NetAdmin) { Ok(found) } else { Err(Errno::EACCES) }
 }
 
 /// The namespace that the attributes name, or none. `EBADF`, `EINVAL`, `ESRCH`.

@@ -134,6 +134,10 @@ fn apply_rest(
         set_link_mode(rtnl, device, mode.u8());
         *modified = true;
     }
+    if let Some(families) = attributes.get(IFLA_AF_SPEC) {
+        super::families::set(device, &families)?;
+        *modified = true;
+    }
     if attributes.has(IFLA_PROTO_DOWN) {
         return Err(Failure::new(Errno::EOPNOTSUPP, "Protodown not supported by device"));
     }

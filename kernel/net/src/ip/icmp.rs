@@ -1,0 +1,245 @@
+//! ICMP (RFC 792, RFC 1122 section 3.2.2): echoes, and what is wrong with packets, told and heard.
+//!
+//! Key types: [`Complaint`], [`Bucket`] (how many may be sent). Preemption is off in receivers; complaints may come from any
+//! context. Locks: the bucket's, a leaf.
+
+use alloc::sync::Arc;
+use core::net::{IpAddr, Ipv4Addr};
+use linnet_lib::wire::icmp::{self as wire, Icmp, v4};
+use linnet_lib::wire::ipv4::{self, Ipv4};
+use machine::sync::SpinLock;
+
+use super::address::{AddressKind, kind_of};
+use super::counters::Count;
+use super::input::{self, IcmpError, Received};
+use super::output::{self, Header};
+use super::route::{self, Flow, RouteKind};
+use super::sysctl;
+use crate::namespace::NetState;
+use crate::packet::{HEAD_ROOM, Packet, PacketKind};
+
+/// Bytes of a message with what it quotes and its IP header at most (RFC 1812 section 4.3.2.3).
+const MOST: usize = 576;
+/// A message about nothing in particular.
+const SECOND_NS: u64 = 1_000_000_000;
+/// Messages in a second (`icmp_msgs_per_sec`) and at once (`icmp_msgs_burst`).
+const PER_SECOND: u64 = 1000;
+const AT_ONCE: u64 = 50;
+
+/// How many messages about errors a namespace may still send.
+pub(crate) struct Bucket(SpinLock<(u64, u64)>);
+
+impl Bucket {
+    pub(crate) const fn new() -> Bucket {
+        Bucket(SpinLock::new((AT_ONCE, 0)))
+    }
+
+    /// Takes one out, if there is one.
+    pub(crate) fn take(&self) -> bool {
+        let now = machine::time::now_ns();
+        let mut bucket = self.0.lock();
+        let (left, filled_ns) = *bucket;
+        let new = (now.saturating_sub(filled_ns)).saturating_mul(PER_SECOND) / SECOND_NS;
+        let left = left.saturating_add(new).min(AT_ONCE);
+        let filled_ns = if new > 0 { now } else { filled_ns };
+        *bucket = (left.saturating_sub(1), filled_ns);
+        left > 0
+    }
+}
+
+/// What is wrong with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Complaint {
+    /// No route.
+    NoNetwork,
+    /// Nobody there, or no way to it.
+    NoHost,
+    /// Nobody speaks its protocol.
+    NoProtocol,
+    /// Nobody listens at its port.
+    NoPort,
+    /// It needs cutting for a link of this MTU, and may not be cut.
+    TooBig(u32),
+    /// An administrator does not want it.
+    Prohibited,
+    /// It passed too many routers.
+    TtlExceeded,
+    /// Its other parts did not come.
+    ReassemblyExceeded,
+    /// It should have gone there directly.
+    Redirect(Ipv4Addr),
+}
+
+impl Complaint {
+    fn header(self) -> Icmp {
+        let (kind, code, rest) = match self {
+            Complaint::NoNetwork => (v4::UNREACHABLE, v4::NET_UNREACHABLE, [0; 4]),
+            Complaint::NoHost => (v4::UNREACHABLE, v4::HOST_UNREACHABLE, [0; 4]),
+            Complaint::NoProtocol => (v4::UNREACHABLE, v4::PROTOCOL_UNREACHABLE, [0; 4]),
+            Complaint::NoPort => (v4::UNREACHABLE, v4::PORT_UNREACHABLE, [0; 4]),
+            Complaint::TooBig(mtu) => (v4::UNREACHABLE, v4::FRAGMENTATION_NEEDED, mtu.to_be_bytes()),
+            Complaint::Prohibited => (v4::UNREACHABLE, v4::PROHIBITED, [0; 4]),
+            Complaint::TtlExceeded => (v4::TIME_EXCEEDED, v4::TTL_EXCEEDED, [0; 4]),
+            Complaint::ReassemblyExceeded => (v4::TIME_EXCEEDED, v4::REASSEMBLY_EXCEEDED, [0; 4]),
+            Complaint::Redirect(gateway) => (v4::REDIRECT, 1, gateway.octets()),
+        };
+        Icmp { kind, code, rest }
+    }
+}
+
+/// Tells the sender of a packet (its network header is marked) what is wrong with it, where that is allowed (RFC 1122 section 3.2.2).
+pub(crate) fn complain(net: &Arc<NetState>, about: &Packet, complaint: Complaint) {
+    let quoted = about.from_network_header();
+    let Ok(header) = Ipv4::read_unchecked(quoted) else { return };
+    if matches!(about.kind, PacketKind::Broadcast | PacketKind::Multicast) || header.offset != 0 {
+        return;
+    }
+    if header.protocol == wire::PROTOCOL_4
+        && is_about_error(quoted.get(header.header_length()..).unwrap_or_default())
+    {
+        return;
+    }
+    let has_sender = !header.source.is_unspecified() && !header.source.is_multicast();
+    let destination = kind_of(net, header.destination.into(), 0);
+    if !has_sender || matches!(destination, AddressKind::Broadcast | AddressKind::Multicast) {
+        return;
+    }
+    if !net.ip.errors_to_send.take() {
+        return net.ip.counters.v4(Count::IcmpOutLimited);
+    }
+    // From the address that it was sent to, if that is ours, else from that of the way back.
+    let own = (destination == AddressKind::Local).then_some(header.destination);
+    // Routing and control: what errors have.
+    const INTERNETWORK_CONTROL: u8 = 0xc0;
+    let tos = header.tos & 0x1e | INTERNETWORK_CONTROL;
+    let room = MOST - ipv4::HEADER - wire::HEADER;
+    let quoted = &quoted[..quoted.len().min(room)];
+    let _ = send(net, header.source, own, tos, complaint.header(), quoted, about.mark);
+}
+
+/// Whether a message of ICMP, as much as there is of it, tells of an error: nobody complains of those.
+fn is_about_error(message: &[u8]) -> bool {
+    !matches!(
+        message.first(),
+        Some(&(v4::ECHO | v4::ECHO_REPLY | v4::TIMESTAMP | v4::TIMESTAMP_REPLY | 9 | 10 | 15..=18 | 42 | 43))
+    )
+}
+
+/// Sends a message.
+fn send(
+    net: &Arc<NetState>,
+    to: Ipv4Addr,
+    from: Option<Ipv4Addr>,
+    tos: u8,
+    header: Icmp,
+    body: &[u8],
+    mark: u32,
+) -> abi::errno::Result<()> {
+    let flow =
+        Flow { source: from.map(IpAddr::V4), tos, protocol: wire::PROTOCOL_4, mark, ..Flow::to(to.into()) };
+    let route = route::output(net, &flow)?;
+    let source = flow.source.or(route.source).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let mut packet = Packet::with_room(HEAD_ROOM, wire::HEADER + body.len())?;
+    packet.append(&header.write())?;
+    packet.append(body)?;
+    wire::seal(packet.bytes_mut()?);
+    packet.mark = mark;
+    net.ip.counters.v4(Count::IcmpOut);
+    let hop_limit = u8::try_from(net.ip_number(sysctl::DEFAULT_TTL)).unwrap_or(u8::MAX);
+    let hop_limit = route.hop_limit.unwrap_or(hop_limit);
+    let header = Header {
+        source,
+        destination: to.into(),
+        protocol: wire::PROTOCOL_4,
+        hop_limit,
+        traffic_class: tos,
+        ..Header::default()
+    };
+    output::send(net, &route, &header, packet)
+}
+
+/// A message came in; its bytes begin with the ICMP header. Preemption is off.
+pub(super) fn receive(packet: Packet, about: &Received) {
+    let counters = &about.net.ip.counters;
+    counters.v4(Count::IcmpIn);
+    let Ok(header) = Icmp::read(packet.bytes()) else {
+        counters.v4(Count::IcmpInErrors);
+        return counters.v4(Count::IcmpInChecksumErrors);
+    };
+    let is_to_many = about.route_kind != RouteKind::Local;
+    match header.kind {
+        v4::ECHO if ignores_echo(&about.net, is_to_many) => {}
+        v4::ECHO => answer(packet, about, Icmp { kind: v4::ECHO_REPLY, ..header }),
+        v4::ECHO_REPLY => {
+            crate::inet::ping::receive(&packet, about);
+        }
+        v4::TIMESTAMP if !is_to_many && packet.len() >= 20 => answer_timestamp(packet, about, header),
+        v4::UNREACHABLE | v4::TIME_EXCEEDED | v4::PARAMETER_PROBLEM | v4::SOURCE_QUENCH | v4::REDIRECT => {
+            hear_error(&packet, about, header);
+        }
+        _ => {}
+    }
+}
+
+fn ignores_echo(net: &NetState, is_to_many: bool) -> bool {
+    net.ip_number(sysctl::ECHO_IGNORE_ALL_4) != 0
+        || (is_to_many && net.ip_number(sysctl::ECHO_IGNORE_BROADCASTS) != 0)
+}
+
+fn own_address(about: &Received) -> Option<Ipv4Addr> {
+    match about.destination {
+        IpAddr::V4(address) if about.route_kind == RouteKind::Local => Some(address),
+        _ => None,
+    }
+}
+
+fn answer(packet: Packet, about: &Received, header: Icmp) {
+    let IpAddr::V4(to) = about.source else { return };
+    let body = packet.bytes().get(wire::HEADER..).unwrap_or_default();
+    let _ = send(&about.net, to, own_address(about), about.traffic_class, header, body, 0);
+}
+
+/// The times of arrival and of the answer, in milliseconds since midnight (RFC 792).
+fn answer_timestamp(packet: Packet, about: &Received, header: Icmp) {
+    const DAY_MS: u64 = 86_400_000;
+    let IpAddr::V4(to) = about.source else { return };
+    let now = sched::clock::realtime_ns() / 1_000_000 % DAY_MS;
+    let Some(asked) = packet.bytes().get(8..12) else { return };
+    let mut body = [0; 12];
+    body[..4].copy_from_slice(asked);
+    body[4..8].copy_from_slice(&(now as u32).to_be_bytes());
+    body[8..].copy_from_slice(&(now as u32).to_be_bytes());
+    let reply = Icmp { kind: v4::TIMESTAMP_REPLY, ..header };
+    let _ = send(&about.net, to, own_address(about), about.traffic_class, reply, &body, 0);
+}
+
+/// Something sent from here did not arrive: whoever sent it is told.
+fn hear_error(packet: &Packet, about: &Received, header: Icmp) {
+    let net = &about.net;
+    let quoted = packet.bytes().get(wire::HEADER..).unwrap_or_default();
+    let Ok(inner) = Ipv4::read_unchecked(quoted) else {
+        return net.ip.counters.v4(Count::IcmpInErrors);
+    };
+    let mut info = 0;
+    if header.kind == v4::UNREACHABLE && header.code == v4::FRAGMENTATION_NEEDED {
+        info = u32::from(u16::from_be_bytes([header.rest[2], header.rest[3]]));
+        if info != 0 && net.ip_number(sysctl::NO_PMTU_DISCOVERY) == 0 {
+            route::note_path_mtu(net, inner.destination.into(), &about.device, info);
+        }
+    }
+    if header.kind == v4::REDIRECT {
+        let gateway = Ipv4Addr::from(header.rest);
+        route::note_redirect(net, inner.destination.into(), gateway.into(), &about.device);
+    }
+    let error = IcmpError {
+        net: net.clone(),
+        source: inner.source.into(),
+        destination: inner.destination.into(),
+        offender: about.source,
+        device: about.device.clone(),
+        kind: header.kind,
+        code: header.code,
+        info,
+    };
+    input::tell_transport(&error, inner.protocol, quoted.get(inner.header_length()..).unwrap_or_default());
+}

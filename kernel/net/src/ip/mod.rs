@@ -1,0 +1,73 @@
+//! The Internet protocols of a namespace: addresses, routes, and what goes through them.
+//!
+//! | file | what |
+//! |---|---|
+//! | `device`, `config` | what IP keeps for an interface; settings |
+//! | `address` | addresses of interfaces, their lifetimes |
+//! | `autoconf`, `multicast` | IPv6 addresses that make themselves; groups |
+//! | `route` | tables, rules, look-ups |
+//! | `control`, `map`, `sysctl` | what a namespace has of all this; maps that are read without a lock; numbers to set |
+//! | `input`, `output`, `forward` | packets in, out, and on |
+//! | `fragment` | packets cut and put together |
+//! | `icmp`, `icmp6` | echoes and errors |
+//! | `neighbour` | who is on a link, and where: ARP, neighbour discovery |
+//! | `counters` | what is counted |
+//! | `ioctl`, `show` | the old calls; tables below `/proc/net` |
+//!
+//! Key type: [`IpState`]. Locks: what changes needs [`crate::device::Rtnl`]; what packets need is read without a lock.
+
+pub mod address;
+pub mod autoconf;
+pub mod config;
+pub mod control;
+pub mod counters;
+pub mod device;
+mod forward;
+pub(crate) mod fragment;
+pub(crate) mod icmp;
+pub(crate) mod icmp6;
+pub mod input;
+pub mod ioctl;
+pub(crate) mod map;
+pub mod multicast;
+pub mod neighbour;
+pub mod output;
+pub mod route;
+pub mod show;
+pub mod sysctl;
+
+use machine::sync::atomic::AtomicU32;
+
+/// What a namespace has for IP.
+pub struct IpState {
+    /// Addresses, routes, settings.
+    pub control: control::Control,
+    /// What is counted.
+    pub counters: counters::Counters,
+    /// Unfinished packets.
+    pub(crate) fragments: fragment::Fragments,
+    /// How many errors may be told.
+    pub(crate) errors_to_send: icmp::Bucket,
+    /// Tells the fragments of one packet from those of another.
+    pub(crate) identification: AtomicU32,
+}
+
+impl IpState {
+    pub(crate) fn new() -> IpState {
+        let mut first = [0; 4];
+        machine::random::fill(&mut first);
+        IpState {
+            control: control::Control::new(),
+            counters: counters::Counters::new(),
+            fragments: fragment::Fragments::default(),
+            errors_to_send: icmp::Bucket::new(),
+            identification: AtomicU32::new(u32::from_ne_bytes(first)),
+        }
+    }
+
+    /// Lets go of what is in it at once: the namespace ends.
+    pub(crate) fn clear(&self) {
+        self.control.clear();
+        self.fragments.clear();
+    }
+}

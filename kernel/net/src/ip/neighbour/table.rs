@@ -1,0 +1,148 @@
+//! The neighbours of one interface, of one family.
+//!
+//! Key type: [`Neighbours`]. Found without a lock; changed under a leaf spinlock. A table has at most [`MOST`] neighbours: before it is
+//! full, those that nobody uses are forgotten, a few at each addition, so that whoever floods a link with addresses only pushes out
+//! their own.
+
+use abi::errno::{Errno, Result};
+use alloc::sync::Arc;
+use core::net::IpAddr;
+use linnet_lib::neighbour::Nud;
+use machine::sync::SpinLock;
+use machine::sync::atomic::{AtomicUsize, Ordering};
+
+use super::Neighbour;
+use crate::device::NetDevice;
+use crate::ip::address::key_of;
+use crate::ip::map::RcuMap;
+
+const SECOND_NS: u64 = 1_000_000_000;
+/// Neighbours of an interface at most (`gc_thresh3`).
+pub const MOST: usize = 1024;
+/// From so many on those not used for long are forgotten (`gc_thresh1`), from so many on those not used for a moment (`gc_thresh2`).
+const FEW: usize = 128;
+const MANY: usize = 512;
+/// Not used for long (`gc_stale_time`); for a moment.
+const LONG_NS: u64 = 60 * SECOND_NS;
+const MOMENT_NS: u64 = 5 * SECOND_NS;
+/// How many are looked at for one that is added.
+const LOOKS: usize = 16;
+
+/// See the module.
+pub struct Neighbours {
+    map: RcuMap<Arc<Neighbour>>,
+    /// Where looking for those to be forgotten goes on.
+    change: SpinLock<u128>,
+    count: AtomicUsize,
+}
+
+impl Neighbours {
+    pub(crate) const fn new() -> Neighbours {
+        Neighbours { map: RcuMap::new(), change: SpinLock::new(0), count: AtomicUsize::new(0) }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The one with this address. Any context.
+    pub fn find(&self, address: IpAddr) -> Option<Arc<Neighbour>> {
+        self.map.get(key_of(address))
+    }
+
+    /// The first one whose address is not less than `key`, with its key: for who goes through all.
+    pub(crate) fn next_from(&self, key: u128) -> Option<(u128, Arc<Neighbour>)> {
+        self.map.first_from(key)
+    }
+
+    /// The one with this address; a new one if there is none. `ENOBUFS`: too many; `ENOMEM`. Any context.
+    pub(crate) fn find_or_add(&self, device: &Arc<NetDevice>, address: IpAddr) -> Result<Arc<Neighbour>> {
+        if let Some(found) = self.find(address) {
+            return Ok(found);
+        }
+        let fresh = Neighbour::new(device, address)?;
+        let mut cursor = self.change.lock();
+        if let Some(found) = self.find(address) {
+            return Ok(found);
+        }
+        let forgotten = self.forget_some(&mut cursor);
+        let result = if self.len() >= MOST {
+            Err(Errno::ENOBUFS)
+        } else {
+            self.map.set(key_of(address), fresh.clone()).map(|()| {
+                self.count.fetch_add(1, Ordering::Relaxed);
+                fresh
+            })
+        };
+        drop(cursor);
+        forgotten.into_iter().for_each(|one| one.end());
+        result
+    }
+
+    /// Takes a few out that nobody needs, if there are many. At most [`LOOKS`] are looked at.
+    fn forget_some(&self, cursor: &mut u128) -> arrayvec::ArrayVec<Arc<Neighbour>, LOOKS> {
+        let mut forgotten = arrayvec::ArrayVec::new();
+        let count = self.len();
+        if count < FEW {
+            return forgotten;
+        }
+        let now = machine::time::now_ns();
+        let young_ns = if count >= MANY { MOMENT_NS } else { LONG_NS };
+        for _ in 0..LOOKS {
+            let Some((key, one)) = self.map.first_from(*cursor) else {
+                *cursor = 0;
+                continue;
+            };
+            *cursor = key.wrapping_add(1);
+            let may_go = {
+                let inner = one.inner.lock();
+                let waits = inner.reachability.state() == Nud::Incomplete && count < MOST;
+                !waits && inner.flags == 0 && inner.reachability.may_be_forgotten(now, young_ns)
+            };
+            if may_go && self.map.remove(key).is_ok() {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                let _ = forgotten.try_push(one);
+            }
+        }
+        forgotten
+    }
+
+    /// Takes one out; whether it was there. `ENOMEM`.
+    pub(crate) fn remove(&self, address: IpAddr) -> Result<bool> {
+        let change = self.change.lock();
+        let Some(found) = self.find(address) else { return Ok(false) };
+        self.map.remove(key_of(address))?;
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        drop(change);
+        found.end();
+        Ok(true)
+    }
+
+    /// Takes all out that `goes` says: when the interface goes down or away.
+    pub(crate) fn clear(&self, goes: impl Fn(&Neighbour) -> bool) {
+        let mut at = 0;
+        while let Some((key, one)) = self.map.first_from(at) {
+            if goes(&one) {
+                let _ = self.remove(one.address);
+            }
+            let Some(next) = key.checked_add(1) else { return };
+            at = next;
+        }
+    }
+
+    /// Takes all out at once, needing no memory: the interface is gone.
+    pub(crate) fn clear_all(&self) {
+        let change = self.change.lock();
+        let all = self.map.iter();
+        self.map.clear();
+        self.count.store(0, Ordering::Relaxed);
+        drop(change);
+        all.for_each(|one| one.end());
+    }
+}
