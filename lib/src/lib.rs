@@ -13,6 +13,7 @@ pub mod command_line;
 pub mod cpio;
 pub mod decompress;
 pub mod elf;
+pub mod id_table;
 pub mod ldisc;
 pub mod netlink;
 pub mod path;
