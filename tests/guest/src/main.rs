@@ -16,6 +16,7 @@ mod hostile;
 mod memory;
 mod namespaces;
 mod netlink;
+mod netns;
 mod pipes;
 mod pointers;
 mod process;
@@ -85,6 +86,7 @@ fn all() -> Vec<&'static Case> {
         hostile::CASES,
         unix::CASES,
         namespaces::CASES,
+        netns::CASES,
         fuzz::CASES,
     ];
     groups.into_iter().flatten().collect()
