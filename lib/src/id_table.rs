@@ -48,7 +48,7 @@ impl<T> Item for Page<T> {
         Filling(if self.taken == FULL { 1 } else { 1 | Filling::ROOM })
     }
     fn merge(left: Filling, right: Filling) -> Filling {
-        Filling(left.pages() + right.pages() | (left.0 | right.0) & Filling::ROOM)
+        Filling((left.pages() + right.pages()) | ((left.0 | right.0) & Filling::ROOM))
     }
 }
 
