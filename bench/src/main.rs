@@ -81,7 +81,8 @@ fn measure(work: &Work) -> f64 {
     times[RUNS / 2]
 }
 
-/// How much two processes do in the time in which one does 1: the median of pairs, each measured close together, so that what
+/// How much two processes do in the time in which one does 1, each bound to a processor of its own (with what it forks: else one alone
+/// would use the second processor, too): the median of pairs, each measured close together, so that what
 /// else the machine does falls on both sides.
 fn scale(work: &Work) -> f64 {
     const PAIRS: usize = 7;
@@ -109,8 +110,9 @@ fn throughput(work: &Work, processes: usize) -> f64 {
     // SAFETY: zeroed shared memory of a page is valid counters; it is unmapped after the last use.
     let shared = unsafe { &*memory.cast::<Shared>() };
     let children: Vec<i32> = (0..processes)
-        .map(|_| {
+        .map(|number| {
             work::in_fork(|| {
+                work::bind_to_cpu(number);
                 (work.prepare)();
                 let batch = batch(work, BATCH);
                 shared.ready.fetch_add(1, Ordering::SeqCst);

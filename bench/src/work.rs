@@ -121,6 +121,17 @@ fn pipe_ping_pong(count: u64) {
     there.iter().chain(&back).for_each(|fd| _ = unsafe { libc::close(*fd) });
 }
 
+/// Binds this process and what it forks to one processor.
+pub fn bind_to_cpu(number: usize) {
+    // SAFETY: a zeroed set is an empty one, and lives for the call.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = core::mem::zeroed();
+        libc::CPU_SET(number, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    assert_eq!(result, 0, "binding to processor {number}");
+}
+
 /// Runs `body` in a child; gives its number.
 pub fn in_fork(body: impl FnOnce()) -> i32 {
     // SAFETY: this process has one thread, or the child calls nothing that needs another.
