@@ -152,7 +152,8 @@ fn levels(device: &NetDevice, towards: Towards, walk: u64, target: &NetDevice) -
 }
 
 fn node(device: &Arc<NetDevice>) -> Result<Box<Node<Neighbour>>> {
-    try_box(Node::new(Neighbour { number: device.number(), device: device.clone() })).map_err(|_| Errno::ENOMEM)
+    try_box(Node::new(Neighbour { number: device.number(), device: device.clone() }))
+        .map_err(|_| Errno::ENOMEM)
 }
 
 /// Puts one device on top of another.

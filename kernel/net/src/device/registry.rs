@@ -123,7 +123,8 @@ pub(crate) fn destroy(device: &Arc<NetDevice>, origin: &crate::netlink::Origin) 
             }
         }
         let done = rtnl::with_pair(device, &[], |rtnl| {
-            let all: arrayvec::ArrayVec<_, 2> = [Some(device.clone()), twin(device)].into_iter().flatten().collect();
+            let all: arrayvec::ArrayVec<_, 2> =
+                [Some(device.clone()), twin(device)].into_iter().flatten().collect();
             if all.iter().any(|end| end.adjacency.next_dependent().is_some()) {
                 return false;
             }
