@@ -88,7 +88,7 @@ fn open(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) -> Result<()> {
     device.namespace().devices.note_change();
     link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
     let _ = notify(rtnl, device, DeviceEvent::Up);
-    tell_uppers(device, LowerChange::Up, Some(rtnl));
+    tell_uppers(rtnl, device, LowerChange::Up);
     Ok(())
 }
 
@@ -103,7 +103,7 @@ pub(super) fn close(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     device.namespace().devices.note_change();
     link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
     let _ = notify(rtnl, device, DeviceEvent::Down);
-    tell_uppers(device, LowerChange::Down, Some(rtnl));
+    tell_uppers(rtnl, device, LowerChange::Down);
 }
 
 /// Sets the MTU. `EINVAL`: outside the device's range.
@@ -125,12 +125,12 @@ pub(super) fn store_mtu(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, mtu: u32) {
     }
     device.namespace().devices.note_change();
     let _ = notify(rtnl, device, DeviceEvent::MtuChanged);
-    tell_uppers(device, LowerChange::Mtu, Some(rtnl));
+    tell_uppers(rtnl, device, LowerChange::Mtu);
     link::announce(device, 0);
 }
 
 /// Tells the devices on top of one what happened to it.
-fn tell_uppers(device: &Arc<NetDevice>, change: LowerChange, rtnl: Option<&Rtnl<'_>>) {
+fn tell_uppers(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, change: LowerChange) {
     adjacency::each_upper(device, |upper| upper.operations().lower_changed(upper, device, change, rtnl));
 }
 
@@ -163,7 +163,7 @@ pub(super) fn store_address(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address: H
     device.settings.lock().address = address;
     device.namespace().devices.note_change();
     let _ = notify(rtnl, device, DeviceEvent::AddressChanged);
-    tell_uppers(device, LowerChange::Address, Some(rtnl));
+    tell_uppers(rtnl, device, LowerChange::Address);
     link::announce(device, 0);
 }
 
@@ -250,7 +250,7 @@ pub(crate) fn carrier_off(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
 fn carrier_changed(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     update_operational_state(device);
     device.namespace().devices.note_change();
-    tell_uppers(device, LowerChange::Carrier, None);
+    tell_uppers(rtnl, device, LowerChange::Carrier);
     if device.is_up() {
         let _ = notify(rtnl, device, DeviceEvent::Changed);
         link::announce(device, 0);
