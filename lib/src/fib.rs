@@ -71,6 +71,8 @@ fn common(left: &Prefix, right: &Prefix) -> u8 {
 }
 
 type Link<V> = Option<Arc<Node<V>>>;
+/// The nodes above a place, from the root on. A thousand bytes of stack: only changes need it, look-ups go down again instead.
+type Path<'a, V> = ArrayVec<&'a Arc<Node<V>>, DEEPEST>;
 
 /// A prefix with what is kept for it, or the place where two paths part.
 #[derive(Debug)]
@@ -126,7 +128,7 @@ pub fn insert<V: Clone, E>(
     value: V,
     make: impl Fn(Node<V>) -> Result<Arc<Node<V>>, E>,
 ) -> Result<Arc<Node<V>>, E> {
-    let mut path = ArrayVec::<(&Arc<Node<V>>, usize), DEEPEST>::new();
+    let mut path = Path::new();
     let mut at = root;
     let mut children = [None, None];
     let mut place = prefix;
@@ -142,9 +144,8 @@ pub fn insert<V: Clone, E>(
             children = node.children.clone();
             break;
         }
-        let turn = bit(prefix.key, same);
-        path.push((node, turn));
-        at = node.children[turn].as_ref();
+        path.push(node);
+        at = node.children[bit(prefix.key, same)].as_ref();
     }
     let mut made = if place == prefix {
         make(Node { prefix, value: Some(value), children })?
@@ -153,8 +154,8 @@ pub fn insert<V: Clone, E>(
         children[bit(prefix.key, place.length)] = Some(leaf);
         make(Node { prefix: place, value: None, children })?
     };
-    for (parent, turn) in path.into_iter().rev() {
-        made = make(parent.copy_with(turn, Some(made)))?;
+    while let Some(parent) = path.pop() {
+        made = make(parent.copy_with(bit(prefix.key, parent.prefix.length), Some(made)))?;
     }
     Ok(made)
 }
@@ -168,14 +169,13 @@ pub fn remove<V: Clone, E>(
     prefix: Prefix,
     make: impl Fn(Node<V>) -> Result<Arc<Node<V>>, E>,
 ) -> Result<Option<Arc<Node<V>>>, E> {
-    let mut path = ArrayVec::<(&Arc<Node<V>>, usize), DEEPEST>::new();
+    let mut path = Path::new();
     let mut at = root;
     while at.prefix != prefix {
-        let turn = bit(prefix.key, at.prefix.length);
-        let next = at.children[turn].as_ref();
+        let next = at.children[bit(prefix.key, at.prefix.length)].as_ref();
         let is_below = at.prefix.length < prefix.length && at.prefix.covers(prefix.key);
         let Some(next) = next.filter(|_| is_below) else { return Ok(Some(root.clone())) };
-        path.push((at, turn));
+        path.push(at);
         at = next;
     }
     if at.value.is_none() {
@@ -187,7 +187,8 @@ pub fn remove<V: Clone, E>(
         }
         [one, other] => one.as_ref().or(other.as_ref()).cloned(),
     };
-    for (parent, turn) in path.into_iter().rev() {
+    while let Some(parent) = path.pop() {
+        let turn = bit(prefix.key, parent.prefix.length);
         made = match made {
             // A fork with one way left is none.
             None if parent.value.is_none() => parent.children[1 - turn].clone(),
@@ -208,9 +209,6 @@ impl<V> Clone for View<'_, V> {
 }
 impl<V> Copy for View<'_, V> {}
 
-/// The nodes above a key, from the root on.
-type Path<'a, V> = ArrayVec<&'a Node<V>, DEEPEST>;
-
 impl<'a, V> View<'a, V> {
     /// Of a trie whose root is counted.
     pub fn of(root: Option<&'a Arc<Node<V>>>) -> View<'a, V> {
@@ -223,47 +221,54 @@ impl<'a, V> View<'a, V> {
     }
 
     /// The nodes whose prefixes a key begins with, shortest first, down to `length` bits.
-    fn path(&self, key: u128, length: u8) -> Path<'a, V> {
-        let mut path = ArrayVec::new();
+    fn path(&self, key: u128, length: u8) -> impl Iterator<Item = &'a Node<V>> {
         let mut at = self.0;
-        while let Some(node) = at.filter(|node| node.prefix.length <= length && node.prefix.covers(key)) {
-            path.push(node);
+        core::iter::from_fn(move || {
+            let node = at.filter(|node| node.prefix.length <= length && node.prefix.covers(key))?;
             at = if node.prefix.length == length || node.prefix.length == KEY_BITS {
                 None
             } else {
                 node.children[bit(key, node.prefix.length)].as_deref()
             };
-        }
-        path
+            Some(node)
+        })
     }
 
     /// What is kept for exactly this prefix.
     pub fn get(&self, prefix: Prefix) -> Option<&'a V> {
-        let last = self.path(prefix.key, prefix.length).pop()?;
+        let last = self.path(prefix.key, prefix.length).last()?;
         last.value.as_ref().filter(|_| last.prefix == prefix)
     }
 
-    /// Offers what is kept for the prefixes of `key`, longest first, until `accept` takes one.
+    /// Offers what is kept for the prefixes of `key`, longest first, until `accept` takes one. Each refusal costs a way down.
     pub fn find<R>(&self, key: u128, mut accept: impl FnMut(Prefix, &'a V) -> Option<R>) -> Option<R> {
-        let path = self.path(key, KEY_BITS);
-        path.iter().rev().find_map(|node| accept(node.prefix, node.value.as_ref()?))
+        let mut length = KEY_BITS;
+        loop {
+            let node = self.path(key, length).filter(|node| node.value.is_some()).last()?;
+            if let Some(found) = accept(node.prefix, node.value.as_ref()?) {
+                return Some(found);
+            }
+            length = node.prefix.length.checked_sub(1)?;
+        }
     }
 
     /// The prefix that comes behind `after` (first of all: `None`), ordered by first key, longer ones of the same first.
     pub fn next_by_start(&self, after: Option<Prefix>) -> Option<&'a Node<V>> {
         let mut from = 0;
         if let Some(after) = after {
-            let above = |node: &&&Node<V>| {
-                node.value.is_some() && node.prefix.key == after.key && node.prefix.length < after.length
-            };
-            if let Some(next) = self.path(after.key, after.length).iter().rev().find(above) {
-                return Some(next);
+            let above = after.length.checked_sub(1).and_then(|length| self.of_key(after.key, length));
+            if above.is_some() {
+                return above;
             }
             from = after.key.checked_add(1)?;
         }
         let key = self.first_key(from)?;
-        let path = self.path(key, KEY_BITS);
-        path.iter().rev().copied().find(|node| node.value.is_some() && node.prefix.key == key)
+        self.of_key(key, KEY_BITS)
+    }
+
+    /// The longest prefix that something is kept for, of at most `length` bits, whose first key is this one.
+    fn of_key(&self, key: u128, length: u8) -> Option<&'a Node<V>> {
+        self.path(key, length).filter(|node| node.value.is_some() && node.prefix.key == key).last()
     }
 
     /// The smallest first key of a prefix that is not below `from`.
@@ -297,11 +302,11 @@ impl<'a, V> View<'a, V> {
     /// The prefix that comes behind `after` (first of all: `None`), ordered so that what is inside a prefix comes before it.
     pub fn next_inner_first(&self, after: Option<Prefix>) -> Option<&'a Node<V>> {
         let Some(after) = after else { return innermost(self.0?) };
-        let path = self.path(after.key, after.length);
+        let last = self.path(after.key, after.length).last();
         // A subtree that is not on the path but begins behind `after` may hang below the last of it.
-        let last_length = path.last().map_or(0, |node| node.prefix.length);
+        let last_length = last.map_or(0, |node| node.prefix.length);
         if last_length < after.length {
-            let below = match path.last() {
+            let below = match last {
                 Some(last) => last.children[bit(after.key, last_length)].as_deref(),
                 None => self.0,
             };
@@ -309,16 +314,13 @@ impl<'a, V> View<'a, V> {
                 return innermost(beside);
             }
         }
-        for node in path.iter().rev().filter(|node| node.prefix.length < after.length) {
-            let came_left = bit(after.key, node.prefix.length) == 0;
-            if let Some(right) = node.children[1].as_deref().filter(|_| came_left) {
-                return innermost(right);
-            }
-            if node.value.is_some() {
-                return Some(node);
-            }
-        }
-        None
+        // The lowest place of the path from where it goes on: to the right, or to what is kept for the place itself.
+        let right = |node: &Node<V>| bit(after.key, node.prefix.length) == 0 && node.children[1].is_some();
+        let node = self
+            .path(after.key, after.length)
+            .filter(|node| node.prefix.length < after.length && (right(node) || node.value.is_some()))
+            .last()?;
+        if right(node) { innermost(node.children[1].as_deref()?) } else { Some(node) }
     }
 }
 
