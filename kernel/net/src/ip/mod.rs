@@ -37,6 +37,8 @@ pub(crate) mod reports;
 pub mod route;
 pub mod show;
 pub mod sysctl;
+#[cfg(test)]
+mod tests;
 
 use machine::sync::atomic::AtomicU32;
 
