@@ -265,11 +265,7 @@ impl Lab {
                 Ok(())
             }
             ["heard"] => {
-                let heard = self.listener.iter().flat_map(Socket::pending);
-                let lines: Vec<String> =
-                    heard.flat_map(|one| one.messages).map(|one| describe(&one)).collect();
-                t.line(format_args!("heard {}", lines.len()));
-                lines.iter().for_each(|line| t.line(format_args!("  {line}")));
+                self.hear(t);
                 Ok(())
             }
             ["sysctl", path, ref values @ ..] => {
@@ -291,6 +287,14 @@ impl Lab {
             }),
             _ => self.ask(t, step),
         }
+    }
+
+    /// Notes what the listener heard.
+    fn hear(&self, t: &mut Transcript) {
+        let heard = self.listener.iter().flat_map(Socket::pending);
+        let lines: Vec<String> = heard.flat_map(|one| one.messages).map(|one| describe(&one)).collect();
+        t.line(format_args!("heard {}", lines.len()));
+        lines.iter().for_each(|line| t.line(format_args!("  {line}")));
     }
 
     fn ask(&mut self, t: &mut Transcript, step: &str) -> Outcome {
