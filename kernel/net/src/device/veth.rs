@@ -7,19 +7,21 @@ use abi::errno::{Errno, Result};
 use abi::rtnetlink as linux;
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
+use linnet_lib::netlink::{Attribute, Outcome};
 use machine::sync::SpinLock;
 use machine::sync::atomic::Ordering;
 
 use super::statistics::Counted;
 use super::{
-    DeviceOperations, HardwareAddress, LinkKind, NetDevice, Rtnl, Template, change, check_ethernet_address,
-    random_address, traffic,
+    DeviceOperations, HardwareAddress, LinkKind, NetDevice, NewLink, Rtnl, Template, change,
+    check_ethernet_address, random_address, traffic, validate_ethernet,
 };
 use crate::namespace::NetState;
+use crate::netlink::route::link::Parsed;
 use crate::packet::{Packet, PacketKind};
 
 /// The kind.
-pub static KIND: LinkKind = LinkKind { name: "veth", fill: None };
+pub static KIND: LinkKind = LinkKind { validate, ..LinkKind::plain("veth", make) };
 
 const HEADER: usize = 14;
 
@@ -75,7 +77,15 @@ impl DeviceOperations for Veth {
         self.other.lock().upgrade()
     }
 
-    fn uninit(&self, _device: &NetDevice) {
+    fn speed(&self, _device: &NetDevice) -> Option<(i32, &'static str)> {
+        Some((10_000, "full"))
+    }
+
+    fn goes_with_peer(&self) -> bool {
+        true
+    }
+
+    fn uninit(&self, _device: &Arc<NetDevice>, _rtnl: &Rtnl<'_>) {
         *self.other.lock() = Weak::new();
     }
 }
@@ -88,6 +98,19 @@ pub(super) fn kind_of(frame: &[u8], receiver: &NetDevice) -> PacketKind {
         return if is_own { PacketKind::Host } else { PacketKind::OtherHost };
     }
     if *destination == [0xff; 6] { PacketKind::Broadcast } else { PacketKind::Multicast }
+}
+
+/// An address that a device can have, and an MTU in its range.
+fn validate(attributes: &Parsed<'_>, _data: Option<Attribute<'_>>) -> Outcome<()> {
+    validate_ethernet(attributes)?;
+    match attributes.get(linux::IFLA_MTU) {
+        Some(mtu) if !(68..=65535).contains(&mtu.u32()) => Err(Errno::EINVAL.into()),
+        _ => Ok(()),
+    }
+}
+
+fn make(new: &NewLink<'_>) -> Outcome<Arc<NetDevice>> {
+    Ok(create(new.namespace, new.address.clone())?)
 }
 
 /// One end that is in no table yet and has no other. `ENOMEM`.

@@ -204,7 +204,7 @@ pub(crate) fn receive_v6(mut packet: Packet) {
         ..Flow::to(header.destination.into())
     };
     match route::input(&net, &device, &flow) {
-        Ok(route) if route.kind == RouteKind::Unicast => forward::forward_v6(&net, &device, &route, packet),
+        Ok(route) if route.kind == RouteKind::Unicast => forward::forward_v6(&net, &route, packet),
         Ok(route) if route.kind == RouteKind::Multicast && !route.is_member => {
             net.ip.counters.v6(Count::InDiscards);
         }

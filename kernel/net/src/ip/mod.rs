@@ -13,7 +13,7 @@
 //! | `icmp`, `icmp6` | echoes and errors |
 //! | `neighbour` | who is on a link, and where: ARP, neighbour discovery |
 //! | `counters` | what is counted |
-//! | `ioctl`, `show` | the old calls; tables below `/proc/net` |
+//! | `ioctl`, `show`, `show_counters` | the old calls; tables below `/proc/net` |
 //!
 //! Key type: [`IpState`]. Locks: what changes needs [`crate::device::Rtnl`]; what packets need is read without a lock.
 
@@ -36,6 +36,7 @@ pub mod output;
 pub(crate) mod reports;
 pub mod route;
 pub mod show;
+pub mod show_counters;
 pub mod sysctl;
 #[cfg(test)]
 mod tests;

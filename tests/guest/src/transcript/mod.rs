@@ -8,6 +8,7 @@ mod epoll;
 mod files;
 mod futexes;
 mod identity;
+mod inet;
 mod internet;
 mod locks;
 mod memory;
@@ -96,6 +97,7 @@ pub fn print(filters: &[String]) {
         files::SECTIONS,
         futexes::SECTIONS,
         identity::SECTIONS,
+        inet::SECTIONS,
         internet::SECTIONS,
         locks::SECTIONS,
         memory::SECTIONS,
