@@ -21,6 +21,11 @@ macro_rules! sections {
     };
 }
 
+/// Waits while IPv6 looks for duplicates of its own addresses.
+fn settle() {
+    std::thread::sleep(std::time::Duration::from_millis(600));
+}
+
 /// A network namespace of its own with a socket to ask through.
 struct Lab {
     socket: Socket,
@@ -233,14 +238,15 @@ impl Lab {
         match words[..] {
             ["up", name] => {
                 self.change(19, 0, &Builder::link(link(name)?, 1, 1))?;
-                // IPv6 looks for duplicates of its own address meanwhile.
-                std::thread::sleep(std::time::Duration::from_millis(500));
+                settle();
                 Ok(())
             }
             ["down", name] => self.change(19, 0, &Builder::link(link(name)?, 0, 1)),
             ["mtu", name, mtu] => {
                 let body = Builder::link(link(name)?, 0, 0).number(4, parse(mtu)? as i32);
-                self.change(19, 0, &body)
+                self.change(19, 0, &body)?;
+                settle();
+                Ok(())
             }
             ["rename", name, new] => self.change(19, 0, &Builder::link(link(name)?, 0, 0).text(3, new)),
             ["add", name, address] => {
@@ -272,6 +278,9 @@ impl Lab {
                 let done = std::fs::write(format!("/proc/sys/{path}"), values.join(" "));
                 let done = done.map_err(|error| error.to_string());
                 t.line(format_args!("{step}: {done:?}"));
+                if path.ends_with("disable_ipv6") {
+                    settle();
+                }
                 Ok(())
             }
             ["show", path] => {
