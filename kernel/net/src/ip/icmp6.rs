@@ -68,6 +68,8 @@ pub(crate) fn send(net: &Arc<NetState>, message: &Message<'_>) -> Result<()> {
         protocol: wire::PROTOCOL_6,
         hop_limit: message.hop_limit.or(route.hop_limit).unwrap_or(USUAL_HOPS),
         traffic_class: message.traffic_class,
+        // What the kernel says to a group it need not hear.
+        is_for_others_only: true,
         ..Header::default()
     };
     output::send(net, &route, &header, packet)

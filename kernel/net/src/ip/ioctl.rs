@@ -209,6 +209,29 @@ fn read_name(pointer: usize) -> Result<Option<[u8; IFNAMSIZ]>> {
     Ok(Some(name))
 }
 
+/// The prefix length of a mask. `EAFNOSUPPORT`, `EINVAL`: it has holes, or the destination goes beyond it.
+fn mask_length(destination: Ipv4Addr, netmask: Ipv4Addr, family: u32) -> Result<u8> {
+    if family != AF_INET && (!netmask.is_unspecified() || family != 0) {
+        return Err(Errno::EAFNOSUPPORT);
+    }
+    let length = netmask.to_bits().leading_ones() as u8;
+    let is_bad = mask(length) != netmask || destination.to_bits() & !netmask.to_bits() != 0;
+    if is_bad { Err(Errno::EINVAL) } else { Ok(length) }
+}
+
+/// The metrics that a `struct rtentry` can name.
+fn old_metrics(request: &RouteRequest, flags: u32) -> Option<super::route::table::Metrics> {
+    let long = |at| u64::from_ne_bytes(piece(request, at)) as u32;
+    let mut metrics = [0; super::route::table::METRICS];
+    if flags & RTF_MTU != 0 {
+        metrics[usize::from(RTAX_ADVMSS)] = long(96).saturating_sub(40);
+    }
+    if flags & RTF_WINDOW != 0 {
+        metrics[usize::from(RTAX_WINDOW)] = long(104);
+    }
+    metrics.iter().any(|value| *value != 0).then_some(metrics)
+}
+
 /// SIOCADDRT, SIOCDELRT (`rtentry_to_fib_config`).
 fn change_route(namespace: &Arc<NetNamespace>, adds: bool, request: &RouteRequest) -> Result<()> {
     let (family, destination) = socket_address(request, 8);
@@ -217,22 +240,10 @@ fn change_route(namespace: &Arc<NetNamespace>, adds: bool, request: &RouteReques
     let flags = u32::from(u16::from_ne_bytes(piece(request, 56)));
     let metric = i16::from_ne_bytes(piece(request, 80));
     let name = read_name(usize::from_ne_bytes(piece(request, 88)))?;
-    let mtu = u64::from_ne_bytes(piece(request, 96)) as u32;
-    let window = u64::from_ne_bytes(piece(request, 104)) as u32;
     if family != AF_INET {
         return Err(Errno::EAFNOSUPPORT);
     }
-    let mut length = 32;
-    if flags & RTF_HOST == 0 {
-        if mask_family != AF_INET && (!netmask.is_unspecified() || mask_family != 0) {
-            return Err(Errno::EAFNOSUPPORT);
-        }
-        length = netmask.to_bits().leading_ones() as u8;
-        let is_bad = mask(length) != netmask || destination.to_bits() & !netmask.to_bits() != 0;
-        if is_bad {
-            return Err(Errno::EINVAL);
-        }
-    }
+    let length = if flags & RTF_HOST == 0 { mask_length(destination, netmask, mask_family)? } else { 32 };
     let net = namespace.state();
     let mut wanted = Wanted::to(false, network_of(destination.into(), length));
     wanted.protocol = if adds { RTPROT_BOOT } else { 0 };
@@ -273,14 +284,7 @@ fn change_route(namespace: &Arc<NetNamespace>, adds: bool, request: &RouteReques
         if wanted.scope == RT_SCOPE_NOWHERE {
             wanted.scope = RT_SCOPE_LINK;
         }
-        let mut metrics = [0; super::route::table::METRICS];
-        if flags & RTF_MTU != 0 {
-            metrics[usize::from(RTAX_ADVMSS)] = mtu.saturating_sub(40);
-        }
-        if flags & RTF_WINDOW != 0 {
-            metrics[usize::from(RTAX_WINDOW)] = window;
-        }
-        wanted.metrics = metrics.iter().any(|value| *value != 0).then_some(metrics);
+        wanted.metrics = old_metrics(request, flags);
     }
     finish(&wanted)
 }

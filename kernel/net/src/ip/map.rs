@@ -1,6 +1,6 @@
 //! An ordered map that is read without a lock: a [`linnet_lib::fib`] trie of whole keys in an RCU cell.
 //!
-//! Key type: [`RcuMap`]. Readers are in an RCU section for the look-up only and get a copy of the value (an `Arc` as a rule).
+//! Key type: `RcuMap`. Readers are in an RCU section for the look-up only and get a copy of the value (an `Arc` as a rule).
 //! Who changes it holds the lock that its owner names: changes do not wait for each other here.
 
 use abi::errno::{Errno, Result};

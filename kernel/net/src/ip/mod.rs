@@ -38,6 +38,8 @@ pub mod route;
 pub mod show;
 pub mod show_counters;
 pub mod sysctl;
+#[cfg(test)]
+mod tests;
 
 use machine::sync::atomic::AtomicU32;
 

@@ -21,6 +21,11 @@ macro_rules! sections {
     };
 }
 
+/// Waits while IPv6 looks for duplicates of its own addresses.
+fn settle() {
+    std::thread::sleep(std::time::Duration::from_millis(600));
+}
+
 /// A network namespace of its own with a socket to ask through.
 struct Lab {
     socket: Socket,
@@ -233,14 +238,15 @@ impl Lab {
         match words[..] {
             ["up", name] => {
                 self.change(19, 0, &Builder::link(link(name)?, 1, 1))?;
-                // IPv6 looks for duplicates of its own address meanwhile.
-                std::thread::sleep(std::time::Duration::from_millis(500));
+                settle();
                 Ok(())
             }
             ["down", name] => self.change(19, 0, &Builder::link(link(name)?, 0, 1)),
             ["mtu", name, mtu] => {
                 let body = Builder::link(link(name)?, 0, 0).number(4, parse(mtu)? as i32);
-                self.change(19, 0, &body)
+                self.change(19, 0, &body)?;
+                settle();
+                Ok(())
             }
             ["rename", name, new] => self.change(19, 0, &Builder::link(link(name)?, 0, 0).text(3, new)),
             ["add", name, address] => {
@@ -265,17 +271,16 @@ impl Lab {
                 Ok(())
             }
             ["heard"] => {
-                let heard = self.listener.iter().flat_map(Socket::pending);
-                let lines: Vec<String> =
-                    heard.flat_map(|one| one.messages).map(|one| describe(&one)).collect();
-                t.line(format_args!("heard {}", lines.len()));
-                lines.iter().for_each(|line| t.line(format_args!("  {line}")));
+                self.hear(t);
                 Ok(())
             }
             ["sysctl", path, ref values @ ..] => {
                 let done = std::fs::write(format!("/proc/sys/{path}"), values.join(" "));
                 let done = done.map_err(|error| error.to_string());
                 t.line(format_args!("{step}: {done:?}"));
+                if path.ends_with("disable_ipv6") {
+                    settle();
+                }
                 Ok(())
             }
             ["show", path] => {
@@ -293,9 +298,21 @@ impl Lab {
         }
     }
 
+    /// Notes what the listener heard.
+    fn hear(&self, t: &mut Transcript) {
+        let heard = self.listener.iter().flat_map(Socket::pending);
+        let lines: Vec<String> = heard.flat_map(|one| one.messages).map(|one| describe(&one)).collect();
+        t.line(format_args!("heard {}", lines.len()));
+        lines.iter().for_each(|line| t.line(format_args!("  {line}")));
+    }
+
     fn ask(&mut self, t: &mut Transcript, step: &str) -> Outcome {
         let (kind, flags, body) = request(step)?;
         let answers = self.socket.ask(kind, flags, &body);
+        if kind == 20 && body.0[0] == 10 {
+            // Linux leaves the rest to a worker.
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
         t.line(format_args!("{step}"));
         answers.iter().for_each(|one| t.line(format_args!("  {}", describe(one))));
         Ok(())

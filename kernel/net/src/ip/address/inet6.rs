@@ -1,6 +1,6 @@
 //! IPv6 addresses: adding, removing, who has which, which to send from, and the routes that come with them (`addrconf.c`).
 //!
-//! Key type: [`Owners`]: all addresses of a namespace by name, with the interfaces that have them. Changed under [`Rtnl`]; read without
+//! Key type: `Owners`: all addresses of a namespace by name, with the interfaces that have them. Changed under [`Rtnl`]; read without
 //! a lock. Neighbours: `autoconf` makes link-local addresses and runs duplicate detection.
 
 use abi::errno::{Errno, Result};

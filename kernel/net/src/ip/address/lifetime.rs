@@ -1,7 +1,7 @@
 //! Addresses end by themselves: each namespace has a queue of when something is to be done about an address (`check_lifetime`,
 //! `addrconf_verify`), and one timer for the earliest.
 //!
-//! Key type: [`Deadlines`]. The timer has a worker take the lock of the namespace; nothing here keeps a namespace.
+//! Key type: `Deadlines`. The timer has a worker take the lock of the namespace; nothing here keeps a namespace.
 //! Locks: a leaf spinlock.
 
 use abi::route::*;

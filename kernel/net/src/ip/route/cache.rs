@@ -1,6 +1,6 @@
 //! What paths taught: that packets to a destination must be smaller, or that another router is better (RFC 1191, RFC 8201, RFC 792).
 //!
-//! Key type: [`PathMtus`]: of one namespace, by destination, at most [`MOST`]: who comes when it is full takes the place of one chosen
+//! Key type: `PathMtus`: of one namespace, by destination, at most `MOST`: who comes when it is full takes the place of one chosen
 //! at random, so that nobody who forges messages can keep others out for long. Locks: a leaf spinlock for changes; read
 //! without a lock. Any context.
 

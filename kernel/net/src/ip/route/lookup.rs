@@ -245,6 +245,22 @@ fn loopback(net: &NetState) -> Result<Arc<NetDevice>> {
     net.devices().by_index(1).ok_or(Errno::ENETUNREACH)
 }
 
+/// The device that a flow names, and the source that follows from it for some destinations.
+fn named_device4(net: &NetState, flow: &mut Flow, destination: Ipv4Addr) -> Result<Arc<NetDevice>> {
+    let device = net.devices().by_index(flow.output).ok_or(Errno::ENODEV)?;
+    if !device.is_up() || device.ip().is_none_or(|ip| !ip.has(false)) {
+        return Err(Errno::ENETUNREACH);
+    }
+    let scope = match destination {
+        near if near.octets()[..3] == [224, 0, 0] || near == Ipv4Addr::BROADCAST => RT_SCOPE_LINK,
+        group if group.is_multicast() => RT_SCOPE_UNIVERSE,
+        nobody if nobody.is_unspecified() => RT_SCOPE_HOST,
+        _ => return Ok(device),
+    };
+    flow.source = flow.source.or_else(|| inet::select_source(net, &device, None, scope));
+    Ok(device)
+}
+
 fn output4(net: &Arc<NetState>, flow: &Flow, destination: Ipv4Addr) -> Result<Route> {
     let mut flow = *flow;
     let is_to_many = destination.is_multicast() || destination == Ipv4Addr::BROADCAST;
@@ -263,23 +279,13 @@ fn output4(net: &Arc<NetState>, flow: &Flow, destination: Ipv4Addr) -> Result<Ro
     } else {
         flow.source = None;
     }
-    let mut through = None;
-    if flow.output != 0 {
-        let device = net.devices().by_index(flow.output).ok_or(Errno::ENODEV)?;
-        if !device.is_up() || device.ip().is_none_or(|ip| !ip.has(false)) {
-            return Err(Errno::ENETUNREACH);
-        }
-        let is_local_group = destination.octets()[..3] == [224, 0, 0];
-        if is_local_group || destination == Ipv4Addr::BROADCAST {
-            flow.source = flow.source.or_else(|| inet::select_source(net, &device, None, RT_SCOPE_LINK));
-            return to_many(net, &device, &flow, destination);
-        }
-        if flow.source.is_none() && destination.is_multicast() {
-            flow.source = inet::select_source(net, &device, None, RT_SCOPE_UNIVERSE);
-        } else if flow.source.is_none() && destination.is_unspecified() {
-            flow.source = inet::select_source(net, &device, None, RT_SCOPE_HOST);
-        }
-        through = Some(device);
+    let through = match flow.output {
+        0 => None,
+        _ => Some(named_device4(net, &mut flow, destination)?),
+    };
+    let is_local_group = destination.octets()[..3] == [224, 0, 0] || destination == Ipv4Addr::BROADCAST;
+    if let Some(device) = through.as_ref().filter(|_| is_local_group) {
+        return to_many(net, device, &flow, destination);
     }
     if destination.is_unspecified() {
         // To nobody is to oneself.

@@ -1,6 +1,6 @@
 //! Rules: which table is asked for which packet (ip-rule(8), `fib_rules.c`).
 //!
-//! Key types: [`Rule`], [`Rules`] (of one family of a namespace, by preference). The rules that every namespace begins with are not
+//! Key types: [`Rule`], `Rules` (of one family of a namespace, by preference). The rules that every namespace begins with are not
 //! stored until somebody changes rules, so that most look-ups go straight to the tables.
 //! Locks: changed under [`crate::device::Rtnl`]; read without a lock.
 

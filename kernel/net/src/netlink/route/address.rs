@@ -370,6 +370,48 @@ pub(super) fn put_address(out: &mut Builder, kind: u16, address: IpAddr) -> Resu
     }
 }
 
+/// The attributes of an IPv6 address, in Linux's order.
+fn put6(address: &Address, lifetimes: &AddressLifetimes, out: &mut Builder) -> Result<()> {
+    if address.peer == address.local {
+        put_address(out, IFA_ADDRESS, address.local)?;
+    } else {
+        put_address(out, IFA_LOCAL, address.local)?;
+        put_address(out, IFA_ADDRESS, address.peer)?;
+    }
+    if address.metric != 0 {
+        out.u32(IFA_RT_PRIORITY, address.metric)?;
+    }
+    out.attribute(IFA_CACHEINFO, lifetimes.as_bytes())?;
+    out.u32(IFA_FLAGS, address.flags)?;
+    if address.protocol != 0 {
+        out.u8(IFA_PROTO, address.protocol)?;
+    }
+    Ok(())
+}
+
+/// The attributes of an IPv4 address, in Linux's order.
+fn put4(address: &Address, lifetimes: &AddressLifetimes, out: &mut Builder) -> Result<()> {
+    if !address.peer.is_unspecified() {
+        put_address(out, IFA_ADDRESS, address.peer)?;
+    }
+    put_address(out, IFA_LOCAL, address.local)?;
+    if let Some(broadcast) = address.broadcast {
+        put_address(out, IFA_BROADCAST, broadcast.into())?;
+    }
+    if !address.label.as_bytes().is_empty() {
+        out.text(IFA_LABEL, address.label.as_bytes())?;
+    }
+    if address.protocol != 0 {
+        out.u8(IFA_PROTO, address.protocol)?;
+    }
+    out.u32(IFA_FLAGS, address.flags)?;
+    if address.metric != 0 {
+        out.u32(IFA_RT_PRIORITY, address.metric)?;
+    }
+    out.attribute(IFA_CACHEINFO, lifetimes.as_bytes())?;
+    Ok(())
+}
+
 /// Writes the message (`inet_fill_ifaddr`, `inet6_fill_ifaddr`).
 fn describe(
     kind: u16,
@@ -400,39 +442,9 @@ fn describe(
         tstamp: (address.updated_ns / 10_000_000) as u32,
     };
     if is_v6 {
-        if address.peer == address.local {
-            put_address(out, IFA_ADDRESS, address.local)?;
-        } else {
-            put_address(out, IFA_LOCAL, address.local)?;
-            put_address(out, IFA_ADDRESS, address.peer)?;
-        }
-        if address.metric != 0 {
-            out.u32(IFA_RT_PRIORITY, address.metric)?;
-        }
-        out.attribute(IFA_CACHEINFO, lifetimes.as_bytes())?;
-        out.u32(IFA_FLAGS, address.flags)?;
-        if address.protocol != 0 {
-            out.u8(IFA_PROTO, address.protocol)?;
-        }
+        put6(address, &lifetimes, out)?
     } else {
-        if !address.peer.is_unspecified() {
-            put_address(out, IFA_ADDRESS, address.peer)?;
-        }
-        put_address(out, IFA_LOCAL, address.local)?;
-        if let Some(broadcast) = address.broadcast {
-            put_address(out, IFA_BROADCAST, broadcast.into())?;
-        }
-        if !address.label.as_bytes().is_empty() {
-            out.text(IFA_LABEL, address.label.as_bytes())?;
-        }
-        if address.protocol != 0 {
-            out.u8(IFA_PROTO, address.protocol)?;
-        }
-        out.u32(IFA_FLAGS, address.flags)?;
-        if address.metric != 0 {
-            out.u32(IFA_RT_PRIORITY, address.metric)?;
-        }
-        out.attribute(IFA_CACHEINFO, lifetimes.as_bytes())?;
+        put4(address, &lifetimes, out)?
     }
     out.end(mark);
     Ok(())
@@ -482,8 +494,17 @@ impl AddressDump {
         if !request.is_strict() {
             return Ok(dump);
         }
+        dump.check(request)?;
+        if dump.index != 0 && dump.namespace.devices().by_index(dump.index).is_none() {
+            return Err(Errno::ENODEV.into());
+        }
+        Ok(dump)
+    }
+
+    /// What strict checking demands of a request, and what it asks for (`inet_valid_dump_ifaddr_req`).
+    fn check(&mut self, request: &Request<'_>) -> Outcome<()> {
         // Both families' words are the same but for the first.
-        let is_v6 = families.first().is_some_and(|is_v6| *is_v6);
+        let is_v6 = self.families.first().is_some_and(|is_v6| *is_v6);
         let refuse = |v4: &'static str, v6: &'static str| {
             Err(Failure::new(Errno::EINVAL, if is_v6 { v6 } else { v4 }))
         };
@@ -499,8 +520,8 @@ impl AddressDump {
                 "ipv6: Invalid values in header for address dump request",
             );
         }
-        dump.index = header.ifa_index as i32;
-        dump.is_filtered = dump.index != 0;
+        self.index = header.ifa_index as i32;
+        self.is_filtered = self.index != 0;
         let policies = if is_v6 { &POLICIES6 } else { &POLICIES4 };
         let attributes: Parsed<'_> = request.parse(HEADER, policies, Strictness::Old)?;
         for attribute in attributes.iter() {
@@ -511,7 +532,7 @@ impl AddressDump {
                 );
             }
             let found = namespace_by_id(request, attribute.i32());
-            dump.namespace = match found {
+            self.namespace = match found {
                 Ok(namespace) => namespace,
                 Err(error) => {
                     let text = if is_v6 {
@@ -522,12 +543,9 @@ impl AddressDump {
                     return Err(Failure::new(error, text));
                 }
             };
-            dump.target = Some(attribute.i32());
+            self.target = Some(attribute.i32());
         }
-        if dump.index != 0 && dump.namespace.devices().by_index(dump.index).is_none() {
-            return Err(Errno::ENODEV.into());
-        }
-        Ok(dump)
+        Ok(())
     }
 
     /// The addresses of one interface; whether all fitted.

@@ -106,6 +106,18 @@ fn prefix(
     }
 }
 
+/// FRA_UID_RANGE.
+fn users(attributes: &Parsed<'_>) -> Outcome<Option<(u32, u32)>> {
+    let Some(users) = attributes.get(FRA_UID_RANGE) else { return Ok(None) };
+    let half = |at: usize| users.value.get(at..at + 4).and_then(|bytes| bytes.first_chunk::<4>());
+    let (Some(low), Some(high)) = (half(0), half(4)) else { return fail("Invalid uid range") };
+    let (low, high) = (u32::from_ne_bytes(*low), u32::from_ne_bytes(*high));
+    if low == u32::MAX || high == u32::MAX || low > high {
+        return fail("Invalid uid range");
+    }
+    Ok(Some((low, high)))
+}
+
 /// Reads a request (`fib_nl2rule`).
 fn read<'a>(request: &Request<'a>) -> Outcome<Wanted<'a>> {
     let Some(header) = request.message.fixed::<RuleMessage>() else { return fail("Invalid msg length") };
@@ -142,7 +154,6 @@ fn read<'a>(request: &Request<'a>) -> Outcome<Wanted<'a>> {
         priority: word(FRA_PRIORITY).unwrap_or(0),
         ..Rule::to_table(0, table, 0)
     };
-    rule.flags = header.flags & !(FIB_RULE_UNRESOLVED | FIB_RULE_IIF_DETACHED | FIB_RULE_OIF_DETACHED);
     if let Some(tunnel) = attributes.get(FRA_TUN_ID) {
         rule.tunnel = tunnel.value.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
     }
@@ -155,15 +166,7 @@ fn read<'a>(request: &Request<'a>) -> Outcome<Wanted<'a>> {
     if rule.l3mdev != 0 && rule.table != 0 {
         return fail("l3mdev and table are mutually exclusive");
     }
-    if let Some(users) = attributes.get(FRA_UID_RANGE) {
-        let half = |at: usize| users.value.get(at..at + 4).and_then(|bytes| bytes.first_chunk::<4>());
-        let (Some(low), Some(high)) = (half(0), half(4)) else { return fail("Invalid uid range") };
-        let (low, high) = (u32::from_ne_bytes(*low), u32::from_ne_bytes(*high));
-        if low == u32::MAX || high == u32::MAX || low > high {
-            return fail("Invalid uid range");
-        }
-        rule.users = Some((low, high));
-    }
+    rule.users = users(&attributes)?;
     if rule.tos & 3 != 0 {
         return fail("Invalid dsfield (tos): ECN bits must be 0");
     }
