@@ -735,13 +735,18 @@ fn told_6(t: &mut Transcript) -> Outcome {
         ("2292HOPLIMIT", 8),
         ("RECVTCLASS", 66),
         ("RECVORIGDSTADDR", 74),
-        ("FLOWINFO", 11),
     ] {
         t.call(what, set_number(a, SOL_IPV6, name, 1));
         send_to(b, what.as_bytes(), 0, &address("::1", 7900));
         t.note("  got", receive(a, 100, 0));
         set_number(a, SOL_IPV6, name, 0);
     }
+    // The label is made of who talks to whom, with a secret.
+    t.call("FLOWINFO", set_number(a, SOL_IPV6, 11, 1));
+    send_to(b, b"FLOWINFO", 0, &address("::1", 7900));
+    let got = receive(a, 100, 0);
+    t.note("  got", got.map(|got| got.control.iter().map(|one| (one.0, one.1, one.2.len())).collect::<Vec<_>>()));
+    set_number(a, SOL_IPV6, 11, 0);
     for name in [49, 51, 66, 74] {
         set_number(a, SOL_IPV6, name, 1);
     }
