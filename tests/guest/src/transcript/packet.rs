@@ -520,6 +520,8 @@ fn device_down(t: &mut Transcript) -> Outcome {
     t.note("error", seen(listener, 0));
     t.note("then", seen(listener, 0));
     up("v1")?;
+    // The carrier comes a little later.
+    sleep_ms(300);
     send_to(sender, &frame(0x1234, b"up again"), 0, &[]);
     t.note("seen", seen(listener, 0));
     Ok(())
