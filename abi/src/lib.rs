@@ -52,6 +52,7 @@ pub mod inotify;
 pub mod ioctl;
 pub mod ipc;
 pub mod kcmp;
+pub mod link;
 pub mod membarrier;
 pub mod mman;
 pub mod mount;

@@ -264,6 +264,13 @@ pub struct Attributes<'a, const N: usize> {
     has_leftover: bool,
 }
 
+impl<const N: usize> Default for Attributes<'_, N> {
+    /// None at all.
+    fn default() -> Self {
+        Attributes { place: AttributeIter::new(&[], 0), found: [0; N], has_leftover: false }
+    }
+}
+
 impl<'a, const N: usize> Attributes<'a, N> {
     /// Checks and sorts the attributes in `bytes`, which begin at `offset` of the message.
     pub fn parse(

@@ -13,6 +13,7 @@ extern crate std;
 
 mod device;
 mod folder;
+mod net;
 
 pub use device::{Device, DeviceNode, register_class, register_device};
 pub use folder::{Entries, Entry, Folder};
@@ -27,6 +28,7 @@ use security::{Credentials, UserNamespace};
 use vfs::pseudo::{Node, PseudoFs};
 use vfs::{FileSystemType, Inode, MountRequest};
 
+const NAME: &str = "sysfs";
 /// `SYSFS_MAGIC`.
 const MAGIC: u32 = 0x6265_6572;
 
@@ -66,7 +68,7 @@ fn add_kernel(kernel: &Arc<Folder>) -> Result<()> {
 
 /// Makes the file system type known. Errors: `EBUSY` if that was done before.
 pub fn register() -> Result<()> {
-    const FOLDERS: [&str; 14] = [
+    const FOLDERS: [&str; 15] = [
         "block",
         "bus",
         "class",
@@ -78,6 +80,7 @@ pub fn register() -> Result<()> {
         "firmware",
         "fs",
         "kernel",
+        "kernel/debug",
         "kernel/mm",
         "module",
         "power",
@@ -88,11 +91,19 @@ pub fn register() -> Result<()> {
     }
     add_cpus(&top.folder_at("devices/system/cpu")?)?;
     add_kernel(&top.folder("kernel")?)?;
-    vfs::register_filesystem(Arc::new(Sysfs(PseudoFs::new("sysfs", MAGIC, top.node()))))
+    let initial = net::tree_of(::net::NetNamespace::initial().state())?;
+    vfs::register_filesystem(Arc::new(Sysfs(PseudoFs::new(NAME, MAGIC, initial))))
 }
 
-/// The type: the administrator of a network namespace may mount it, because it shows that namespace's devices.
+/// The type: the administrator of a network namespace may mount it, because it shows that namespace's devices. The initial
+/// namespace has one instance, others one for each mount.
 struct Sysfs(Arc<PseudoFs>);
+
+/// The network namespace of the caller.
+fn caller_net() -> Arc<::net::NetNamespace> {
+    let set = task::task::with_current(|task| task.live_namespaces().ok()).flatten();
+    set.map_or_else(|| ::net::NetNamespace::initial().clone(), |set| set.net.clone())
+}
 
 impl FileSystemType for Sysfs {
     fn name(&self) -> &'static str {
@@ -113,6 +124,11 @@ impl FileSystemType for Sysfs {
     }
 
     fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<Inode>> {
-        self.0.mount(request)
+        let net = caller_net();
+        if net.is_initial() {
+            return self.0.mount(request);
+        }
+        let top = net::tree_of(net.state())?;
+        Ok(vfs::pseudo::instance(NAME, MAGIC, top, net.owner().clone(), None))
     }
 }

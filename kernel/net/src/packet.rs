@@ -150,6 +150,11 @@ impl Packet {
         self.buffer.get(header)
     }
 
+    /// Goes back to the link-layer header: its bytes are in front again.
+    pub fn rewind_to_link_header(&mut self) {
+        self.data.start = self.link_header.min(self.data.end);
+    }
+
     /// Puts the headers back that were taken off since the network header; whether it is there.
     pub fn restore_network_header(&mut self) -> bool {
         let is_there = self.network_header <= self.data.start;

@@ -9,7 +9,7 @@ use linnet_lib::netlink::{Failure, Outcome};
 use machine::sync::atomic::{AtomicU32, Ordering};
 
 use super::notify::notify;
-use super::{DeviceEvent, HardwareAddress, NetDevice, Rtnl};
+use super::{DeviceEvent, HardwareAddress, LowerChange, NetDevice, Rtnl, adjacency};
 use crate::netlink::route::link;
 
 /// Flags that a program may set.
@@ -65,11 +65,11 @@ pub fn count_all_multicast(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, more: bool)
     count(rtnl, device, &device.all_multicast, linux::IFF_ALLMULTI, more);
 }
 
-fn count(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, place: &AtomicU32, flag: u32, more: bool) {
-    rtnl.assert_covers(device);
-    let before = place.load(Ordering::Relaxed);
-    let now = if more { before.saturating_add(1) } else { before.saturating_sub(1) };
-    place.store(now, Ordering::Relaxed);
+/// The device may be in a namespace that is not covered: what is on top of it may live elsewhere.
+fn count(_rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, place: &AtomicU32, flag: u32, more: bool) {
+    let step = if more { 1 } else { u32::MAX };
+    let before = place.fetch_add(step, Ordering::Relaxed);
+    let now = before.wrapping_add(step);
     device.namespace().devices.note_change();
     if (before == 0) != (now == 0) {
         link::announce(device, flag);
@@ -88,6 +88,7 @@ fn open(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) -> Result<()> {
     device.namespace().devices.note_change();
     link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
     let _ = notify(rtnl, device, DeviceEvent::Up);
+    tell_uppers(rtnl, device, LowerChange::Up);
     Ok(())
 }
 
@@ -102,6 +103,7 @@ pub(super) fn close(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     device.namespace().devices.note_change();
     link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
     let _ = notify(rtnl, device, DeviceEvent::Down);
+    tell_uppers(rtnl, device, LowerChange::Down);
 }
 
 /// Sets the MTU. `EINVAL`: outside the device's range.
@@ -111,11 +113,25 @@ pub fn set_mtu(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, mtu: u32) -> Outcome<()
         return Ok(());
     }
     check_mtu(device, mtu)?;
-    device.mtu.store(mtu, Ordering::Relaxed);
+    device.operations().was_set(device, DeviceEvent::MtuChanged);
+    store_mtu(rtnl, device, mtu);
+    Ok(())
+}
+
+/// Gives a device an MTU that it can have.
+pub(super) fn store_mtu(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, mtu: u32) {
+    if device.mtu.swap(mtu, Ordering::Relaxed) == mtu || !device.is_registered() {
+        return;
+    }
     device.namespace().devices.note_change();
     let _ = notify(rtnl, device, DeviceEvent::MtuChanged);
+    tell_uppers(rtnl, device, LowerChange::Mtu);
     link::announce(device, 0);
-    Ok(())
+}
+
+/// Tells the devices on top of one what happened to it.
+fn tell_uppers(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, change: LowerChange) {
+    adjacency::each_upper(device, |upper| upper.operations().lower_changed(upper, device, change, rtnl));
 }
 
 /// Whether a device may have this MTU.
@@ -136,11 +152,19 @@ pub fn set_address(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address: &[u8]) -> 
     let address: &[u8] = address.get(..device.address().len()).ok_or(Errno::EINVAL)?;
     device.operations().check_address(device, address)?;
     let address = HardwareAddress::try_from(address).map_err(|_| Errno::EINVAL)?;
+    store_address(rtnl, device, address);
+    device.address_origin.store(super::ADDRESS_SET, Ordering::Relaxed);
+    device.operations().was_set(device, DeviceEvent::AddressChanged);
+    Ok(())
+}
+
+/// Gives a device an address that it can have.
+pub(super) fn store_address(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address: HardwareAddress) {
     device.settings.lock().address = address;
     device.namespace().devices.note_change();
     let _ = notify(rtnl, device, DeviceEvent::AddressChanged);
+    tell_uppers(rtnl, device, LowerChange::Address);
     link::announce(device, 0);
-    Ok(())
 }
 
 /// Sets the broadcast address.
@@ -200,33 +224,35 @@ pub fn set_carrier(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, present: bool) -> R
         return Err(Errno::EOPNOTSUPP);
     }
     if present {
-        carrier_on(device)
+        carrier_on(rtnl, device)
     } else {
-        carrier_off(device)
+        carrier_off(rtnl, device)
     };
     Ok(())
 }
 
 /// The driver sees a carrier.
-pub(crate) fn carrier_on(device: &Arc<NetDevice>) {
+pub(crate) fn carrier_on(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     if !device.carrier.swap(true, Ordering::Relaxed) && device.is_registered() {
         device.carrier_ups.fetch_add(1, Ordering::Relaxed);
-        carrier_changed(device);
+        carrier_changed(rtnl, device);
     }
 }
 
 /// The driver sees no carrier any more.
-pub(crate) fn carrier_off(device: &Arc<NetDevice>) {
+pub(crate) fn carrier_off(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     if device.carrier.swap(false, Ordering::Relaxed) && device.is_registered() {
         device.carrier_downs.fetch_add(1, Ordering::Relaxed);
-        carrier_changed(device);
+        carrier_changed(rtnl, device);
     }
 }
 
-fn carrier_changed(device: &Arc<NetDevice>) {
+fn carrier_changed(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     update_operational_state(device);
     device.namespace().devices.note_change();
+    tell_uppers(rtnl, device, LowerChange::Carrier);
     if device.is_up() {
+        let _ = notify(rtnl, device, DeviceEvent::Changed);
         link::announce(device, 0);
     }
 }

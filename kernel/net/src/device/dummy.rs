@@ -4,16 +4,18 @@ use abi::errno::Result;
 use abi::rtnetlink as linux;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use linnet_lib::netlink::Outcome;
 
 use super::statistics::Counted;
 use super::{
-    DeviceOperations, HardwareAddress, LinkKind, NetDevice, Template, check_ethernet_address, random_address,
+    DeviceOperations, HardwareAddress, LinkKind, NetDevice, NewLink, Template, check_ethernet_address,
+    random_address,
 };
 use crate::namespace::NetState;
 use crate::packet::Packet;
 
 /// The kind.
-pub static KIND: LinkKind = LinkKind { name: "dummy", fill: None };
+pub static KIND: LinkKind = LinkKind::plain("dummy", make);
 
 struct Dummy;
 
@@ -27,6 +29,10 @@ impl DeviceOperations for Dummy {
     fn may_change_carrier(&self) -> bool {
         true
     }
+}
+
+fn make(new: &NewLink<'_>) -> Outcome<Arc<NetDevice>> {
+    Ok(create(new.namespace, new.address.clone())?)
 }
 
 /// One that is in no table yet. `ENOMEM`.

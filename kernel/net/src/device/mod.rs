@@ -9,13 +9,18 @@
 //! | `notify` | who is told |
 //! | `traffic`, `taps`, `statistics` | packets in and out, who listens, counters |
 //! | `ioctl`, `show` | the old calls; `/proc/net/dev` |
-//! | `loopback`, `dummy`, `veth` | the devices that are software |
+//! | `attributes` | the files in `/sys/class/net` |
+//! | `adjacency` | which device is on top of which |
+//! | `loopback`, `dummy`, `veth`, `bridge` | the devices that are software |
 //!
 //! Key types: [`NetDevice`], [`DeviceOperations`], [`LinkKind`].
 //!
 //! Contexts: everything that changes a device needs an [`Rtnl`] that covers its namespace (sleeping). Reading is free:
 //! numbers are atomics, the rest is copied under the device's leaf lock. Packets go through [`traffic`] in any context.
 
+pub(crate) mod adjacency;
+pub mod attributes;
+pub(crate) mod bridge;
 mod change;
 pub mod dummy;
 pub(crate) mod ioctl;
@@ -29,7 +34,7 @@ pub mod statistics;
 mod table;
 pub mod taps;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod traffic;
 pub mod veth;
 
@@ -51,12 +56,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::any::Any;
-use linnet_lib::netlink::{Builder, Outcome};
-use machine::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
+use linnet_lib::netlink::{Attribute, Builder, Outcome};
+use machine::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use machine::sync::{RcuArc, SpinLock};
 
 use crate::ip::device::IpDeviceState;
 use crate::namespace::NetState;
+use crate::netlink::route::link::Parsed;
 use crate::packet::Packet;
 
 /// A link-layer address.
@@ -73,13 +79,91 @@ pub(crate) fn text(bytes: &[u8]) -> Result<Text> {
     Ok(machine::memory::try_arc(copy)?)
 }
 
+/// A link that a request wants made, before it is in its table.
+pub(crate) struct NewLink<'a> {
+    /// Where it begins.
+    pub(crate) namespace: &'a Arc<NetState>,
+    /// IFLA_ADDRESS.
+    pub(crate) address: Option<HardwareAddress>,
+    /// All attributes of the request.
+    pub(crate) attributes: &'a Parsed<'a>,
+    /// IFLA_INFO_DATA.
+    pub(crate) data: Option<Attribute<'a>>,
+    /// The device below (IFLA_LINK). `EINVAL`: none is named; `ENODEV`: it is not there.
+    pub(crate) lower: Result<Arc<NetDevice>>,
+}
+
+/// Writes attributes about a device.
+type Fill = fn(&NetDevice, &mut Builder) -> Result<()>;
+/// The same about a device that belongs to a master, which comes first.
+type FillPort = fn(&NetDevice, &NetDevice, &mut Builder) -> Result<()>;
+/// Changes a device by its IFLA_INFO_DATA.
+type Change = fn(&Rtnl<'_>, &Arc<NetDevice>, Attribute<'_>) -> Outcome<()>;
+/// Changes what a device is to its master, which comes first, by its IFLA_INFO_SLAVE_DATA.
+type ChangePort = fn(&Rtnl<'_>, &Arc<NetDevice>, &Arc<NetDevice>, Attribute<'_>) -> Outcome<()>;
+
 /// A kind of virtual link, as IFLA_INFO_KIND names it (`rtnl_link_ops`).
 #[derive(Debug)]
 pub struct LinkKind {
     /// Its name.
     pub name: &'static str,
+    /// Checks a request's attributes and data before anything is done.
+    pub(crate) validate: fn(&Parsed<'_>, Option<Attribute<'_>>) -> Outcome<()>,
+    /// Makes one that is in no table yet.
+    pub(crate) create: fn(&NewLink<'_>) -> Outcome<Arc<NetDevice>>,
+    /// Does the rest once it is in its table: puts it on its lower device, sets what the request says.
+    pub(crate) attach: fn(&Rtnl<'_>, &Arc<NetDevice>, &NewLink<'_>) -> Outcome<()>,
+    /// Changes one; none if its data never change.
+    pub(crate) change: Option<Change>,
     /// Writes its IFLA_INFO_DATA; none if it has none.
-    pub fill: Option<fn(&NetDevice, &mut Builder) -> Result<()>>,
+    pub(crate) fill: Option<Fill>,
+    /// Changes a device that belongs to one.
+    pub(crate) change_port: Option<ChangePort>,
+    /// Writes IFLA_INFO_SLAVE_DATA of a device that belongs to one.
+    pub(crate) fill_port: Option<FillPort>,
+}
+
+impl LinkKind {
+    /// An Ethernet-like kind with nothing of its own.
+    pub(crate) const fn plain(
+        name: &'static str,
+        create: fn(&NewLink<'_>) -> Outcome<Arc<NetDevice>>,
+    ) -> LinkKind {
+        LinkKind {
+            name,
+            validate: |attributes, _| validate_ethernet(attributes),
+            create,
+            attach: |_, _, _| Ok(()),
+            change: None,
+            fill: None,
+            change_port: None,
+            fill_port: None,
+        }
+    }
+}
+
+/// What an Ethernet-like kind demands of the address in a request.
+pub(crate) fn validate_ethernet(attributes: &Parsed<'_>) -> Outcome<()> {
+    match attributes.get(linux::IFLA_ADDRESS) {
+        Some(address) if address.value.len() != 6 => Err(Errno::EINVAL.into()),
+        Some(address) => Ok(check_ethernet_address(address.value)?),
+        None => Ok(()),
+    }
+}
+
+/// What a device below another tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LowerChange {
+    /// It is up.
+    Up,
+    /// It is down.
+    Down,
+    /// Its carrier came or went.
+    Carrier,
+    /// Its MTU changed.
+    Mtu,
+    /// Its address changed.
+    Address,
 }
 
 /// What a driver does. `transmit` runs in any context with preemption off; the others under [`Rtnl`] and may sleep.
@@ -109,13 +193,45 @@ pub trait DeviceOperations: Any + Send + Sync {
     fn may_change_carrier(&self) -> bool {
         false
     }
+    /// Megabits in a second and `full`, `half` or `unknown`, where the driver says so.
+    fn speed(&self, device: &NetDevice) -> Option<(i32, &'static str)> {
+        let _ = device;
+        None
+    }
     /// The device at the other end (IFLA_LINK).
     fn peer(&self) -> Option<Arc<NetDevice>> {
         None
     }
+    /// Whether it goes when its peer goes, and the other way round: two ends of one thing.
+    fn goes_with_peer(&self) -> bool {
+        false
+    }
+    /// An administrator set its address or MTU (the event says which).
+    fn was_set(&self, device: &Arc<NetDevice>, event: DeviceEvent) {
+        let _ = (device, event);
+    }
+    /// Takes another device as one of its own (IFLA_MASTER).
+    fn enslave(&self, rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, slave: &Arc<NetDevice>) -> Outcome<()> {
+        let _ = (rtnl, device, slave);
+        Err(Errno::EOPNOTSUPP.into())
+    }
+    /// Lets go of one of its own.
+    fn release(&self, rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, slave: &Arc<NetDevice>) {
+        let _ = (rtnl, device, slave);
+    }
+    /// Something happened to a device below. `rtnl` may cover only the other's namespace. Thread context.
+    fn lower_changed(
+        &self,
+        device: &Arc<NetDevice>,
+        lower: &Arc<NetDevice>,
+        change: LowerChange,
+        rtnl: &Rtnl<'_>,
+    ) {
+        let _ = (device, lower, change, rtnl);
+    }
     /// The device is about to go for good; lets go of others.
-    fn uninit(&self, device: &NetDevice) {
-        let _ = device;
+    fn uninit(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) {
+        let _ = (device, rtnl);
     }
 }
 
@@ -157,9 +273,21 @@ pub trait ReceiveHandler: Send + Sync {
     fn receive(&self, device: &Arc<NetDevice>, packet: Packet) -> Option<Packet>;
 }
 
+/// An address by chance, of another device, of the administrator's choice (`NET_ADDR_*`; 0: the hardware's).
+pub(crate) const ADDRESS_RANDOM: u8 = 1;
+pub(crate) const ADDRESS_STOLEN: u8 = 2;
+pub(crate) const ADDRESS_SET: u8 = 3;
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
 /// A network device.
 pub struct NetDevice {
     pub(crate) settings: SpinLock<Settings>,
+    /// A number that no other device has or will have.
+    number: u64,
+    pub(crate) adjacency: adjacency::Adjacency,
+    /// Which port of its master it is; 0 for none.
+    pub(crate) port: AtomicU32,
     pub(crate) index: AtomicI32,
     hardware_type: u16,
     pub(crate) flags: AtomicU32,
@@ -170,6 +298,8 @@ pub struct NetDevice {
     kind: Option<&'static LinkKind>,
     pub(crate) operational: AtomicU8,
     pub(crate) link_mode: AtomicU8,
+    /// Where its address is from (`NET_ADDR_*`).
+    pub(crate) address_origin: AtomicU8,
     pub(crate) carrier: AtomicBool,
     pub(crate) carrier_ups: AtomicU32,
     pub(crate) carrier_downs: AtomicU32,
@@ -203,6 +333,9 @@ impl NetDevice {
         };
         Ok(machine::memory::try_arc(NetDevice {
             settings: SpinLock::new(settings),
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            adjacency: adjacency::Adjacency::default(),
+            port: AtomicU32::new(0),
             index: AtomicI32::new(0),
             hardware_type: template.hardware_type,
             flags: AtomicU32::new(template.flags),
@@ -213,6 +346,7 @@ impl NetDevice {
             kind: template.kind,
             operational: AtomicU8::new(linux::IF_OPER_UNKNOWN),
             link_mode: AtomicU8::new(linux::IF_LINK_MODE_DEFAULT),
+            address_origin: AtomicU8::new(if template.kind.is_some() { ADDRESS_RANDOM } else { 0 }),
             carrier: AtomicBool::new(true),
             carrier_ups: AtomicU32::new(0),
             carrier_downs: AtomicU32::new(0),
@@ -229,6 +363,10 @@ impl NetDevice {
         })?)
     }
 
+    /// A number that no other device has or will have.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
     /// Its name now.
     pub fn name(&self) -> InterfaceName {
         self.settings.lock().name
@@ -342,6 +480,14 @@ impl NetDevice {
     pub fn operations_as<T: DeviceOperations>(&self) -> Option<&T> {
         let any: &dyn Any = &*self.operations;
         any.downcast_ref()
+    }
+    /// The device it belongs to.
+    pub fn master(&self) -> Option<Arc<NetDevice>> {
+        self.adjacency.master()
+    }
+    /// The first device on top of it, or below it, whose [`NetDevice::number`] is from `from` on.
+    pub fn next_neighbour(&self, is_above: bool, from: u64) -> Option<Arc<NetDevice>> {
+        if is_above { self.adjacency.next_upper(from) } else { self.adjacency.next_lower(from) }
     }
     /// The device it sends through or to (IFLA_LINK).
     pub fn peer(&self) -> Option<Arc<NetDevice>> {

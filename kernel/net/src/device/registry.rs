@@ -76,7 +76,7 @@ fn unlist(namespace: &NetState, device: &Arc<NetDevice>) {
 pub(crate) fn unregister(rtnl: &Rtnl<'_>, devices: &[Arc<NetDevice>], origin: &crate::netlink::Origin) {
     for device in devices {
         rtnl.assert_covers(device);
-        device.operations().uninit(device);
+        device.operations().uninit(device, rtnl);
     }
     for device in devices {
         change::close(rtnl, device);
@@ -87,6 +87,7 @@ pub(crate) fn unregister(rtnl: &Rtnl<'_>, devices: &[Arc<NetDevice>], origin: &c
         let last_words = link::describe_end(device, origin);
         unlist(&namespace, device);
         let _ = notify(rtnl, device, DeviceEvent::Unregistered);
+        leave_master(rtnl, device);
         uevent::announce(device, uevent::Action::Remove);
         if let Some(last_words) = last_words {
             last_words.send(&namespace);
@@ -94,11 +95,45 @@ pub(crate) fn unregister(rtnl: &Rtnl<'_>, devices: &[Arc<NetDevice>], origin: &c
     }
 }
 
-/// Deletes a device and what goes with it (`rtnl_link_ops::dellink`).
-pub(crate) fn delete(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, origin: &crate::netlink::Origin) {
-    match device.peer().filter(|peer| peer.is_registered()) {
-        Some(peer) => unregister(rtnl, &[device.clone(), peer], origin),
-        None => unregister(rtnl, core::slice::from_ref(device), origin),
+/// A device belongs to nobody any more.
+pub(crate) fn leave_master(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
+    if let Some(master) = device.adjacency.master() {
+        master.operations().release(rtnl, &master, device);
+    }
+}
+
+/// The other end of a device that has one and does not outlive it.
+fn twin(device: &NetDevice) -> Option<Arc<NetDevice>> {
+    device.peer().filter(|peer| device.operations().goes_with_peer() && peer.is_registered())
+}
+
+/// Deletes a device and what goes with it (`rtnl_link_ops::dellink`): its other end, and all that is on top of either, which may
+/// be in any namespace and goes first. No lock is held. `None`: someone else is deleting it.
+pub(crate) fn destroy(device: &Arc<NetDevice>, origin: &crate::netlink::Origin) -> Option<()> {
+    device.adjacency.close();
+    loop {
+        let ends = [Some(device.clone()), twin(device)];
+        for end in ends.iter().flatten() {
+            end.adjacency.close();
+            while let Some(upper) = end.adjacency.next_dependent() {
+                if destroy(&upper, &crate::netlink::Origin::default()).is_none() {
+                    // Whoever does it has the lock until it is done.
+                    drop(Rtnl::lock(&upper.namespace()));
+                }
+            }
+        }
+        let done = rtnl::with_pair(device, &[], |rtnl| {
+            let all: arrayvec::ArrayVec<_, 2> =
+                [Some(device.clone()), twin(device)].into_iter().flatten().collect();
+            if all.iter().any(|end| end.adjacency.next_dependent().is_some()) {
+                return false;
+            }
+            unregister(rtnl, &all, origin);
+            true
+        })?;
+        if done {
+            return Some(());
+        }
     }
 }
 
@@ -205,6 +240,7 @@ pub(crate) fn move_to(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, arrival: &Arriva
         None => Some(old_index).filter(|index| to.devices.by_index(*index).is_none()),
     };
     change::close(rtnl, device);
+    leave_master(rtnl, device);
     let last_words = link::describe_departure(device, to, index.unwrap_or(0));
     let alternatives = device.alternatives()?;
     let _ = notify(rtnl, device, DeviceEvent::Unregistered);
@@ -252,18 +288,15 @@ pub(crate) fn tear_down(namespace: &Arc<NetState>) {
     let origin = crate::netlink::Origin::default();
     while let Some(device) = namespace.devices.next_from(0) {
         let initial = NetNamespace::initial();
-        let goes = device.kind().is_some() || device.is_loopback();
-        let home: [&NetState; 1] = [initial];
-        let done = rtnl::with_pair(&device, if goes { &[] } else { &home }, |rtnl| {
-            if !Arc::ptr_eq(&device.namespace(), namespace) {
-                return;
-            }
-            if goes {
-                delete(rtnl, &device, &origin);
-            } else {
-                go_home(rtnl, &device, initial.state());
-            }
-        });
+        let done = if device.kind().is_some() || device.is_loopback() {
+            destroy(&device, &origin)
+        } else {
+            rtnl::with_pair(&device, &[initial], |rtnl| {
+                if Arc::ptr_eq(&device.namespace(), namespace) {
+                    go_home(rtnl, &device, initial.state());
+                }
+            })
+        };
         // Someone else is taking it away: it is gone once that one lets go of the lock.
         if done.is_none() {
             drop(Rtnl::lock(namespace));

@@ -16,6 +16,7 @@ struct Counters {
     receive_dropped: AtomicU64,
     transmit_dropped: AtomicU64,
     receive_unhandled: AtomicU64,
+    multicast: AtomicU64,
 }
 
 /// What is counted.
@@ -31,6 +32,8 @@ pub enum Counted {
     SendDropped,
     /// Came in and nobody wanted it.
     Unhandled,
+    /// Came in for a group.
+    Multicast,
 }
 
 /// See the module.
@@ -58,6 +61,7 @@ impl Statistics {
             Counted::ReceiveDropped => (&own.receive_dropped, None),
             Counted::SendDropped => (&own.transmit_dropped, None),
             Counted::Unhandled => (&own.receive_unhandled, None),
+            Counted::Multicast => (&own.multicast, None),
         };
         packets.fetch_add(1, Ordering::Relaxed);
         if let Some(volume) = volume {
@@ -75,6 +79,7 @@ impl Statistics {
             sums.tx_bytes += one.transmit_bytes.load(Ordering::Relaxed);
             sums.rx_dropped += one.receive_dropped.load(Ordering::Relaxed);
             sums.tx_dropped += one.transmit_dropped.load(Ordering::Relaxed);
+            sums.multicast += one.multicast.load(Ordering::Relaxed);
             sums.rx_nohandler += one.receive_unhandled.load(Ordering::Relaxed);
         }
         sums

@@ -8,11 +8,11 @@ use crate::netlink::Origin;
 use crate::packet::PacketKind;
 use registry::Arrival;
 
-fn name(text: &str) -> InterfaceName {
+pub(crate) fn name(text: &str) -> InterfaceName {
     InterfaceName::new(text.as_bytes()).unwrap()
 }
 
-fn namespace() -> Arc<NetNamespace> {
+pub(crate) fn namespace() -> Arc<NetNamespace> {
     NetNamespace::create(security::initial_namespace()).unwrap()
 }
 
@@ -23,7 +23,7 @@ fn dummy_in(namespace: &NetNamespace, text: &str) -> Arc<NetDevice> {
 }
 
 /// A pair, each end in a namespace.
-fn pair(one: &NetNamespace, other: &NetNamespace) -> (Arc<NetDevice>, Arc<NetDevice>) {
+pub(crate) fn pair(one: &NetNamespace, other: &NetNamespace) -> (Arc<NetDevice>, Arc<NetDevice>) {
     let rtnl = Rtnl::lock_all(&[one, other]);
     let ends = (veth::create(one.state(), None).unwrap(), veth::create(other.state(), None).unwrap());
     registry::register(&rtnl, &ends.0, name("v%d"), None).unwrap();
@@ -34,7 +34,7 @@ fn pair(one: &NetNamespace, other: &NetNamespace) -> (Arc<NetDevice>, Arc<NetDev
     ends
 }
 
-fn simulate(test: impl FnOnce() + Send + 'static) {
+pub(crate) fn simulate(test: impl FnOnce() + Send + 'static) {
     sched::host::run(7, 2, test);
 }
 
@@ -52,7 +52,8 @@ fn names_are_found_and_become_free() {
         assert_eq!(registry::add_alternative(&rtnl, &second, b"other"), Err(Errno::EEXIST));
         assert!(space.devices.by_name(b"d0").is_none());
         assert_eq!(space.devices.by_name(b"a-rather-long-alternative-name").unwrap().index(), 2);
-        registry::delete(&rtnl, &first, &Origin::default());
+        drop(rtnl);
+        registry::destroy(&first, &Origin::default()).unwrap();
         assert!(space.devices.by_name(b"other").is_none());
         assert!(space.devices.by_name(b"a-rather-long-alternative-name").is_none());
         assert_eq!(space.devices.len(), 2);

@@ -29,6 +29,8 @@ use crate::packet::Packet;
 pub static BACKLOG_MAX: AtomicUsize = AtomicUsize::new(1000);
 /// How many packets are worked off before others may run on the CPU.
 const BUDGET: usize = 64;
+/// How many times so many before the rest is left to the CPU's worker, which lets other work pass in between.
+const ROUNDS: usize = 32;
 
 #[derive(Default)]
 struct Backlog {
@@ -81,6 +83,14 @@ pub fn transmit(device: &Arc<NetDevice>, mut packet: Packet) -> Result<()> {
     Ok(())
 }
 
+/// Sends a packet on that is being worked off: as [`transmit`], by who has preemption off and is called by [`run`] or
+/// [`transmit`], which works off what this causes. The device is up.
+pub(crate) fn pass_on(device: &Arc<NetDevice>, mut packet: Packet) {
+    packet.mark_link_header();
+    taps::tell_all(device, &packet, Direction::Out);
+    device.operations().transmit(device, packet);
+}
+
 /// A packet has come in through `device`; its bytes begin at its network header. Queues it here. Any context; whoever calls it
 /// calls [`run`] afterwards, as soon as it can.
 pub fn receive(device: &Arc<NetDevice>, mut packet: Packet) {
@@ -106,8 +116,17 @@ pub fn run() {
         ask_worker();
         return;
     }
-    let cpu = cpu::current();
-    while run_some(cpu) {}
+    run_rounds(cpu::current());
+}
+
+/// Works off what a sender may be kept busy with; the rest is the worker's: frames that go round in circles keep nobody for ever.
+fn run_rounds(cpu: CpuId) {
+    let mut rounds = 0..ROUNDS;
+    while run_some(cpu) {
+        if rounds.next().is_none() {
+            return ask_worker();
+        }
+    }
 }
 
 /// Asks this CPU's worker to work it off: for who holds a lock now.
@@ -120,7 +139,7 @@ fn ask_worker() {
     let cpu = cpu::current();
     let work = move || {
         backlogs().get_on(cpu).asked.store(false, Ordering::Release);
-        while run_some(cpu) {}
+        run_rounds(cpu);
     };
     if sched::work::queue(work).is_err() {
         backlog.asked.store(false, Ordering::Release);

@@ -7,18 +7,21 @@ use abi::errno::{Errno, Result};
 use abi::rtnetlink as linux;
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
+use linnet_lib::netlink::{Attribute, Outcome};
 use machine::sync::SpinLock;
+use machine::sync::atomic::Ordering;
 
 use super::statistics::Counted;
 use super::{
-    DeviceOperations, HardwareAddress, LinkKind, NetDevice, Rtnl, Template, change, check_ethernet_address,
-    random_address, traffic,
+    DeviceOperations, HardwareAddress, LinkKind, NetDevice, NewLink, Rtnl, Template, change,
+    check_ethernet_address, random_address, traffic, validate_ethernet,
 };
 use crate::namespace::NetState;
+use crate::netlink::route::link::Parsed;
 use crate::packet::{Packet, PacketKind};
 
 /// The kind.
-pub static KIND: LinkKind = LinkKind { name: "veth", fill: None };
+pub static KIND: LinkKind = LinkKind { validate, ..LinkKind::plain("veth", make) };
 
 const HEADER: usize = 14;
 
@@ -50,19 +53,19 @@ impl DeviceOperations for Veth {
         traffic::receive(&other, packet);
     }
 
-    fn open(&self, device: &Arc<NetDevice>, _rtnl: &Rtnl<'_>) -> Result<()> {
+    fn open(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) -> Result<()> {
         let other = self.peer().ok_or(Errno::ENOTCONN)?;
         if other.is_up() {
-            change::carrier_on(device);
-            change::carrier_on(&other);
+            change::carrier_on(rtnl, device);
+            change::carrier_on(rtnl, &other);
         }
         Ok(())
     }
 
-    fn stop(&self, device: &Arc<NetDevice>, _rtnl: &Rtnl<'_>) {
-        change::carrier_off(device);
+    fn stop(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) {
+        change::carrier_off(rtnl, device);
         if let Some(other) = self.peer() {
-            change::carrier_off(&other);
+            change::carrier_off(rtnl, &other);
         }
     }
 
@@ -74,7 +77,15 @@ impl DeviceOperations for Veth {
         self.other.lock().upgrade()
     }
 
-    fn uninit(&self, _device: &NetDevice) {
+    fn speed(&self, _device: &NetDevice) -> Option<(i32, &'static str)> {
+        Some((10_000, "full"))
+    }
+
+    fn goes_with_peer(&self) -> bool {
+        true
+    }
+
+    fn uninit(&self, _device: &Arc<NetDevice>, _rtnl: &Rtnl<'_>) {
         *self.other.lock() = Weak::new();
     }
 }
@@ -87,6 +98,19 @@ pub(super) fn kind_of(frame: &[u8], receiver: &NetDevice) -> PacketKind {
         return if is_own { PacketKind::Host } else { PacketKind::OtherHost };
     }
     if *destination == [0xff; 6] { PacketKind::Broadcast } else { PacketKind::Multicast }
+}
+
+/// An address that a device can have, and an MTU in its range.
+fn validate(attributes: &Parsed<'_>, _data: Option<Attribute<'_>>) -> Outcome<()> {
+    validate_ethernet(attributes)?;
+    match attributes.get(linux::IFLA_MTU) {
+        Some(mtu) if !(68..=65535).contains(&mtu.u32()) => Err(Errno::EINVAL.into()),
+        _ => Ok(()),
+    }
+}
+
+fn make(new: &NewLink<'_>) -> Outcome<Arc<NetDevice>> {
+    Ok(create(new.namespace, new.address.clone())?)
 }
 
 /// One end that is in no table yet and has no other. `ENOMEM`.
@@ -107,7 +131,7 @@ pub(crate) fn create(namespace: &Arc<NetState>, address: Option<HardwareAddress>
 
 /// A new end has no carrier: the other is not up.
 pub(crate) fn without_carrier(end: &Arc<NetDevice>) {
-    change::carrier_off(end);
+    end.carrier.store(false, Ordering::Relaxed);
 }
 
 /// Joins two ends.

@@ -23,6 +23,31 @@ pub enum Action {
     Remove,
     /// It has another name.
     Move,
+    /// An administrator wants it looked at again.
+    Change,
+}
+
+impl Action {
+    fn word(self) -> &'static str {
+        match self {
+            Action::Add => "add",
+            Action::Remove => "remove",
+            Action::Move => "move",
+            Action::Change => "change",
+        }
+    }
+
+    /// The action that a program asks to have told. A move has nothing to move from.
+    pub(crate) fn named(word: &[u8]) -> Option<Action> {
+        [Action::Add, Action::Remove, Action::Change]
+            .into_iter()
+            .find(|action| action.word().as_bytes() == word)
+    }
+}
+
+/// What type of device the name of its kind says (`DEVTYPE`): not all have one.
+pub(crate) fn device_type(device: &NetDevice) -> Option<&'static str> {
+    device.kind().map(|kind| kind.name).filter(|name| ["bridge", "vlan", "macvlan"].contains(name))
 }
 
 /// Tells of a device. Lost without memory, as the listeners expect.
@@ -42,11 +67,7 @@ fn send(device: &Arc<NetDevice>, action: Action, old: Option<&InterfaceName>) {
         return;
     }
     let name = device.name();
-    let word = match action {
-        Action::Add => "add",
-        Action::Remove => "remove",
-        Action::Move => "move",
-    };
+    let word = action.word();
     let mut bytes = Vec::new();
     let mut write = |parts: &[&[u8]]| {
         let length = parts.iter().map(|part| part.len()).sum::<usize>() + 1;
@@ -60,6 +81,9 @@ fn send(device: &Arc<NetDevice>, action: Action, old: Option<&InterfaceName>) {
     write(&[b"ACTION=", word.as_bytes()]);
     write(&[b"DEVPATH=", PATH, name.as_bytes()]);
     write(&[b"SUBSYSTEM=net"]);
+    if let Some(kind) = device_type(device) {
+        write(&[b"DEVTYPE=", kind.as_bytes()]);
+    }
     if let Some(old) = old {
         write(&[b"DEVPATH_OLD=", PATH, old.as_bytes()]);
     }

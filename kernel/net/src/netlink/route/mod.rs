@@ -4,6 +4,7 @@
 //! takes [`crate::device::Rtnl`] itself, for the namespaces it concerns. Locks: none of its own.
 
 pub mod address;
+pub mod bridge;
 pub mod fib;
 mod fib_get;
 pub mod link;
@@ -53,6 +54,7 @@ pub struct Handler {
 /// All of them.
 const HANDLERS: &[&[Handler]] = &[
     link::HANDLERS,
+    bridge::HANDLERS,
     nsid::HANDLERS,
     stats::HANDLERS,
     address::HANDLERS,

@@ -3,7 +3,7 @@
 //! Locks: none is needed; under [`crate::device::Rtnl`] what is told is one instant.
 
 use abi::errno::{Errno, Result};
-use abi::netlink::NETLINK_ROUTE;
+use abi::netlink::{NETLINK_ROUTE, NLA_F_NESTED};
 use abi::rtnetlink::*;
 use alloc::sync::Arc;
 use linnet_lib::netlink::Builder;
@@ -94,6 +94,9 @@ fn settings(device: &NetDevice, out: &mut Builder) -> Result<()> {
     out.u32(IFLA_ALLMULTI, device.gauge(Gauge::AllMulticast))?;
     out.u32(IFLA_NUM_TX_QUEUES, device.queues())?;
     out.u32(IFLA_NUM_RX_QUEUES, device.queues())?;
+    if let Some(master) = device.adjacency.master() {
+        out.i32(IFLA_MASTER, master.index())?;
+    }
     out.u8(IFLA_CARRIER, u8::from(device.has_carrier()))?;
     out.text(IFLA_QDISC, queueing)?;
     if let Some(alias) = device.alias() {
@@ -126,13 +129,28 @@ fn statistics(device: &NetDevice, details: &Details, out: &mut Builder) -> Resul
 }
 
 fn kind(device: &NetDevice, out: &mut Builder) -> Result<()> {
-    let Some(kind) = device.kind() else { return Ok(()) };
-    let nest = out.nest(IFLA_LINKINFO | abi::netlink::NLA_F_NESTED)?;
-    out.text(IFLA_INFO_KIND, kind.name.as_bytes())?;
-    if let Some(fill) = kind.fill {
-        let data = out.nest(IFLA_INFO_DATA | abi::netlink::NLA_F_NESTED)?;
-        fill(device, out)?;
-        out.end_nest(data);
+    let master = device.adjacency.master();
+    if device.kind().is_none() && master.is_none() {
+        return Ok(());
+    }
+    let nest = out.nest(IFLA_LINKINFO | NLA_F_NESTED)?;
+    if let Some(kind) = device.kind() {
+        out.text(IFLA_INFO_KIND, kind.name.as_bytes())?;
+        if let Some(fill) = kind.fill {
+            let data = out.nest(IFLA_INFO_DATA | NLA_F_NESTED)?;
+            fill(device, out)?;
+            out.end_nest(data);
+        }
+    }
+    if let Some(master) = &master
+        && let Some(kind) = master.kind()
+    {
+        out.text(IFLA_INFO_SLAVE_KIND, kind.name.as_bytes())?;
+        if let Some(fill) = kind.fill_port {
+            let data = out.nest(IFLA_INFO_SLAVE_DATA | NLA_F_NESTED)?;
+            fill(master, device, out)?;
+            out.end_nest(data);
+        }
     }
     out.end_nest(nest);
     Ok(())

@@ -126,8 +126,11 @@ impl Dumper for LinkDump {
         while let Some(device) = self.namespace.devices.next_from(self.next) {
             let is = |kind: &LinkKind| device.kind().is_some_and(|own| core::ptr::eq(own, kind));
             let wanted = self.of_kind.is_none_or(is);
-            // No device here has a master yet.
-            let wanted = wanted && self.master.is_none_or(|master| master == 0);
+            let of_master = |master: u32| {
+                let own = device.adjacency.master().map_or(0, |own| own.index() as u32);
+                master == 0 || own == master
+            };
+            let wanted = wanted && self.master.is_none_or(of_master);
             let before = out.mark();
             if wanted {
                 match describe(&device, self.viewer.state(), &self.details, out, reply) {

@@ -27,7 +27,7 @@ use linnet_lib::netlink::{Attributes, Failure, Outcome, Policies, Policy, Strict
 use security::Capability;
 
 use super::{Handler, namespace_by_descriptor, namespace_by_id, namespace_by_process};
-use crate::device::{InterfaceName, LinkKind, NetDevice, dummy, parse_alternative, veth};
+use crate::device::{InterfaceName, LinkKind, NetDevice, bridge, dummy, parse_alternative, veth};
 use crate::namespace::{NetNamespace, NetState};
 use crate::netlink::request::Request;
 
@@ -47,7 +47,7 @@ const HEADER: usize = size_of::<InterfaceMessage>();
 const ATTRIBUTES: usize = IFLA_TAILROOM as usize + 1;
 
 /// The attributes of a link, by type.
-type Parsed<'a> = Attributes<'a, ATTRIBUTES>;
+pub(crate) type Parsed<'a> = Attributes<'a, ATTRIBUTES>;
 
 const REJECT: Policy = Policy::Reject("Attribute failed policy validation");
 
@@ -173,7 +173,7 @@ fn find(namespace: &NetState, header: &InterfaceMessage, attributes: &Parsed<'_>
     device_by_name(namespace, attributes).ok_or(Errno::ENODEV)
 }
 
-const KINDS: &[&LinkKind] = &[&dummy::KIND, &veth::KIND];
+const KINDS: &[&LinkKind] = &[&dummy::KIND, &veth::KIND, &bridge::KIND];
 
 /// The kind of this name.
 fn kind_named(name: &[u8]) -> Option<&'static LinkKind> {

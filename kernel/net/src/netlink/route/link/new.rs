@@ -17,9 +17,7 @@ use super::{
     target_namespace, wanted_name,
 };
 use crate::device::registry::{self, Arrival};
-use crate::device::{
-    HardwareAddress, InterfaceName, LinkKind, NetDevice, Rtnl, check_ethernet_address, dummy, veth,
-};
+use crate::device::{HardwareAddress, InterfaceName, LinkKind, NetDevice, NewLink, Rtnl, rtnl, veth};
 use crate::device::{set_flags, set_group, set_link_mode, set_queue_length};
 use crate::namespace::NetNamespace;
 use crate::netlink::Origin;
@@ -43,6 +41,30 @@ struct Plan<'a> {
     header: InterfaceMessage,
     attributes: &'a Parsed<'a>,
     namespace: Arc<NetNamespace>,
+    data: Option<Attribute<'a>>,
+    lower: Result<Arc<NetDevice>>,
+}
+
+impl Plan<'_> {
+    /// As the kind wants to see it.
+    fn new_link(&self) -> NewLink<'_> {
+        let address = self.attributes.get(IFLA_ADDRESS);
+        NewLink {
+            namespace: self.namespace.state(),
+            address: address.and_then(|one| HardwareAddress::try_from(one.value).ok()),
+            attributes: self.attributes,
+            data: self.data,
+            lower: self.lower.clone(),
+        }
+    }
+}
+
+/// What IFLA_LINKINFO says about a device that is there.
+struct Info<'a> {
+    kind: Option<&'static LinkKind>,
+    data: Option<Attribute<'a>>,
+    port_kind: Option<&'a [u8]>,
+    port_data: Option<Attribute<'a>>,
 }
 
 /// RTM_NEWLINK.
@@ -64,14 +86,16 @@ pub(super) fn new(request: &Request<'_>) -> Outcome<()> {
     let kind = info.and_then(|info| info.get(IFLA_INFO_KIND)).map(|name| name.text());
     let kind = kind.and_then(kind_named);
     let data = info.and_then(|info| info.get(IFLA_INFO_DATA));
-    if kind.is_some() {
-        validate(&attributes, kind)?;
+    let port_kind = info.and_then(|info| info.get(IFLA_INFO_SLAVE_KIND)).map(|name| name.text());
+    let port_data = info.and_then(|info| info.get(IFLA_INFO_SLAVE_DATA));
+    if let Some(kind) = kind {
+        (kind.validate)(&attributes, data)?;
     }
     let peer = other_end(data, kind)?;
     let peer_attributes = peer.as_ref().map(|(_, attributes)| attributes);
     if let Some(attributes) = peer_attributes {
         check_unique_namespace(attributes, false)?;
-        validate(attributes, kind)?;
+        (veth::KIND.validate)(attributes, None)?;
     }
     let peer_namespace = target_namespace(request, peer_attributes.unwrap_or(&attributes))?;
     let target = target_namespace(request, &attributes)?;
@@ -87,7 +111,8 @@ pub(super) fn new(request: &Request<'_>) -> Outcome<()> {
     };
     if let Some(device) = device {
         drop(rtnl);
-        return change(request, &device, &header, &attributes, data, kind, &target);
+        let info = Info { kind, data, port_kind, port_data };
+        return change(request, &device, &header, &attributes, &info, &target);
     }
     if !request.has_flag(linux::NLM_F_CREATE) {
         drop(rtnl);
@@ -100,11 +125,18 @@ pub(super) fn new(request: &Request<'_>) -> Outcome<()> {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let Some(kind) = kind else { return Err(Failure::new(Errno::EOPNOTSUPP, "Unknown device type")) };
-    let plan = Plan { header, attributes: &attributes, namespace: target.clone() };
+    let below = link_namespace.as_ref().unwrap_or(&own);
+    let lower = match attributes.get(IFLA_LINK) {
+        Some(index) => below.devices.by_index(index.i32()).ok_or(Errno::ENODEV),
+        None => Err(Errno::EINVAL),
+    };
+    let plan = Plan { header, attributes: &attributes, namespace: target.clone(), data, lower };
     let far = peer.as_ref().map(|(header, attributes)| Plan {
         header: *header,
         attributes,
         namespace: peer_namespace.clone(),
+        data: None,
+        lower: Err(Errno::EINVAL),
     });
     create(request, &rtnl, kind, &plan, far.as_ref(), &peer_namespace, link_namespace.as_ref())
 }
@@ -121,24 +153,6 @@ fn existing(
         0 => Ok(None),
         index => Ok(namespace.devices.by_index(index)),
     }
-}
-
-/// What a kind demands of addresses and MTU, before anything is made.
-fn validate(attributes: &Parsed<'_>, kind: Option<&LinkKind>) -> Outcome<()> {
-    if let Some(address) = attributes.get(IFLA_ADDRESS) {
-        if address.value.len() != 6 {
-            return Err(Errno::EINVAL.into());
-        }
-        check_ethernet_address(address.value)?;
-    }
-    let is_veth = kind.is_some_and(|kind| core::ptr::eq(kind, &veth::KIND));
-    if is_veth
-        && let Some(mtu) = attributes.get(IFLA_MTU)
-        && !(68..=65535).contains(&mtu.u32())
-    {
-        return Err(Errno::EINVAL.into());
-    }
-    Ok(())
 }
 
 /// The header and attributes of a veth's other end.
@@ -185,8 +199,7 @@ fn change(
     device: &Arc<NetDevice>,
     header: &InterfaceMessage,
     attributes: &Parsed<'_>,
-    data: Option<Attribute<'_>>,
-    kind: Option<&'static LinkKind>,
+    info: &Info<'_>,
     target: &Arc<NetNamespace>,
 ) -> Outcome<()> {
     if request.has_flag(linux::NLM_F_EXCL) {
@@ -195,12 +208,33 @@ fn change(
     if request.has_flag(linux::NLM_F_REPLACE) {
         return Err(Errno::EOPNOTSUPP.into());
     }
-    let _ = kind;
-    // Neither kind here has data that can be changed.
-    if data.is_some() {
-        return Err(Errno::EOPNOTSUPP.into());
+    if let Some(data) = info.data {
+        let own = device.kind().filter(|own| info.kind.is_some_and(|kind| core::ptr::eq(*own, kind)));
+        let change = own.and_then(|own| own.change).ok_or(Errno::EOPNOTSUPP)?;
+        let result: Option<Outcome<()>> = rtnl::with_pair(device, &[], |rtnl| {
+            change(rtnl, device, data)?;
+            super::announce(device, 0);
+            Ok(())
+        });
+        result.unwrap_or(Err(Errno::ENODEV.into()))?;
+    }
+    if let Some(data) = info.port_data {
+        change_port(device, info.port_kind, data)?;
     }
     set::change(request, device, header, attributes, target)
+}
+
+/// Changes what a device is to its master. `EOPNOTSUPP`: it has none, or none of the kind that the request means.
+fn change_port(device: &Arc<NetDevice>, kind: Option<&[u8]>, data: Attribute<'_>) -> Outcome<()> {
+    let result = rtnl::with_pair(device, &[], |rtnl| {
+        let master = device.adjacency.master().ok_or(Errno::EOPNOTSUPP)?;
+        let own = master.kind().filter(|own| kind == Some(own.name.as_bytes()));
+        let change = own.and_then(|own| own.change_port).ok_or(Errno::EOPNOTSUPP)?;
+        change(rtnl, &master, device, data)?;
+        super::announce(device, 0);
+        Ok(())
+    });
+    result.unwrap_or(Err(Errno::ENODEV.into()))
 }
 
 /// A device in no table, as a plan wants it.
@@ -218,14 +252,11 @@ fn build(kind: &LinkKind, plan: &Plan<'_>) -> Outcome<Arc<NetDevice>> {
             return Err(Failure::new(Errno::EINVAL, text));
         }
     }
-    let address = attributes.get(IFLA_ADDRESS).and_then(|one| HardwareAddress::try_from(one.value).ok());
-    let state = plan.namespace.state();
-    let device = if core::ptr::eq(kind, &veth::KIND) {
-        veth::create(state, address)?
-    } else {
-        dummy::create(state, address)?
-    };
+    let device = (kind.create)(&plan.new_link())?;
     let relaxed = machine::sync::atomic::Ordering::Relaxed;
+    if attributes.has(IFLA_ADDRESS) {
+        device.address_origin.store(crate::device::ADDRESS_SET, relaxed);
+    }
     if let Some(mtu) = attributes.get(IFLA_MTU) {
         crate::device::check_mtu(&device, mtu.u32())?;
         device.mtu.store(mtu.u32(), relaxed);
@@ -280,7 +311,11 @@ fn create(
 ) -> Outcome<()> {
     let origin = request.origin();
     let quiet = Origin::default();
-    let first = Plan { namespace: link_namespace.unwrap_or(&plan.namespace).clone(), ..*plan };
+    let first = Plan {
+        namespace: link_namespace.unwrap_or(&plan.namespace).clone(),
+        lower: plan.lower.clone(),
+        ..*plan
+    };
     let device = build(kind, &first)?;
     let name = wanted_name(plan.attributes)?.map_or_else(|| default_name(kind), Ok)?;
     let mut made: arrayvec::ArrayVec<Arc<NetDevice>, 2> = arrayvec::ArrayVec::new();
@@ -291,6 +326,8 @@ fn create(
                 header: InterfaceMessage::default(),
                 attributes: plan.attributes,
                 namespace: far_namespace.clone(),
+                data: None,
+                lower: Err(Errno::EINVAL),
             };
             let other = build(kind, far.unwrap_or(&same))?;
             let far_name = far.map_or(Ok(None), |far| wanted_name(far.attributes))?;
@@ -308,14 +345,15 @@ fn create(
             registry::register(rtnl, &device, name, index_of(plan))?;
             made.push(device.clone());
         }
+        (kind.attach)(rtnl, &device, &first.new_link())?;
         configure(rtnl, &device, plan, &origin)?;
-        if plan.attributes.get(IFLA_MASTER).is_some_and(|master| master.u32() != 0) {
-            // No device here can be a master.
-            return Err(Errno::EOPNOTSUPP.into());
-        }
         if link_namespace.is_some() {
             let arrival = Arrival { namespace: plan.namespace.state(), fallback: Some(name), index: None };
             registry::move_to(rtnl, &device, &arrival)?;
+        }
+        if let Some(master) = plan.attributes.get(IFLA_MASTER) {
+            set::set_master(rtnl, &device, master.i32())?;
+            super::announce(&device, 0);
         }
         Ok(())
     })();

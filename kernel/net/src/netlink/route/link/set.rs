@@ -120,12 +120,9 @@ fn apply_rest(
     attributes: &Parsed<'_>,
     modified: &mut bool,
 ) -> Outcome<()> {
-    if let Some(master) = attributes.get(IFLA_MASTER)
-        && master.u32() != 0
-    {
-        // No device here can be a master.
-        let there = device.namespace().devices().by_index(master.i32()).is_some();
-        return Err(if there { Errno::EOPNOTSUPP } else { Errno::EINVAL }.into());
+    if let Some(master) = attributes.get(IFLA_MASTER) {
+        set_master(rtnl, device, master.i32())?;
+        *modified = true;
     }
     if let Some(carrier) = attributes.get(IFLA_CARRIER) {
         set_carrier(rtnl, device, carrier.u8() != 0)?;
@@ -145,6 +142,22 @@ fn apply_rest(
         return Err(Failure::new(Errno::EOPNOTSUPP, "Protodown not supported by device"));
     }
     Ok(())
+}
+
+/// Gives a device another master, or none (index 0). `EINVAL`: there is no device with the index; `EOPNOTSUPP`: it is none that
+/// others can belong to; what it says.
+pub(super) fn set_master(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, index: i32) -> Outcome<()> {
+    if let Some(master) = device.adjacency.master() {
+        if master.index() == index {
+            return Ok(());
+        }
+        registry::leave_master(rtnl, device);
+    }
+    if index == 0 {
+        return Ok(());
+    }
+    let master = device.namespace().devices().by_index(index).ok_or(Errno::EINVAL)?;
+    master.operations().enslave(rtnl, &master, device)
 }
 
 /// Changes all devices of a group.
@@ -219,7 +232,7 @@ fn delete_one(request: &Request<'_>, device: &Arc<NetDevice>) -> Outcome<()> {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let origin = request.origin();
-    rtnl::with_pair(device, &[], |rtnl| registry::delete(rtnl, device, &origin)).ok_or(Errno::ENODEV.into())
+    registry::destroy(device, &origin).ok_or(Errno::ENODEV.into())
 }
 
 /// RTM_NEWLINKPROP.
