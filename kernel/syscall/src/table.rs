@@ -95,7 +95,7 @@ system_calls! {
     setitimer = 38 => timer::setitimer;
     getpid = 39 => process::getpid;
     sendfile = 40 => file::sendfile;
-    socket = 41 => socket::socket, "UNIX and netlink sockets only";
+    socket = 41 => socket::socket, "UNIX, netlink, packet, UDP, ICMP and raw sockets; no streams in AF_INET and AF_INET6 (ESOCKTNOSUPPORT), no IP options";
     connect = 42 => socket::connect;
     accept = 43 => socket::accept;
     sendto = 44 => message::sendto;

@@ -27,6 +27,9 @@ pub fn bind(socket: &Arc<InetSocket>, endpoint: &Endpoint) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let has_port = socket.transport != Transport::Raw;
+    if socket.is_v6() && endpoint.address.is_ipv4() && socket.transport != Transport::Udp {
+        return Err(Errno::EADDRNOTAVAIL);
+    }
     if !socket.is_v6() {
         check_address(socket, endpoint)?;
     }

@@ -143,7 +143,10 @@ pub fn receive(socket: &Arc<InetSocket>, message: &mut ReceiveMessage<'_>) -> Re
     if super::address::needs_scope(destination.address) {
         destination.scope = report.device as u32;
     }
-    message.address = destination.to_socket_address(socket.core().family());
+    // Without a port there is no address to tell.
+    if destination.port != 0 {
+        message.address = destination.to_socket_address(socket.core().family());
+    }
     let trouble = &report.trouble;
     let error = SockExtendedErr {
         ee_errno: trouble.errno.code() as u32,
@@ -163,11 +166,13 @@ pub fn receive(socket: &Arc<InetSocket>, message: &mut ReceiveMessage<'_>) -> Re
     message.answer_flags |= MessageFlags::ERRQUEUE;
     // The next one, if ICMP told it, is what the next call fails with.
     let core = socket.core();
+    let is_remote = |trouble: &Trouble| trouble.origin != SO_EE_ORIGIN_LOCAL;
     match socket.errors.get(0) {
-        Some(next) if next.trouble.origin != SO_EE_ORIGIN_LOCAL => core.set_error(next.trouble.errno),
-        _ => {
+        Some(next) if is_remote(&next.trouble) => core.set_error(next.trouble.errno),
+        _ if is_remote(trouble) => {
             core.take_error();
         }
+        _ => {}
     }
     Ok(wanted)
 }

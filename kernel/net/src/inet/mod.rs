@@ -31,6 +31,8 @@ pub mod settings;
 pub mod show;
 pub mod socket;
 mod table;
+#[cfg(test)]
+mod tests;
 pub mod udp;
 
 pub use socket::{InetNamespace, InetSocket, Transport, create};

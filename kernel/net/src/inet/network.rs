@@ -7,9 +7,10 @@ use abi::inet::*;
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr};
 use linnet_lib::wire::Sum;
+use machine::sync::Lazy;
 use machine::sync::atomic::Ordering;
 
-use super::address::{Endpoint, needs_scope};
+use super::address::{Endpoint, code, needs_scope};
 use super::errors::{Trouble, meaning_of_icmp, meaning_of_icmp6};
 use super::receive::About;
 use super::settings::Flag;
@@ -80,7 +81,8 @@ impl Aim {
         let tos = if is_v4 { &settings.tos } else { &settings.traffic_class };
         Aim {
             destination: remote.address,
-            source: source.filter(|source| source.is_ipv4() == is_v4),
+            // An IPv4 address cannot send to IPv6; the other way round another is chosen.
+            source: source.filter(|source| source.is_ipv4() || !is_v4),
             device,
             tos: tos.load(Ordering::Relaxed) as u8,
             mark: options.mark(),
@@ -117,6 +119,9 @@ impl Way {
     pub fn find(socket: &InetSocket, aim: &Aim) -> Result<Way> {
         let state = socket.core().namespace().state();
         let mut destination = aim.destination;
+        if aim.source.is_some_and(|source| source.is_ipv4()) && destination.is_ipv6() {
+            return Err(Errno::EAFNOSUPPORT);
+        }
         if destination == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
             // This machine, as in BSD.
             destination = aim.source.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -239,6 +244,18 @@ pub fn own_address(state: &Arc<NetState>, about: &About) -> Ipv4Addr {
         Some(IpAddr::V4(address)) => address,
         _ => Ipv4Addr::UNSPECIFIED,
     }
+}
+
+/// A label for what goes between two ends, which nobody else can foresee (RFC 6437).
+pub fn flow_label_for(way: &Way, aim: &Aim) -> u32 {
+    static KEY: Lazy<u64> = Lazy::new(|| machine::random::next_u64() | 1);
+    let parts = [way.source, way.destination].map(code);
+    let ports = u64::from(aim.ports.0) << 16 | u64::from(aim.ports.1);
+    let mixed = parts.iter().fold(*KEY ^ ports, |mixed, part| {
+        let mixed = (mixed ^ *part as u64 ^ (*part >> 64) as u64).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        mixed ^ mixed >> 32
+    });
+    ((mixed >> 40) as u32 & 0xf_ffff).max(1)
 }
 
 /// The flow label of a packet that came in.

@@ -11,7 +11,6 @@ use vfs::PollTable;
 use super::address::{Endpoint, Given, needs_scope, parse};
 use super::socket::InetSocket;
 use super::{bind, membership, options, receive, send};
-use crate::account;
 use crate::message::{ReceiveMessage, SendMessage, SocketAddress};
 use crate::options::Switches;
 use crate::socket::{Shutdown, Socket, SocketOperations};
@@ -66,6 +65,10 @@ impl SocketOperations for Operations {
         if u32::from(family) == AF_UNSPEC {
             return bind::disconnect(&self.0);
         }
+        let is_v6_only = self.0.is_v6() && self.0.settings().has(super::settings::Flag::V6_ONLY);
+        if is_v6_only && u32::from(family) == AF_INET {
+            return Err(Errno::EAFNOSUPPORT);
+        }
         match parse(self.0.core().family(), address)? {
             Given::Endpoint(endpoint) => bind::connect(&self.0, &endpoint),
             Given::Unspecified => bind::disconnect(&self.0),
@@ -99,13 +102,10 @@ impl SocketOperations for Operations {
     }
 
     fn shutdown(&self, _socket: &Socket, how: Shutdown) -> Result<()> {
-        // As on Linux it takes effect although it fails, so that who waits is woken.
-        let is_connected = self.0.endpoints().remote.is_some();
-        if is_connected {
-            self.0.core().add_shutdown(how);
-        }
+        // As on Linux it takes effect although it fails where nothing is connected.
+        self.0.core().add_shutdown(how);
         self.0.core().wake_all();
-        if is_connected { Ok(()) } else { Err(Errno::ENOTCONN) }
+        if self.0.endpoints().remote.is_some() { Ok(()) } else { Err(Errno::ENOTCONN) }
     }
 
     fn set_option(&self, _socket: &Socket, level: i32, name: i32, value: &[u8]) -> Result<()> {
@@ -141,7 +141,7 @@ impl SocketOperations for Operations {
         let has_errors = !self.0.errors.is_empty();
         if core.has_error() || has_errors {
             events |= PollEvents::ERR;
-            if has_errors && core.options.has(Switches::SELECT_ERR_QUEUE) {
+            if core.options.has(Switches::SELECT_ERR_QUEUE) {
                 events |= PollEvents::PRI;
             }
         }
@@ -154,7 +154,8 @@ impl SocketOperations for Operations {
         if !self.0.queue.is_empty() {
             events |= PollEvents::READABLE;
         }
-        if account::has_send_room(core) {
+        // Half of the buffer is free (`sock_writeable`).
+        if core.send_charged() * 2 < core.options.send_buffer() {
             events |= PollEvents::WRITABLE | PollEvents::WRBAND;
         }
         events

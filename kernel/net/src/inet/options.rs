@@ -50,6 +50,7 @@ fn flag_v4(name: u32) -> Option<Flag> {
         IP_BIND_ADDRESS_NO_PORT => Flag::BIND_ADDRESS_NO_PORT,
         IP_CHECKSUM => Flag::RECEIVE_CHECKSUM,
         IP_RECVFRAGSIZE => Flag::RECEIVE_FRAGMENT_SIZE,
+        IP_PASSSEC => Flag::PASS_SECURITY,
         _ => return None,
     })
 }
@@ -80,7 +81,7 @@ fn flag_v6(name: u32) -> Option<Flag> {
 pub fn set(socket: &Arc<InetSocket>, level: u32, name: i32, value: &[u8]) -> Result<()> {
     let name = name as u32;
     match level {
-        SOL_IP => set_v4(socket, name, value),
+        SOL_IP if is_v4_level(socket) => set_v4(socket, name, value),
         SOL_IPV6 if socket.is_v6() => set_v6(socket, name, value),
         SOL_UDP if socket.transport() == Transport::Udp => udp::set_option(socket, name, number(value)?),
         SOL_RAW if is_raw_of(socket, IPPROTO_ICMP) && !socket.is_v6() && name == ICMP_FILTER => {
@@ -96,6 +97,11 @@ pub fn set(socket: &Arc<InetSocket>, level: u32, name: i32, value: &[u8]) -> Res
         SOL_ICMPV6 if is_raw(socket) && socket.is_v6() => set_icmp6_filter(socket, name, value),
         _ => Err(Errno::ENOPROTOOPT),
     }
+}
+
+/// Raw sockets of IPv6 have no options of IPv4.
+fn is_v4_level(socket: &InetSocket) -> bool {
+    !(socket.is_v6() && is_raw(socket))
 }
 
 fn is_raw(socket: &InetSocket) -> bool {
@@ -500,7 +506,7 @@ fn set_sticky(socket: &InetSocket, value: &[u8]) -> Result<()> {
 pub fn get(socket: &Arc<InetSocket>, level: u32, name: i32, value: &mut [u8]) -> Result<usize> {
     let name = name as u32;
     match level {
-        SOL_IP => get_v4(socket, name, value),
+        SOL_IP if is_v4_level(socket) => get_v4(socket, name, value),
         SOL_IPV6 if socket.is_v6() => get_v6(socket, name, value),
         SOL_UDP if socket.transport() == Transport::Udp => {
             put(udp::get_option(socket, name)?.as_bytes(), value)
@@ -544,8 +550,7 @@ fn get_v4(socket: &Arc<InetSocket>, name: u32, value: &mut [u8]) -> Result<usize
         },
         IP_MTU_DISCOVER => settings.path_mtu.load(Ordering::Relaxed) as i32,
         IP_MINTTL => settings.least_ttl.load(Ordering::Relaxed) as i32,
-        IP_HDRINCL if is_raw(socket) => i32::from(settings.has(Flag::HEADER_INCLUDED)),
-        IP_HDRINCL => return Err(Errno::ENOPROTOOPT),
+        IP_HDRINCL => i32::from(settings.has(Flag::HEADER_INCLUDED)),
         IP_NODEFRAG => i32::from(settings.has(Flag::NO_DEFRAGMENTING)),
         IP_RECVERR_RFC4884 => i32::from(settings.has(Flag::RECEIVE_ERRORS_4884)),
         IP_MULTICAST_ALL => i32::from(settings.has(Flag::MULTICAST_ALL)),

@@ -199,8 +199,9 @@ fn first(
         }
     };
     let found = match find() {
+        // Who does not wait is not told that nothing more comes.
+        Some(Err(Errno::ESHUTDOWN)) | None if message.is_nonblocking() => Err(Errno::EAGAIN),
         Some(found) => found,
-        None if message.is_nonblocking() => Err(Errno::EAGAIN),
         None => core.wait_exclusive(core.readable(), options.receive_deadline(), find)?,
     };
     found
@@ -297,9 +298,6 @@ fn tell_v6_info(socket: &Arc<InetSocket>, about: &About, message: &mut ReceiveMe
     if socket.settings.has(Flag::V6_PACKET_INFO) {
         add(message, SOL_IPV6, IPV6_PKTINFO, info.as_bytes())?;
     }
-    if socket.settings.has(Flag::V6_OLD_PACKET_INFO) {
-        add(message, SOL_IPV6, IPV6_2292PKTINFO, info.as_bytes())?;
-    }
     Ok(())
 }
 
@@ -314,6 +312,10 @@ fn tell_v6(socket: &Arc<InetSocket>, about: &About, message: &mut ReceiveMessage
     }
     if settings.has(Flag::V6_FLOW_INFO) && about.source.flow != 0 {
         add(message, SOL_IPV6, IPV6_FLOWINFO, &about.source.flow.to_be_bytes())?;
+    }
+    if settings.has(Flag::V6_OLD_PACKET_INFO) {
+        let info = In6Pktinfo { ipi6_addr: octets(about.destination.address), ipi6_ifindex: about.device };
+        add(message, SOL_IPV6, IPV6_2292PKTINFO, info.as_bytes())?;
     }
     if settings.has(Flag::V6_OLD_HOP_LIMIT) {
         add(message, SOL_IPV6, IPV6_2292HOPLIMIT, hop_limit.as_bytes())?;

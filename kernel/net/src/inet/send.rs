@@ -123,6 +123,13 @@ fn read_v4(_socket: &InetSocket, kind: u32, data: &[u8], said: &mut Said) -> Res
             let tos = if let [tos] = data { i32::from(*tos) } else { number(data)? };
             said.traffic_class = Some(u8::try_from(tos).map_err(|_| Errno::EINVAL)?);
         }
+        // Only packets with their header could have another.
+        IP_PROTOCOL => {
+            let protocol = number(data)?;
+            if !(1..263).contains(&protocol) {
+                return Err(Errno::EINVAL);
+            }
+        }
         _ => return Err(Errno::EINVAL),
     }
     Ok(())
@@ -211,6 +218,9 @@ fn target(socket: &InetSocket, message: &SendMessage<'_>) -> Result<Endpoint> {
     if needs_port && given.port == 0 {
         return Err(Errno::EINVAL);
     }
+    if !needs_port && socket.is_v6() {
+        check_v6_target(socket, message, &given)?;
+    }
     if socket.is_v6() && given.address.is_ipv4() && socket.settings().has(Flag::V6_ONLY) {
         return Err(Errno::ENETUNREACH);
     }
@@ -219,6 +229,22 @@ fn target(socket: &InetSocket, message: &SendMessage<'_>) -> Result<Endpoint> {
         given.address = IpAddr::V6(Ipv6Addr::LOCALHOST);
     }
     Ok(given)
+}
+
+/// Raw and echo sockets of IPv6 speak no IPv4; a raw one's port, if there is one, is its protocol.
+fn check_v6_target(socket: &InetSocket, message: &SendMessage<'_>, given: &Endpoint) -> Result<()> {
+    let is_raw = socket.transport() == Transport::Raw;
+    if message.address.family().map(u32::from) == Some(AF_INET) {
+        return Err(Errno::EINVAL);
+    }
+    if given.address.is_ipv4() {
+        return Err(if is_raw { Errno::ENETUNREACH } else { Errno::EINVAL });
+    }
+    let is_protocol = given.port == 0 || given.port == u16::from(socket.protocol());
+    if is_raw && !is_protocol && socket.protocol() != IPPROTO_RAW {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
 }
 
 /// Makes the plan of a message.
@@ -245,7 +271,11 @@ fn plan(socket: &Arc<InetSocket>, message: &SendMessage<'_>) -> Result<Plan> {
     if way.is_broadcast() && !socket.core().options.has(Switches::BROADCAST) {
         return Err(Errno::EACCES);
     }
-    let flow = if settings.has(Flag::V6_FLOW_INFO_SEND) { remote.flow & 0xf_ffff } else { 0 };
+    let flow = match remote.flow & 0xf_ffff {
+        given if settings.has(Flag::V6_FLOW_INFO_SEND) && given != 0 => given,
+        _ if settings.has(Flag::V6_AUTO_FLOW_LABEL) && !is_v4 => network::flow_label_for(&way, &aim),
+        _ => 0,
+    };
     let manner = Manner {
         hop_limit: said.hop_limit,
         traffic_class: aim.tos,
@@ -350,14 +380,21 @@ fn check_total(socket: &Arc<InetSocket>, plan: &Plan, length: usize) -> Result<(
         0 => whole,
         segment => whole.min(segment + transport_header(socket)),
     };
-    if whole > most {
-        return Err(Errno::EMSGSIZE);
-    }
-    network::check_size(socket, &plan.way, one + header, plan.wants_whole).map(drop).map_err(|mtu| {
+    let checked = if whole > most {
+        Err(plan.way.mtu())
+    } else {
+        network::check_size(socket, &plan.way, one + header, plan.wants_whole).map(drop)
+    };
+    checked.map_err(|mtu| {
+        // IPv4 tells the port only of what is connected.
+        let mut remote = plan.remote;
+        if is_v4 {
+            remote.port = socket.endpoints().remote.map_or(0, |remote| remote.port);
+        }
         let origin = SO_EE_ORIGIN_LOCAL;
         let trouble =
             Trouble { errno: Errno::EMSGSIZE, origin, kind: 0, code: 0, info: mtu, is_fatal: false };
-        errors::report(socket, &trouble, None, plan.remote, &[], 0);
+        errors::report(socket, &trouble, None, remote, &[], 0);
         Errno::EMSGSIZE
     })
 }

@@ -87,6 +87,8 @@ bitflags::bitflags! {
         const NO_CHECKSUM_RECEIVE = 1 << 36;
         /// UDP_GRO.
         const RECEIVE_COALESCED = 1 << 37;
+        /// IP_PASSSEC: nothing labels packets here.
+        const PASS_SECURITY = 1 << 39;
         /// IPV6_HDRINCL.
         const V6_HEADER_INCLUDED = 1 << 38;
     }

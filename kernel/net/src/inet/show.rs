@@ -55,17 +55,19 @@ fn write_line(out: &mut Text, slot: usize, socket: &Arc<InetSocket>) -> fmt::Res
     )
 }
 
+/// How wide the lines of IPv4's UDP and echo sockets are made.
+const WIDTH: usize = 127;
+
 fn write_table(namespace: &NetNamespace, out: &mut Text, transport: Transport, is_v6: bool) -> fmt::Result {
-    if is_v6 {
-        out.write_str(
-            "  sl  local_address                         remote_address                        \
-             st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n",
-        )?;
-    } else {
-        let head = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout \
-                    inode ref pointer drops";
-        let head = if transport == Transport::Raw { &head[1..] } else { head };
-        writeln!(out, "{head:<127}")?;
+    const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout \
+                        inode ref pointer drops";
+    const HEAD_6: &str = "  sl  local_address                         remote_address                        \
+                          st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops";
+    let width = if is_v6 || transport == Transport::Raw { 0 } else { WIDTH };
+    match (is_v6, transport) {
+        (true, _) => writeln!(out, "{HEAD_6}")?,
+        (false, Transport::Udp) => writeln!(out, " {HEAD:<126}")?,
+        (false, _) => writeln!(out, "{HEAD:<width$}")?,
     }
     let mut from = 0;
     while let Some(socket) = namespace.inet().next_from(from) {
@@ -75,9 +77,9 @@ fn write_table(namespace: &NetNamespace, out: &mut Text, transport: Transport, i
         if !is_found || port == 0 {
             continue;
         }
-        write_line(out, usize::from(port), &socket)?;
-        // IPv4's lines are of one length.
-        out.write_char('\n')?;
+        let mut line = Text::default();
+        write_line(&mut line, usize::from(port), &socket)?;
+        writeln!(out, "{:<width$}", alloc::format!("{line}"))?;
     }
     Ok(())
 }

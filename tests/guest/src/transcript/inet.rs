@@ -735,13 +735,18 @@ fn told_6(t: &mut Transcript) -> Outcome {
         ("2292HOPLIMIT", 8),
         ("RECVTCLASS", 66),
         ("RECVORIGDSTADDR", 74),
-        ("FLOWINFO", 11),
     ] {
         t.call(what, set_number(a, SOL_IPV6, name, 1));
         send_to(b, what.as_bytes(), 0, &address("::1", 7900));
         t.note("  got", receive(a, 100, 0));
         set_number(a, SOL_IPV6, name, 0);
     }
+    // The label is made of who talks to whom, with a secret.
+    t.call("FLOWINFO", set_number(a, SOL_IPV6, 11, 1));
+    send_to(b, b"FLOWINFO", 0, &address("::1", 7900));
+    let got = receive(a, 100, 0);
+    t.note("  got", got.map(|got| got.control.iter().map(|one| (one.0, one.1, one.2.len())).collect::<Vec<_>>()));
+    set_number(a, SOL_IPV6, 11, 0);
     for name in [49, 51, 66, 74] {
         set_number(a, SOL_IPV6, name, 1);
     }
@@ -1185,7 +1190,7 @@ fn choice(t: &mut Transcript) -> Outcome {
     let sender = udp(V4)?;
     bind(sender, &address("127.0.0.1", 8701));
     let mut all = Vec::new();
-    let mut try_it = |t: &mut Transcript, what: &str, all: &[(i32, &str)]| {
+    let try_it = |t: &mut Transcript, what: &str, all: &[(i32, &str)]| {
         send_to(sender, b"x", 0, &place);
         let who: Vec<&str> = all
             .iter()
@@ -1382,7 +1387,7 @@ fn multicast_sources(t: &mut Transcript) -> Outcome {
     bind(sender, &address("127.0.0.1", 9001));
     let octets = |text: &str| address(text, 0)[4..8].to_vec();
     let source = |from: &str| [octets(GROUP_4), octets("127.0.0.1"), octets(from)].concat();
-    let mut hears = |t: &mut Transcript| {
+    let hears = |t: &mut Transcript| {
         send_to(sender, b"x", 0, &place);
         t.note("  hears", receive(member, 100, libc::MSG_DONTWAIT).map(|got| got.count));
     };
@@ -1484,6 +1489,7 @@ fn filters(t: &mut Transcript) -> Outcome {
     let (a, b) = (udp(V4)?, udp(V4)?);
     let place = address("127.0.0.1", 9300);
     bind(a, &place);
+    bind(b, &address("127.0.0.1", 9301));
     // Only what begins with 'y' behind the header.
     let first = [(0x30, 0, 0, 8), (0x15, 0, 1, u32::from(b'y')), (0x06, 0, 0, u32::MAX), (0x06, 0, 0, 0)];
     t.call("attach", attach(a, &first));

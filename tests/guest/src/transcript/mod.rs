@@ -16,6 +16,7 @@ mod mounts;
 mod namespaces;
 mod netlink;
 mod notify;
+mod packet;
 mod processes;
 mod scheduling;
 mod signals;
@@ -109,6 +110,7 @@ pub fn print(filters: &[String]) {
         namespaces::times::SECTIONS,
         netlink::SECTIONS,
         notify::SECTIONS,
+        packet::SECTIONS,
         processes::SECTIONS,
         scheduling::SECTIONS,
         signals::SECTIONS,
