@@ -158,7 +158,9 @@ fn file(device: &Weak<NetDevice>, attribute: &'static Attribute) -> Node {
         None => Err(Errno::EIO),
     };
     match attribute.store {
-        Some(store) => Node::writable_text(readable | 0o200, read, move |text: &[u8]| store(&alive(&to)?, text)),
+        Some(store) => {
+            Node::writable_text(readable | 0o200, read, move |text: &[u8]| store(&alive(&to)?, text))
+        }
         None => Node::text_with(readable, read),
     }
 }

@@ -59,8 +59,7 @@ pub(super) fn address(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
 }
 
 fn operational_state(device: &NetDevice, out: &mut dyn Write) -> Result<()> {
-    const NAMES: [&str; 7] =
-        ["unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up"];
+    const NAMES: [&str; 7] = ["unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up"];
     let name = NAMES.get(usize::from(device.operational_state())).ok_or(Errno::EINVAL)?;
     line!(out, "{name}")
 }
@@ -97,7 +96,9 @@ pub const DEVICE: &[Attribute] = &[
     changeable(
         "flags",
         |device, out| line!(out, "0x{:x}", raw_flags(device)),
-        |device, text| set(device, text, |rtnl, device, number| change::set_flags(rtnl, device, number as u32)),
+        |device, text| {
+            set(device, text, |rtnl, device, number| change::set_flags(rtnl, device, number as u32))
+        },
     ),
     changeable(
         "ifalias",
@@ -118,7 +119,9 @@ pub const DEVICE: &[Attribute] = &[
     changeable(
         "mtu",
         |device, out| line!(out, "{}", device.mtu()),
-        |device, text| set(device, text, |rtnl, device, number| change::set_mtu(rtnl, device, narrow(number)?)),
+        |device, text| {
+            set(device, text, |rtnl, device, number| change::set_mtu(rtnl, device, narrow(number)?))
+        },
     ),
     shown("name_assign_type", |device, out| line!(out, "{}", if device.kind().is_some() { 3 } else { 2 })),
     changeable(
@@ -171,7 +174,8 @@ fn describe(device: &NetDevice, out: &mut dyn Write) -> Result<()> {
 /// The flags as they are kept: promiscuous while anyone wants it.
 fn raw_flags(device: &NetDevice) -> u32 {
     let mut flags = device.flags.load(Ordering::Relaxed);
-    for (gauge, bit) in [(Gauge::Promiscuity, linux::IFF_PROMISC), (Gauge::AllMulticast, linux::IFF_ALLMULTI)] {
+    for (gauge, bit) in [(Gauge::Promiscuity, linux::IFF_PROMISC), (Gauge::AllMulticast, linux::IFF_ALLMULTI)]
+    {
         if device.gauge(gauge) > 0 {
             flags |= bit;
         }

@@ -8,7 +8,8 @@ use linnet_lib::netlink::Outcome;
 
 use super::statistics::Counted;
 use super::{
-    DeviceOperations, HardwareAddress, LinkKind, NetDevice, NewLink, Template, check_ethernet_address, random_address,
+    DeviceOperations, HardwareAddress, LinkKind, NetDevice, NewLink, Template, check_ethernet_address,
+    random_address,
 };
 use crate::namespace::NetState;
 use crate::packet::Packet;

@@ -10,6 +10,7 @@
 //! Locks: each CPU's queue, a leaf, interrupts off.
 
 use abi::errno::{Errno, Result};
+use abi::link::{ETH_P_8021AD, ETH_P_8021Q};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use machine::cpu::{self, CpuId, PerCpu};
@@ -22,6 +23,7 @@ use linnet_lib::wire::ethernet::{TYPE_ARP, TYPE_IPV4, TYPE_IPV6};
 use super::NetDevice;
 use super::statistics::Counted;
 use super::taps::{self, Direction};
+use super::vlan;
 use crate::ip;
 use crate::packet::Packet;
 
@@ -176,6 +178,13 @@ fn deliver(packet: Packet) {
         return;
     }
     taps::tell_all(&device, &packet, Direction::In);
+    let packet = match packet.protocol {
+        ETH_P_8021Q | ETH_P_8021AD => match vlan::receive(&device, packet) {
+            Some(packet) => packet,
+            None => return,
+        },
+        _ => packet,
+    };
     let handler = device.handler.load_arc();
     let packet = match handler {
         Some(handler) => match handler.receive(&device, packet) {

@@ -39,7 +39,9 @@ impl Action {
 
     /// The action that a program asks to have told. A move has nothing to move from.
     pub(crate) fn named(word: &[u8]) -> Option<Action> {
-        [Action::Add, Action::Remove, Action::Change].into_iter().find(|action| action.word().as_bytes() == word)
+        [Action::Add, Action::Remove, Action::Change]
+            .into_iter()
+            .find(|action| action.word().as_bytes() == word)
     }
 }
 

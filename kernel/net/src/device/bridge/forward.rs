@@ -249,7 +249,8 @@ impl Bridge {
     fn collect_sometimes(&self, device: &Arc<NetDevice>, now: u64) {
         let due = self.next_collection.load(Ordering::Relaxed);
         let next = now.saturating_add(self.ageing_ns() / 2).max(now + 1_000_000_000);
-        if now < due || self.next_collection.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        if now < due
+            || self.next_collection.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_err()
         {
             return;
         }

@@ -34,8 +34,8 @@ use machine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use machine::sync::{RcuArc, RwSpinLock, SpinLock};
 
 use super::{
-    DeviceEvent, DeviceOperations, HardwareAddress, LinkKind, LowerChange, NetDevice, NewLink, Rtnl, Template, change,
-    check_ethernet_address, random_address,
+    DeviceEvent, DeviceOperations, HardwareAddress, LinkKind, LowerChange, NetDevice, NewLink, Rtnl,
+    Template, change, check_ethernet_address, random_address,
 };
 use crate::packet::Packet;
 use table::{Key, LOCAL, Place, STATIC, Table};

@@ -198,7 +198,12 @@ pub(super) fn attach(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, new: &NewLink<'_>
 }
 
 /// Sets a number that lies within a range. `ERANGE`.
-fn set_within(bridge: &Bridge, which: Setting, value: u32, range: core::ops::RangeInclusive<u32>) -> Result<()> {
+fn set_within(
+    bridge: &Bridge,
+    which: Setting,
+    value: u32,
+    range: core::ops::RangeInclusive<u32>,
+) -> Result<()> {
     if !range.contains(&value) {
         return Err(Errno::ERANGE);
     }

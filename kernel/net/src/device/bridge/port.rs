@@ -129,10 +129,8 @@ impl Bridge {
     pub(super) fn evaluate(&self, port: &Arc<Port>) {
         let after = {
             let mut live = self.live.lock();
-            let able = !port.is_gone()
-                && port.bridge.is_up()
-                && port.device.is_up()
-                && port.device.has_carrier();
+            let able =
+                !port.is_gone() && port.bridge.is_up() && port.device.is_up() && port.device.has_carrier();
             let before = port.state();
             let after = match (able, before) {
                 (true, linux::BR_STATE_DISABLED) => linux::BR_STATE_FORWARDING,
@@ -172,11 +170,7 @@ impl Bridge {
     /// The bridge has carrier while a port forwards.
     pub(super) fn evaluate_carrier(&self, bridge: &Arc<NetDevice>) {
         let live = *self.live.lock() > 0;
-        if live {
-            change::carrier_on(bridge)
-        } else {
-            change::carrier_off(bridge)
-        }
+        if live { change::carrier_on(bridge) } else { change::carrier_off(bridge) }
     }
 
     /// Forgets the entries of a port that `which` picks. The lock is let go of after each few.
@@ -193,16 +187,23 @@ impl Bridge {
 
     fn free_number(ports: &[Arc<Port>]) -> Option<PortNumber> {
         let gap = ports.iter().zip(1..).find(|(port, number)| port.number != *number);
-        gap.map(|(_, number)| number).or_else(|| Some(ports.len() as PortNumber + 1)).filter(|number| *number <= PORTS_MAX)
+        gap.map(|(_, number)| number)
+            .or_else(|| Some(ports.len() as PortNumber + 1))
+            .filter(|number| *number <= PORTS_MAX)
     }
 
     /// The list with one more port or one less. `None` without memory.
-    fn list_with(&self, added: Option<&Arc<Port>>, removed: Option<&Arc<Port>>) -> Option<Arc<Vec<Arc<Port>>>> {
+    fn list_with(
+        &self,
+        added: Option<&Arc<Port>>,
+        removed: Option<&Arc<Port>>,
+    ) -> Option<Arc<Vec<Arc<Port>>>> {
         let old = self.ports.load_arc();
         let old = old.as_ref().map_or(&[][..], |ports| ports);
         let mut list = Vec::new();
         list.try_reserve_exact(old.len() + 1).ok()?;
-        let stays = |port: &&Arc<Port>| !port.is_gone() && !removed.is_some_and(|gone| Arc::ptr_eq(gone, port));
+        let stays =
+            |port: &&Arc<Port>| !port.is_gone() && !removed.is_some_and(|gone| Arc::ptr_eq(gone, port));
         list.extend(old.iter().filter(stays).cloned());
         if let Some(added) = added {
             let place = list.partition_point(|port| port.number < added.number);
@@ -214,7 +215,8 @@ impl Bridge {
 
 /// What a port's device must be.
 fn check(device: &Arc<NetDevice>) -> Outcome<()> {
-    let is_ethernet = device.hardware_type() == ARPHRD_ETHER && check_ethernet_address(&device.address()).is_ok();
+    let is_ethernet =
+        device.hardware_type() == ARPHRD_ETHER && check_ethernet_address(&device.address()).is_ok();
     if device.flags() & IFF_LOOPBACK != 0 || !is_ethernet {
         return Err(Errno::EINVAL.into());
     }
@@ -232,7 +234,11 @@ fn check(device: &Arc<NetDevice>) -> Outcome<()> {
 /// # Errors
 /// `EINVAL`: it is no Ethernet device; `ELOOP`: it is a bridge; `EBUSY`: it belongs to something else; `EXFULL`: too many ports;
 /// `EMLINK`, `ENOMEM`.
-pub(super) fn enslave(rtnl: &Rtnl<'_>, bridge_device: &Arc<NetDevice>, device: &Arc<NetDevice>) -> Outcome<()> {
+pub(super) fn enslave(
+    rtnl: &Rtnl<'_>,
+    bridge_device: &Arc<NetDevice>,
+    device: &Arc<NetDevice>,
+) -> Outcome<()> {
     let Some(bridge) = bridge_device.operations_as::<Bridge>() else { return Err(Errno::EOPNOTSUPP.into()) };
     check(device)?;
     let old = bridge.ports.load_arc();
@@ -308,7 +314,11 @@ impl Bridge {
         }
         table.insert(place);
         drop(table);
-        notify::entry(port, &View { key, port: port.number, flags: LOCAL | STATIC, updated_ns: now, used_ns: now }, abi::rtnetlink::RTM_NEWNEIGH);
+        notify::entry(
+            port,
+            &View { key, port: port.number, flags: LOCAL | STATIC, updated_ns: now, used_ns: now },
+            abi::rtnetlink::RTM_NEWNEIGH,
+        );
     }
 
     /// A port has another address.

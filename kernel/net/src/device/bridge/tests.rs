@@ -238,7 +238,10 @@ fn a_namespace_with_a_bridge_ends() {
             if Arc::strong_count(&state) == 1 {
                 break;
             }
-            let _ = sched::sleep::sleep_until(machine::time::now_ns() + 1_000_000, sched::WaitKind::Uninterruptible);
+            let _ = sched::sleep::sleep_until(
+                machine::time::now_ns() + 1_000_000,
+                sched::WaitKind::Uninterruptible,
+            );
             sched::work::flush().unwrap();
         }
         assert_eq!(Arc::strong_count(&state), 1, "something keeps the state of what is gone");

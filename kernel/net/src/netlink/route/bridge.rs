@@ -46,8 +46,10 @@ const ENTRY_HEADER: usize = size_of::<ForwardingMessage>();
 /// All ports of all bridges.
 fn dump_ports(request: &Request<'_>) -> Outcome<Box<dyn Dumper>> {
     if request.is_strict() {
-        let header: InterfaceMessage =
-            request.message.fixed().ok_or(Failure::new(Errno::EINVAL, "Invalid header for bridge link dump"))?;
+        let header: InterfaceMessage = request
+            .message
+            .fixed()
+            .ok_or(Failure::new(Errno::EINVAL, "Invalid header for bridge link dump"))?;
         let surplus = header.__ifi_pad != 0 || header.ifi_type != 0 || header.ifi_flags != 0;
         if surplus || header.ifi_change != 0 || header.ifi_index != 0 {
             return Err(Failure::new(Errno::EINVAL, "Invalid values in header for bridge link dump request"));
@@ -225,14 +227,14 @@ fn get_entry(request: &Request<'_>) -> Outcome<()> {
     let attributes: EntryAttributes<'_> = request.parse(ENTRY_HEADER, &ENTRY, Strictness::Liberal)?;
     let header: ForwardingMessage = request.message.fixed().ok_or(Errno::EINVAL)?;
     let address = attributes.get(NDA_LLADDR).and_then(|address| <[u8; 6]>::try_from(address.value).ok());
-    let address =
-        address.ok_or(Failure::new(Errno::EINVAL, "Missing lookup address for fdb get request"))?;
+    let address = address.ok_or(Failure::new(Errno::EINVAL, "Missing lookup address for fdb get request"))?;
     let master = attributes.get(NDA_MASTER).map(|master| master.i32());
     let devices = &request.namespace().devices;
     let bridge_device = match (master, header.ndm_ifindex) {
         (Some(master), _) => devices.by_index(master).ok_or(Failure::new(Errno::EINVAL, "Unknown master")),
         (None, index) if index != 0 => {
-            let device = devices.by_index(index).ok_or(Failure::new(Errno::ENODEV, "Unknown device ifindex"))?;
+            let device =
+                devices.by_index(index).ok_or(Failure::new(Errno::ENODEV, "Unknown device ifindex"))?;
             device.adjacency.master().ok_or(Failure::new(Errno::EINVAL, "Device has no bridge master"))
         }
         _ => Err(Failure::new(Errno::ENODEV, "No device specified")),
@@ -254,12 +256,15 @@ fn get_entry(request: &Request<'_>) -> Outcome<()> {
 
 /// All entries, those of one bridge (NDA_MASTER), or those behind one device.
 fn dump_entries(request: &Request<'_>) -> Outcome<Box<dyn Dumper>> {
-    let mut list = EntryDump { namespace: request.namespace().clone(), master: 0, behind: 0, next: 0, key: FIRST };
+    let mut list =
+        EntryDump { namespace: request.namespace().clone(), master: 0, behind: 0, next: 0, key: FIRST };
     // Old programs send the header of a link, and its attributes; what is shorter filters nothing.
     let payload = request.message.payload.len();
     if request.is_strict() || payload == ENTRY_HEADER || payload == ENTRY_HEADER + 8 {
-        let header: ForwardingMessage =
-            request.message.fixed().ok_or(Failure::new(Errno::EINVAL, "Invalid header for fdb dump request"))?;
+        let header: ForwardingMessage = request
+            .message
+            .fixed()
+            .ok_or(Failure::new(Errno::EINVAL, "Invalid header for fdb dump request"))?;
         if header.ndm_pad1 != 0 || header.ndm_pad2 != 0 || header.ndm_state != 0 {
             return Err(Failure::new(Errno::EINVAL, "Invalid values in header for fdb dump request"));
         }
@@ -293,7 +298,13 @@ struct EntryDump {
 
 impl EntryDump {
     /// The entries of one bridge from the key on. Whether there was room for all.
-    fn fill_bridge(&mut self, device: &Arc<NetDevice>, bridge: &Bridge, out: &mut Builder, reply: &Reply) -> Result<bool> {
+    fn fill_bridge(
+        &mut self,
+        device: &Arc<NetDevice>,
+        bridge: &Bridge,
+        out: &mut Builder,
+        reply: &Reply,
+    ) -> Result<bool> {
         let now = machine::time::now_ns();
         loop {
             let Some(view) = ({ bridge.table.read().next_from(&self.key) }) else { return Ok(true) };
