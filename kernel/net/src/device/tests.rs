@@ -277,7 +277,7 @@ fn macvlans_are_told_apart_by_address() {
         let two = make_on(&third, &near, &macvlan::KIND, &bridge).unwrap();
         let passthru = make_on(&here, &near, &macvlan::KIND, &[(1, &8u32.to_ne_bytes()[..])]);
         assert_eq!(passthru.err().unwrap().errno, Errno::EINVAL);
-        [&near, &far, &one, &two].map(up);
+        [&near, &far, &one, &two].into_iter().for_each(up);
         let ears = [&near, &far, &one, &two].map(|device| listen(device));
         let heard = || ears.each_ref().map(|ear| core::mem::take(&mut *ear.0.lock()).len());
         let frame = |to: &[u8], from: &NetDevice| {
