@@ -115,7 +115,7 @@ pub fn receive(device: &Arc<NetDevice>, mut packet: Packet) {
 /// Works off what this CPU has received, or has it worked off. Any context.
 pub fn run() {
     if !preempt::may_sleep() {
-        ask_worker();
+        ask_worker(cpu::current());
         return;
     }
     run_rounds(cpu::current());
@@ -126,24 +126,22 @@ fn run_rounds(cpu: CpuId) {
     let mut rounds = 0..ROUNDS;
     while run_some(cpu) {
         if rounds.next().is_none() {
-            return ask_worker();
+            return ask_worker(cpu);
         }
     }
 }
 
-/// Asks this CPU's worker to work it off: for who holds a lock now.
-fn ask_worker() {
-    let guard = preempt::disable();
-    let backlog = backlogs().get(&guard);
+/// Asks a CPU's worker to work its queue off: for who holds a lock now.
+fn ask_worker(cpu: CpuId) {
+    let backlog = backlogs().get_on(cpu);
     if backlog.queue.lock().is_empty() || backlog.asked.swap(true, Ordering::AcqRel) {
         return;
     }
-    let cpu = cpu::current();
     let work = move || {
         backlogs().get_on(cpu).asked.store(false, Ordering::Release);
         run_rounds(cpu);
     };
-    if sched::work::queue(work).is_err() {
+    if sched::work::queue_on(cpu, work).is_err() {
         backlog.asked.store(false, Ordering::Release);
     }
 }
@@ -167,6 +165,11 @@ fn run_some(cpu: CpuId) -> bool {
         }
     }
     backlog.active.store(false, Ordering::Release);
+    // Who has moved to another CPU meanwhile has caused packets there.
+    let here = cpu::current();
+    if here != cpu {
+        ask_worker(here);
+    }
     // Who came meanwhile found it active and left its packet here.
     more || !backlog.queue.lock().is_empty()
 }
