@@ -3,7 +3,11 @@
 //! `bench one [FILTER]…` prints `NAME<TAB>NANOSECONDS` for each operation; `bench scale [FILTER]…` prints `NAME<TAB>RATIO`, how
 //! much more two independent processes do together than one alone; `bench memory` prints the KiB that programs cannot have
 //! of 512 MiB; `bench boot` prints the kernel's own time, in milliseconds, at which it ran init. Each loop is grown until it takes long enough to be measured, then the median of five runs counts.
+//! `bench sockets [FILTER]…` does the same as `one` for UNIX, netlink and UDP sockets; `bench netns [FILTER]…` is about network
+//! namespaces (see `netns`).
 
+mod netns;
+mod sockets;
 mod work;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +36,15 @@ fn main() {
                 println!("{}\t{:.1}", work.name, measure(work));
             }
         }
+        "sockets" => {
+            let works = sockets::WORKS.iter().copied().chain(sockets::internet_works());
+            for work in works.filter(|work| wanted(&work)) {
+                println!("{}\t{:.1}", work.name, measure(&work));
+            }
+        }
+        "netns" => netns::command(|name| {
+            filters.is_empty() || filters.iter().any(|part| name.contains(part.as_str()))
+        }),
         "scale" => {
             let scaling = WORKS.iter().filter(|work| work.scales).filter(wanted);
             for work in work::CEILINGS.iter().chain(scaling) {

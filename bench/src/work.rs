@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// One operation.
+#[derive(Clone, Copy)]
 pub struct Work {
     /// What the table calls it.
     pub name: &'static str,
@@ -20,7 +21,7 @@ const fn work(name: &'static str, prepare: fn(), run: fn(u64)) -> Work {
     Work { name, prepare, run, scales: true }
 }
 
-const fn paired(name: &'static str, prepare: fn(), run: fn(u64)) -> Work {
+pub const fn paired(name: &'static str, prepare: fn(), run: fn(u64)) -> Work {
     Work { name, prepare, run, scales: false }
 }
 
@@ -63,7 +64,8 @@ pub const WORKS: &[Work] = &[
     work("clock_gettime", nothing, clock_gettime),
 ];
 
-fn nothing() {}
+/// For what needs no preparation.
+pub fn nothing() {}
 
 fn getppid(count: u64) {
     for _ in 0..count {

@@ -83,6 +83,7 @@ pub fn register_late() -> Result<()> {
     let (release, version) = (syscall::system::RELEASE, syscall::system::VERSION);
     procfs::register(procfs::Identity { release, version })?;
     sysfs::register()?;
+    debugfs::register()?;
     devfs::init_with(Some(tmpfs::TmpFs::new(tmpfs::Flavour::Devtmpfs)))?;
     if linnet_lib::command_line::has_word(machine::boot::command_line(), "linnet.provoke") {
         devfs::provoke::register(provoke)?;

@@ -14,6 +14,7 @@ pub mod cpio;
 pub mod decompress;
 pub mod elf;
 pub mod fib;
+pub mod id_table;
 pub mod ldisc;
 pub mod neighbour;
 pub mod netlink;

@@ -1,7 +1,11 @@
 //! `cargo xtask bench`: Linnet beside Linux in one run. Both kernels boot in turn, as often as there are rounds, with the same
 //! root image and the same static program (`bench/`); medians count, and the ratio of the medians is the result.
 //!
-//! The table goes to the terminal and, with `--write`, to `docs/performance.md`.
+//! The table goes to the terminal and, with `--write`, to `docs/performance.md`, plots beside it. With `--netns` only what is about
+//! network namespaces and sockets is measured, and only that part of the page is written.
+
+mod netns;
+mod plot;
 
 use crate::kernel::Profile;
 use crate::qemu::{End, Input, Vm};
@@ -23,12 +27,15 @@ pub struct BenchArguments {
     /// Also write docs/performance.md.
     #[arg(long)]
     write: bool,
+    /// Only network namespaces and sockets.
+    #[arg(long)]
+    netns: bool,
     /// Only operations whose name contains one of these.
     filter: Vec<String>,
 }
 
 const PROGRAM: &str = "/usr/bin/bench";
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(900);
 /// No slower than Linux.
 const RATIO_TARGET: f64 = 1.0;
 const BOOT_TARGET: f64 = 0.1;
@@ -78,18 +85,19 @@ struct Pair {
 pub fn command(arguments: &BenchArguments) -> Result<u8> {
     let program = crate::guest::build("bench", "bench")?;
     let linnet = machine(&Kernel::Linnet, Profile::Release, &Root::Busybox)?;
-    let mut linux = machine(&Kernel::Linux, Profile::Release, &Root::Busybox)?;
-    // Without the archive of modules, which would only lengthen its boot.
-    linux.initrd.clone_from(&linnet.initrd);
-    let image_kib = std::fs::metadata(&linnet.kernel).context("the kernel image")?.len() as f64 / 1024.0;
-    let one = pair(&linnet, &linux, &program, 1, "one", arguments)?;
-    let two = pair(&linnet, &linux, &program, 2, "scale", arguments)?;
-    let table = table(&one, &two, image_kib);
-    println!("{table}");
+    let linux = machine(&Kernel::Linux, Profile::Release, &Root::Busybox)?;
+    if !arguments.netns {
+        // Without the archive of modules, which would only lengthen its boot.
+        let linux = Vm { initrd: linnet.initrd.clone(), ..linux.clone() };
+        let image_kib = std::fs::metadata(&linnet.kernel).context("the kernel image")?.len() as f64 / 1024.0;
+        let one = pair(&linnet, &linux, &program, 1, "one", arguments)?;
+        let two = pair(&linnet, &linux, &program, 2, "scale", arguments)?;
+        finish(Part::Kernel, &table(&one, &two, image_kib), arguments)?;
+    }
+    let measured = netns::measure(&linnet, &linux, &program, arguments)?;
+    finish(Part::Namespaces, &measured.table(), arguments)?;
     if arguments.write {
-        let path = workspace().join("docs/performance.md");
-        std::fs::write(&path, page(&table, arguments.rounds)).context("writing docs/performance.md")?;
-        say("wrote docs/performance.md");
+        measured.write_plots()?;
     }
     Ok(0)
 }
@@ -184,14 +192,52 @@ fn table(one: &Pair, two: &Pair, image_kib: f64) -> String {
     text
 }
 
-fn page(table: &str, rounds: usize) -> String {
-    format!(
-        "# Performance\n\n\
-         Linnet beside Debian's Linux, made by `cargo xtask bench --write --rounds {rounds}`: both kernels boot in turn in\n\
-         QEMU (q35, `-accel tcg,thread=multi -cpu max`, 512 MiB), {rounds} times each; medians; ± is half the distance between the\n\
-         extremes. The processors are emulated, so a figure says how many guest instructions, traps and device accesses an\n\
-         operation costs rather than how long it takes on real hardware; a ratio below 1 means that Linnet is faster.\n\n\
-         {table}\n\
-         What is not reached yet, and why, is in [performance-notes.md](performance-notes.md).\n"
-    )
+/// A part of docs/performance.md.
+#[derive(Clone, Copy)]
+enum Part {
+    Kernel,
+    Namespaces,
+}
+
+impl Part {
+    /// The comments between which its table is.
+    fn marks(self) -> (&'static str, &'static str) {
+        match self {
+            Part::Kernel => ("<!-- made by cargo xtask bench -->\n", "<!-- end of it -->\n"),
+            Part::Namespaces => ("<!-- made by cargo xtask bench --netns -->\n", "<!-- end of that -->\n"),
+        }
+    }
+}
+
+/// Shows a table and, with `--write`, puts it in its place.
+fn finish(part: Part, table: &str, arguments: &BenchArguments) -> Result<()> {
+    println!("{table}");
+    if !arguments.write {
+        return Ok(());
+    }
+    let path = workspace().join("docs/performance.md");
+    let page = std::fs::read_to_string(&path).context("reading docs/performance.md")?;
+    let rounds =
+        format!("Medians of {} rounds; ± is half the distance between the extremes.", arguments.rounds);
+    let page = replaced(&page, part.marks(), &format!("{rounds}\n\n{table}"))?;
+    std::fs::write(&path, page).context("writing docs/performance.md")?;
+    say("wrote docs/performance.md");
+    Ok(())
+}
+
+/// The page with other text between two marks.
+fn replaced(page: &str, (begin, end): (&str, &str), text: &str) -> Result<String> {
+    let split = page.split_once(begin).and_then(|(before, rest)| Some((before, rest.split_once(end)?.1)));
+    let (before, after) = split.with_context(|| format!("docs/performance.md has no {begin}"))?;
+    Ok(format!("{before}{begin}{text}{end}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_what_is_between_the_marks_is_replaced() {
+        let page = super::replaced("head <a>old<b> tail", ("<a>", "<b>"), "new").unwrap();
+        assert_eq!(page, "head <a>new<b> tail");
+        assert!(super::replaced("head", ("<a>", "<b>"), "new").is_err());
+    }
 }

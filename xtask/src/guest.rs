@@ -6,8 +6,8 @@ use crate::deps;
 use crate::util::{cargo, run, target_dir, workspace};
 use anyhow::{Context, Result};
 
-/// The folders of these packages.
-pub const PACKAGES: [&str; 2] = ["tests/guest", "bench"];
+/// The folders of packages that are not members of the kernel's workspace: these programs, and the fuzz targets.
+pub const PACKAGES: [&str; 3] = ["tests/guest", "bench", "fuzz"];
 
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 

@@ -64,6 +64,9 @@ pub fn register(identity: Identity) -> Result<()> {
             )),
         );
     network::add("unix", net::unix::write_sockets)?;
+    network::add("arp", net::ip::show_counters::write_arp)?;
+    network::add("snmp", net::ip::show_counters::write_snmp)?;
+    network::add("snmp6", net::ip::show_counters::write_snmp6)?;
     network::add("udp", net::inet::show::write_udp)?;
     network::add("udp6", net::inet::show::write_udp6)?;
     network::add("raw", net::inet::show::write_raw)?;

@@ -68,7 +68,7 @@ fn add_kernel(kernel: &Arc<Folder>) -> Result<()> {
 
 /// Makes the file system type known. Errors: `EBUSY` if that was done before.
 pub fn register() -> Result<()> {
-    const FOLDERS: [&str; 14] = [
+    const FOLDERS: [&str; 15] = [
         "block",
         "bus",
         "class",
@@ -80,6 +80,7 @@ pub fn register() -> Result<()> {
         "firmware",
         "fs",
         "kernel",
+        "kernel/debug",
         "kernel/mm",
         "module",
         "power",

@@ -143,6 +143,9 @@ impl Holder for NetState {
     fn live(&self) -> Option<Arc<NetNamespace>> {
         NetState::live(self)
     }
+    fn is_heard(&self, origin: &crate::netlink::Origin) -> bool {
+        crate::netlink::route::nsid::is_heard(self, origin)
+    }
     fn deliver(&self, event: &Event<crate::netlink::Origin>) {
         let given = event.kind == EventKind::Given;
         crate::netlink::route::nsid::announce(self, given, event.id, &event.origin);

@@ -62,11 +62,12 @@ pub struct NetState {
 
 impl NetNamespace {
     fn build(owner: &Arc<UserNamespace>) -> Result<Arc<NetNamespace>> {
+        let cookie = NEXT_COOKIE.fetch_add(1, Ordering::Relaxed);
         let state = try_arc(NetState {
-            cookie: NEXT_COOKIE.fetch_add(1, Ordering::Relaxed),
+            cookie,
             owner: owner.clone(),
             live: Once::new(),
-            ids: ids::Sides::new(),
+            ids: ids::Sides::new(cookie),
             rtnl: Mutex::new(()),
             devices: DeviceTable::new(),
             netlink: NetlinkTable::new(),

@@ -154,6 +154,26 @@ impl Advertisement {
     }
 }
 
+/// "Are there routers?"
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouterSolicitation {
+    /// The asker's link-layer address.
+    pub link: Option<[u8; 6]>,
+}
+
+impl RouterSolicitation {
+    /// Its bytes and how many of them count; without a checksum.
+    pub fn write(&self) -> ([u8; 16], usize) {
+        let mut bytes = [0; 16];
+        let header = icmp::Icmp { kind: icmp::v6::ROUTER_SOLICITATION, code: 0, rest: [0; 4] };
+        bytes[..8].copy_from_slice(&header.write());
+        let Some(link) = self.link else { return (bytes, 8) };
+        bytes[8..10].copy_from_slice(&[SOURCE_LINK, 1]);
+        bytes[10..].copy_from_slice(&link);
+        (bytes, 16)
+    }
+}
+
 /// What a router says of itself and the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouterAdvertisement<'a> {

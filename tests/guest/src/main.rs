@@ -13,9 +13,11 @@ mod elf;
 mod files;
 mod fuzz;
 mod hostile;
+mod inet_help;
 mod memory;
 mod namespaces;
 mod netlink;
+mod netns;
 mod pipes;
 mod pointers;
 mod process;
@@ -85,6 +87,7 @@ fn all() -> Vec<&'static Case> {
         hostile::CASES,
         unix::CASES,
         namespaces::CASES,
+        netns::CASES,
         fuzz::CASES,
     ];
     groups.into_iter().flatten().collect()

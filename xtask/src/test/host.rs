@@ -1,4 +1,4 @@
-//! `cargo test` of every crate, on this machine; then the models of the locks under loom; `lib/` under Miri when asked for.
+//! `cargo test` of every crate, on this machine; the corpus of the fuzz targets; then the models of the locks under loom; `lib/` under Miri when asked for.
 
 use super::Counts;
 use crate::util::{cargo, say, target_sub, workspace};
@@ -13,9 +13,20 @@ pub fn run() -> Result<Counts> {
     command.args(["test", "--quiet", "--workspace", "--exclude", "linnet", "--no-fail-fast"]);
     let mut counts = count(&mut command)?;
     println!("host: {counts}");
+    counts += corpus()?;
     counts += loom()?;
     println!("  skip Miri: it takes minutes; `cargo xtask test --miri`");
     counts.skipped += 1;
+    Ok(counts)
+}
+
+/// What fuzzing has kept, and changes of it (`fuzz/`).
+fn corpus() -> Result<Counts> {
+    say("the fuzz targets over their corpus");
+    let mut command = cargo();
+    command.args(["test", "--quiet", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"]);
+    let counts = count(command.arg(target_sub("fuzz")?))?;
+    println!("fuzz: {counts}");
     Ok(counts)
 }
 

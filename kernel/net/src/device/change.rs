@@ -88,7 +88,7 @@ fn open(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) -> Result<()> {
     device.namespace().devices.note_change();
     link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
     let _ = notify(rtnl, device, DeviceEvent::Up);
-    tell_uppers(device, LowerChange::Up, Some(rtnl));
+    tell_uppers(rtnl, device, LowerChange::Up);
     Ok(())
 }
 
@@ -103,7 +103,7 @@ pub(super) fn close(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     device.namespace().devices.note_change();
     link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
     let _ = notify(rtnl, device, DeviceEvent::Down);
-    tell_uppers(device, LowerChange::Down, Some(rtnl));
+    tell_uppers(rtnl, device, LowerChange::Down);
 }
 
 /// Sets the MTU. `EINVAL`: outside the device's range.
@@ -125,12 +125,12 @@ pub(super) fn store_mtu(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, mtu: u32) {
     }
     device.namespace().devices.note_change();
     let _ = notify(rtnl, device, DeviceEvent::MtuChanged);
-    tell_uppers(device, LowerChange::Mtu, Some(rtnl));
+    tell_uppers(rtnl, device, LowerChange::Mtu);
     link::announce(device, 0);
 }
 
 /// Tells the devices on top of one what happened to it.
-fn tell_uppers(device: &Arc<NetDevice>, change: LowerChange, rtnl: Option<&Rtnl<'_>>) {
+fn tell_uppers(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, change: LowerChange) {
     adjacency::each_upper(device, |upper| upper.operations().lower_changed(upper, device, change, rtnl));
 }
 
@@ -163,7 +163,7 @@ pub(super) fn store_address(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address: H
     device.settings.lock().address = address;
     device.namespace().devices.note_change();
     let _ = notify(rtnl, device, DeviceEvent::AddressChanged);
-    tell_uppers(device, LowerChange::Address, Some(rtnl));
+    tell_uppers(rtnl, device, LowerChange::Address);
     link::announce(device, 0);
 }
 
@@ -224,39 +224,40 @@ pub fn set_carrier(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, present: bool) -> R
         return Err(Errno::EOPNOTSUPP);
     }
     if present {
-        carrier_on(device)
+        carrier_on(rtnl, device)
     } else {
-        carrier_off(device)
+        carrier_off(rtnl, device)
     };
     Ok(())
 }
 
 /// A device has carrier while the one below it has.
-pub(super) fn follow_carrier(device: &Arc<NetDevice>, lower: &NetDevice) {
-    if lower.has_carrier() && lower.is_up() { carrier_on(device) } else { carrier_off(device) }
+pub(super) fn follow_carrier(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, lower: &NetDevice) {
+    if lower.has_carrier() && lower.is_up() { carrier_on(rtnl, device) } else { carrier_off(rtnl, device) }
 }
 
 /// The driver sees a carrier.
-pub(crate) fn carrier_on(device: &Arc<NetDevice>) {
+pub(crate) fn carrier_on(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     if !device.carrier.swap(true, Ordering::Relaxed) && device.is_registered() {
         device.carrier_ups.fetch_add(1, Ordering::Relaxed);
-        carrier_changed(device);
+        carrier_changed(rtnl, device);
     }
 }
 
 /// The driver sees no carrier any more.
-pub(crate) fn carrier_off(device: &Arc<NetDevice>) {
+pub(crate) fn carrier_off(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     if device.carrier.swap(false, Ordering::Relaxed) && device.is_registered() {
         device.carrier_downs.fetch_add(1, Ordering::Relaxed);
-        carrier_changed(device);
+        carrier_changed(rtnl, device);
     }
 }
 
-fn carrier_changed(device: &Arc<NetDevice>) {
+fn carrier_changed(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     update_operational_state(device);
     device.namespace().devices.note_change();
-    tell_uppers(device, LowerChange::Carrier, None);
+    tell_uppers(rtnl, device, LowerChange::Carrier);
     if device.is_up() {
+        let _ = notify(rtnl, device, DeviceEvent::Changed);
         link::announce(device, 0);
     }
 }

@@ -188,6 +188,15 @@ impl Macvlan {
     }
 }
 
+/// Brings the carrier in line with the lower device's, now or soon.
+fn follow(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
+    registry::now_or_later(rtnl, device, |rtnl, device| {
+        if let Some(lower) = device.peer() {
+            change::follow_carrier(rtnl, device, &lower);
+        }
+    });
+}
+
 impl DeviceOperations for Macvlan {
     fn transmit(&self, device: &Arc<NetDevice>, mut packet: Packet) {
         let length = packet.len();
@@ -235,7 +244,7 @@ impl DeviceOperations for Macvlan {
             change::count_promiscuous(rtnl, &self.lower, true);
         }
         self.switch.up.write().insert(node);
-        change::follow_carrier(device, &self.lower);
+        change::follow_carrier(rtnl, device, &self.lower);
         Ok(())
     }
 
@@ -277,18 +286,18 @@ impl DeviceOperations for Macvlan {
     fn lower_changed(
         &self,
         device: &Arc<NetDevice>,
-        lower: &Arc<NetDevice>,
+        _lower: &Arc<NetDevice>,
         what: LowerChange,
-        rtnl: Option<&Rtnl<'_>>,
+        rtnl: &Rtnl<'_>,
     ) {
-        match (what, rtnl) {
-            (LowerChange::Mtu, Some(rtnl)) => registry::now_or_later(rtnl, device, |rtnl, device| {
+        match what {
+            LowerChange::Mtu => registry::now_or_later(rtnl, device, |rtnl, device| {
                 let most = device.peer().map_or(u32::MAX, |lower| lower.mtu());
                 if device.mtu() > most {
                     change::store_mtu(rtnl, device, most);
                 }
             }),
-            _ => change::follow_carrier(device, lower),
+            _ => follow(rtnl, device),
         }
     }
 
@@ -408,7 +417,7 @@ fn attach(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, _new: &NewLink<'_>) -> Outco
         macvlan.attached.store(true, Ordering::Relaxed);
     }
     adjacency::link(rtnl, device, lower, Role::Upper)?;
-    change::follow_carrier(device, lower);
+    change::follow_carrier(rtnl, device, lower);
     Ok(())
 }
 

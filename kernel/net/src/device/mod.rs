@@ -221,14 +221,13 @@ pub trait DeviceOperations: Any + Send + Sync {
     fn release(&self, rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, slave: &Arc<NetDevice>) {
         let _ = (rtnl, device, slave);
     }
-    /// Something happened to a device below. With `rtnl` for what an administrator did, which may cover only the other's
-    /// namespace; without for carriers. Thread context.
+    /// Something happened to a device below. `rtnl` may cover only the other's namespace. Thread context.
     fn lower_changed(
         &self,
         device: &Arc<NetDevice>,
         lower: &Arc<NetDevice>,
         change: LowerChange,
-        rtnl: Option<&Rtnl<'_>>,
+        rtnl: &Rtnl<'_>,
     ) {
         let _ = (device, lower, change, rtnl);
     }

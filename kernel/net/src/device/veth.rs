@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use linnet_lib::netlink::{Attribute, Outcome};
 use machine::sync::SpinLock;
+use machine::sync::atomic::Ordering;
 
 use super::statistics::Counted;
 use super::{
@@ -52,19 +53,19 @@ impl DeviceOperations for Veth {
         traffic::receive(&other, packet);
     }
 
-    fn open(&self, device: &Arc<NetDevice>, _rtnl: &Rtnl<'_>) -> Result<()> {
+    fn open(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) -> Result<()> {
         let other = self.peer().ok_or(Errno::ENOTCONN)?;
         if other.is_up() {
-            change::carrier_on(device);
-            change::carrier_on(&other);
+            change::carrier_on(rtnl, device);
+            change::carrier_on(rtnl, &other);
         }
         Ok(())
     }
 
-    fn stop(&self, device: &Arc<NetDevice>, _rtnl: &Rtnl<'_>) {
-        change::carrier_off(device);
+    fn stop(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) {
+        change::carrier_off(rtnl, device);
         if let Some(other) = self.peer() {
-            change::carrier_off(&other);
+            change::carrier_off(rtnl, &other);
         }
     }
 
@@ -130,7 +131,7 @@ pub(crate) fn create(namespace: &Arc<NetState>, address: Option<HardwareAddress>
 
 /// A new end has no carrier: the other is not up.
 pub(crate) fn without_carrier(end: &Arc<NetDevice>) {
-    change::carrier_off(end);
+    end.carrier.store(false, Ordering::Relaxed);
 }
 
 /// Joins two ends.

@@ -207,6 +207,15 @@ pub(super) fn receive(device: &Arc<NetDevice>, mut packet: Packet) -> Option<Pac
     None
 }
 
+/// Brings the carrier in line with the lower device's, now or soon.
+fn follow(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
+    registry::now_or_later(rtnl, device, |rtnl, device| {
+        if let Some(lower) = device.peer() {
+            change::follow_carrier(rtnl, device, &lower);
+        }
+    });
+}
+
 impl DeviceOperations for Vlan {
     fn transmit(&self, device: &Arc<NetDevice>, packet: Packet) {
         let length = packet.len();
@@ -219,11 +228,11 @@ impl DeviceOperations for Vlan {
         }
     }
 
-    fn open(&self, device: &Arc<NetDevice>, _rtnl: &Rtnl<'_>) -> Result<()> {
+    fn open(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) -> Result<()> {
         if !self.lower.is_up() && !self.has(VLAN_FLAG_LOOSE_BINDING) {
             return Err(Errno::ENETDOWN);
         }
-        change::follow_carrier(device, &self.lower);
+        change::follow_carrier(rtnl, device, &self.lower);
         Ok(())
     }
 
@@ -246,43 +255,41 @@ impl DeviceOperations for Vlan {
     fn lower_changed(
         &self,
         device: &Arc<NetDevice>,
-        lower: &Arc<NetDevice>,
+        _lower: &Arc<NetDevice>,
         what: LowerChange,
-        rtnl: Option<&Rtnl<'_>>,
+        rtnl: &Rtnl<'_>,
     ) {
         let is_loose = self.has(VLAN_FLAG_LOOSE_BINDING);
         let stolen = device.address_origin.load(Ordering::Relaxed) == ADDRESS_STOLEN;
-        match (what, rtnl) {
-            (LowerChange::Up, Some(rtnl)) if !is_loose => {
-                registry::now_or_later(rtnl, device, |rtnl, device| {
-                    if let Some(lower) = device.peer().filter(|lower| lower.is_up()) {
-                        change::follow_carrier(device, &lower);
-                        let _ = change::set_flags(rtnl, device, device.flags() | linux::IFF_UP);
-                    }
-                })
-            }
-            (LowerChange::Down, Some(rtnl)) if !is_loose => {
+        match what {
+            LowerChange::Up if !is_loose => registry::now_or_later(rtnl, device, |rtnl, device| {
+                if let Some(lower) = device.peer().filter(|lower| lower.is_up()) {
+                    change::follow_carrier(rtnl, device, &lower);
+                    let _ = change::set_flags(rtnl, device, device.flags() | linux::IFF_UP);
+                }
+            }),
+            LowerChange::Down if !is_loose => {
                 registry::now_or_later(rtnl, device, |rtnl, device| {
                     if device.peer().is_some_and(|lower| !lower.is_up()) {
                         change::close(rtnl, device);
                     }
                 });
-                change::follow_carrier(device, lower);
+                follow(rtnl, device);
             }
-            (LowerChange::Mtu, Some(rtnl)) => registry::now_or_later(rtnl, device, |rtnl, device| {
+            LowerChange::Mtu => registry::now_or_later(rtnl, device, |rtnl, device| {
                 let most = device.peer().map_or(u32::MAX, |lower| lower.mtu());
                 if device.mtu() > most {
                     change::store_mtu(rtnl, device, most);
                 }
             }),
-            (LowerChange::Address, Some(rtnl)) if stolen => {
+            LowerChange::Address if stolen => {
                 registry::now_or_later(rtnl, device, |rtnl, device| {
                     if let Some(lower) = device.peer() {
                         change::store_address(rtnl, device, lower.address());
                     }
                 });
             }
-            _ => change::follow_carrier(device, lower),
+            _ => follow(rtnl, device),
         }
     }
 
@@ -397,7 +404,7 @@ fn attach(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, new: &NewLink<'_>) -> Outcom
         adjacency::unlink(device, &vlan.lower);
         return Err(error.into());
     }
-    change::follow_carrier(device, &vlan.lower);
+    change::follow_carrier(rtnl, device, &vlan.lower);
     Ok(())
 }
 

@@ -6,7 +6,8 @@
 //! forward side, and what is left of it in the other side is found missing. Locks: see `super`; none is held over more than
 //! one edge.
 
-use super::{EDGES_VISITED, Holder, Lock, event};
+use super::side::EdgeNode;
+use super::{EDGES_VISITED, EventKind, Holder, Lock, event};
 use alloc::sync::Arc;
 use core::mem::take;
 use machine::sync::atomic::Ordering;
@@ -26,31 +27,39 @@ pub fn clean<N: Holder>(dying: &[Arc<N>]) -> u64 {
 
 /// Takes out what names this namespace.
 fn clean_incoming<N: Holder>(namespace: &Arc<N>) -> u64 {
-    let mut incoming = namespace.sides().reverse.with(take);
-    let mut visited = 0;
-    while let Some(edge) = incoming.pop_first() {
-        visited += 1;
-        let (removed, closed) =
-            edge.holder.sides().forward.with(|forward| (forward.remove(namespace.number()), forward.closed));
-        if removed.is_some() && !closed {
-            event::deliver(&*edge.holder);
+    let incoming = namespace.sides().reverse.with(take);
+    incoming.drain().map(remove).count() as u64
+}
+
+/// Takes an edge, which is out of its peer's reverse side, out of its holder's forward side, and tells the holder's listeners.
+fn remove<N: Holder>(mut edge: EdgeNode<N>) {
+    let Some(holder) = edge.holder.take() else { return };
+    let (is_told, _unused) = holder.sides().forward.with(|forward| {
+        // Nothing is there if the holder dies too and its cleaner was here first.
+        let removed = forward.ids.remove(edge.id as u32);
+        // Asked for under the lock: who listens from now on finds this id no more.
+        if removed.is_none() || forward.closed || !holder.is_heard(&N::Origin::default()) {
+            return (false, (removed, Some(edge)));
         }
+        edge.kind = EventKind::Removed;
+        forward.events.push(edge);
+        (true, (removed, None))
+    });
+    if is_told {
+        event::deliver(&*holder);
     }
-    visited
 }
 
 /// Takes out what this namespace names.
 fn clean_outgoing<N: Holder>(namespace: &Arc<N>) -> u64 {
     let number = namespace.number();
-    let (mut by_id, by_peer, events) = namespace
-        .sides()
-        .forward
-        .with(|forward| (take(&mut forward.by_id), take(&mut forward.by_peer), take(&mut forward.events)));
-    drop((by_peer, events));
+    let (ids, events) =
+        namespace.sides().forward.with(|forward| (take(&mut forward.ids), take(&mut forward.events)));
+    drop(events);
     let mut visited = 0;
-    while let Some(edge) = by_id.pop_first() {
+    for (_, peer) in ids.drain() {
         visited += 1;
-        let taken = edge.peer.sides().reverse.with(|reverse| reverse.remove(&number));
+        let taken = peer.sides().reverse.with(|reverse| reverse.remove(&number));
         drop(taken);
     }
     visited

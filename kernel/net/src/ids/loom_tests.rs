@@ -61,6 +61,9 @@ impl Holder for Space {
         }
         None
     }
+    fn is_heard(&self, _origin: &()) -> bool {
+        true
+    }
     fn deliver(&self, event: &Event<()>) {
         self.told.lock().unwrap().push(*event);
     }
@@ -71,7 +74,7 @@ fn space(number: u64) -> Reference {
         number,
         references: AtomicUsize::new(1),
         own: std::sync::OnceLock::new(),
-        sides: Sides::new(),
+        sides: Sides::new(number),
         told: Mutex::new(Vec::new()),
     });
     made.own.set(Arc::downgrade(&made)).unwrap();

@@ -1,8 +1,9 @@
 //! Ids of network namespaces: which number a namespace (the *holder*) knows another (the *peer*) by.
 //!
 //! Each namespace has two [`Sides`]. The forward side has the ids it gave: found by number and by peer. The reverse side
-//! has who gave it one. An id (an edge from holder to peer) is one item in each of the three trees and two events; all of
-//! that memory is taken before any lock, so that neither giving nor removing an id allocates under one.
+//! has who gave it one, and which. An id (an edge from holder to peer) is a place in the forward side's table and one node, which
+//! is in the reverse side first and tells of the id's end last. All memory is taken before any lock, so that neither
+//! giving nor removing an id allocates under one.
 //!
 //! Removing what concerns a set D of dying namespaces ([`clean`]) looks at the edges into D and out of D and at nothing
 //! else, however many namespaces and ids there are. [`edges_visited`] counts them, and the tests hold it to that.
@@ -54,6 +55,9 @@ pub trait Holder: Sized + Send + Sync + 'static {
     fn number(&self) -> u64;
     /// Keeps it alive; `None` once the last reference is gone.
     fn live(&self) -> Option<Self::Live>;
+    /// Whether anyone would be told of a change now. Called under the forward side's lock: who begins to listen after that
+    /// finds the change made. Does not sleep.
+    fn is_heard(&self, origin: &Self::Origin) -> bool;
     /// Tells its listeners. May sleep. Called in the order of the changes.
     fn deliver(&self, event: &Event<Self::Origin>);
 }

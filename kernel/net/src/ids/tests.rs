@@ -40,6 +40,9 @@ impl Holder for Space {
     fn live(&self) -> Option<()> {
         self.alive.load(Ordering::SeqCst).then_some(())
     }
+    fn is_heard(&self, _origin: &u32) -> bool {
+        true
+    }
     fn deliver(&self, event: &Event<u32>) {
         self.told.lock().unwrap().push(*event);
     }
@@ -47,10 +50,11 @@ impl Holder for Space {
 
 fn space() -> Arc<Space> {
     static NEXT: Counter = Counter::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
     Arc::new(Space {
-        number: NEXT.fetch_add(1, Ordering::Relaxed),
+        number,
         alive: AtomicBool::new(true),
-        sides: Sides::new(),
+        sides: Sides::new(number),
         told: Mutex::default(),
     })
 }
@@ -251,12 +255,12 @@ fn a_dead_peer_gets_no_id() {
 #[test]
 fn a_failed_allocation_changes_nothing() {
     let (holder, peer) = (space(), space());
-    for budget in 0..5 {
+    for budget in 0..3 {
         side::FAIL_AFTER.set(Some(budget));
         assert_eq!(allocate(&holder, &peer, Wanted::Lowest, 0), Err(Errno::ENOMEM));
         assert_eq!((holder.sides.counts(), peer.sides.counts()), ((0, 0), (0, 0)));
     }
-    side::FAIL_AFTER.set(Some(5));
+    side::FAIL_AFTER.set(Some(3));
     assert_eq!(allocate(&holder, &peer, Wanted::Lowest, 0), Ok(0));
     side::FAIL_AFTER.set(None);
     kill(&[holder, peer]);

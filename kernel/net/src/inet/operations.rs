@@ -120,7 +120,10 @@ impl SocketOperations for Operations {
         let value = match command {
             SIOCOUTQ => self.0.core().send_charged() as i32,
             SIOCINQ => self.0.queue.first_length() as i32,
-            _ => return Err(Errno::ENOIOCTLCMD),
+            _ if u32::from(self.0.core().family()) == abi::socket::AF_INET6 => {
+                return crate::ip::ioctl::inet6(self.0.core().namespace(), command, argument);
+            }
+            _ => return crate::ip::ioctl::inet(self.0.core().namespace(), command, argument),
         };
         UserPtr::new(argument).write(&value)?;
         Ok(0)

@@ -84,6 +84,8 @@ pub struct Address {
     pub updated_ns: u64,
     /// How many more times duplicate detection will ask.
     pub probes: u8,
+    /// When it will, or will be done; 0 for never.
+    pub(crate) probe_ns: u64,
     /// Where it stands in its list.
     pub(crate) key: u128,
     /// Of which interface.
@@ -108,6 +110,7 @@ impl Address {
             created: now_hundredths(),
             updated_ns: machine::time::now_ns(),
             probes: 0,
+            probe_ns: 0,
             key: 0,
             index: 0,
         }

@@ -128,7 +128,10 @@ pub(crate) fn follow(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, event: DeviceEven
     match event {
         DeviceEvent::Up => up(rtnl, device, &ip),
         DeviceEvent::Down => down(rtnl, device, &ip),
-        DeviceEvent::Changed => route::sync::carrier(device, &ip),
+        DeviceEvent::Changed => {
+            route::sync::carrier(device, &ip);
+            autoconf::carrier(rtnl, device, &ip);
+        }
         DeviceEvent::MtuChanged => mtu_changed(rtnl, device, &ip),
         DeviceEvent::NameChanged => rename(device, &ip),
         DeviceEvent::Unregistered => unregister(rtnl, device, &ip),
@@ -165,7 +168,7 @@ fn up(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
 }
 
 fn down(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
-    ip.groups.down(device);
+    ip.groups.down();
     ip.neighbours.iter().for_each(|neighbours| neighbours.clear(|_| true));
     route::sync::down(device, ip);
     inet6::device_down(rtnl, device, ip, false);

@@ -73,7 +73,7 @@ pub(super) fn refuse_v4(net: &Arc<NetState>, device: &NetDevice, errno: Errno, p
 }
 
 /// A packet of IPv6 for someone else, on its way.
-pub(super) fn forward_v6(net: &Arc<NetState>, device: &Arc<NetDevice>, route: &Route, mut packet: Packet) {
+pub(super) fn forward_v6(net: &Arc<NetState>, route: &Route, mut packet: Packet) {
     if packet.kind != PacketKind::Host {
         return;
     }
@@ -94,7 +94,6 @@ pub(super) fn forward_v6(net: &Arc<NetState>, device: &Arc<NetDevice>, route: &R
         net.ip.counters.v6(Count::FragmentFailures);
         return icmp6::complain(net, &packet, wire::v6::TOO_BIG, 0, route.mtu);
     }
-    let _ = device;
     let Ok(bytes) = packet.bytes_mut() else { return net.ip.counters.v6(Count::InDiscards) };
     bytes[7] -= 1;
     net.ip.counters.v6(Count::Forwarded);

@@ -225,18 +225,6 @@ impl Fragments {
         let table = core::mem::take(&mut *self.0.lock());
         drop(table);
     }
-
-    /// How many packets are unfinished, and what their parts cost: `FRAG` of `/proc/net/sockstat`.
-    pub fn usage(&self, is_v6: bool) -> (usize, usize) {
-        let table = self.0.lock();
-        let mut count = 0;
-        let mut at = 0;
-        while let Some(age) = table.ages.first_from(&at) {
-            count += usize::from(age.key.4 == is_v6);
-            at = age.serial + 1;
-        }
-        (count, table.cost[usize::from(is_v6)])
-    }
 }
 
 /// What a part says of itself.

@@ -13,7 +13,7 @@ use super::input::{self, IcmpError, Received};
 use super::neighbour::discovery;
 use super::output::{self, Header};
 use super::route::{self, Flow, RouteKind};
-use super::sysctl;
+use super::{reports, sysctl};
 use crate::namespace::NetState;
 use crate::packet::{HEAD_ROOM, Packet, PacketKind};
 
@@ -148,6 +148,7 @@ pub(super) fn receive(packet: Packet, about: &Received) {
         v6::UNREACHABLE | v6::TOO_BIG | v6::TIME_EXCEEDED | v6::PARAMETER_PROBLEM => {
             hear_error(&packet, about, header)
         }
+        reports::QUERY_6 => reports::receive_query(about),
         v6::ROUTER_SOLICITATION..=v6::REDIRECT => discovery::receive(&packet, about, header.kind),
         _ => {}
     }

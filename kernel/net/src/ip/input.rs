@@ -12,7 +12,7 @@ use linnet_lib::wire::{WireError, icmp as wire_icmp, udp as wire_udp};
 use super::counters::Count;
 use super::icmp::{self, Complaint};
 use super::route::{self, Flow, Route, RouteKind};
-use super::{forward, fragment, icmp6};
+use super::{forward, fragment, icmp6, reports};
 use crate::device::NetDevice;
 use crate::namespace::NetState;
 use crate::packet::{Packet, PacketKind};
@@ -70,11 +70,14 @@ pub(crate) struct Transport {
 }
 
 /// Those above IPv4 and IPv6, without ICMP.
-pub(crate) const TRANSPORTS: &[Transport] = &[Transport {
-    protocol: wire_udp::PROTOCOL,
-    receive: crate::inet::udp::receive,
-    error: crate::inet::udp::error,
-}];
+pub(crate) const TRANSPORTS: &[Transport] = &[
+    Transport {
+        protocol: wire_udp::PROTOCOL,
+        receive: crate::inet::udp::receive,
+        error: crate::inet::udp::error,
+    },
+    Transport { protocol: reports::PROTOCOL, receive: reports::receive_igmp, error: reports::ignore_error },
+];
 
 fn transport(protocol: u8) -> Option<&'static Transport> {
     TRANSPORTS.iter().find(|transport| transport.protocol == protocol)
@@ -201,7 +204,7 @@ pub(crate) fn receive_v6(mut packet: Packet) {
         ..Flow::to(header.destination.into())
     };
     match route::input(&net, &device, &flow) {
-        Ok(route) if route.kind == RouteKind::Unicast => forward::forward_v6(&net, &device, &route, packet),
+        Ok(route) if route.kind == RouteKind::Unicast => forward::forward_v6(&net, &route, packet),
         Ok(route) if route.kind == RouteKind::Multicast && !route.is_member => {
             net.ip.counters.v6(Count::InDiscards);
         }

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `device`, `config` | what IP keeps for an interface; settings |
 //! | `address` | addresses of interfaces, their lifetimes |
-//! | `autoconf`, `multicast` | IPv6 addresses that make themselves; groups |
+//! | `autoconf` | IPv6 addresses that make themselves |
+//! | `multicast`, `reports` | groups, and telling routers of them |
 //! | `route` | tables, rules, look-ups |
 //! | `control`, `map`, `sysctl` | what a namespace has of all this; maps that are read without a lock; numbers to set |
 //! | `input`, `output`, `forward` | packets in, out, and on |
@@ -12,7 +13,7 @@
 //! | `icmp`, `icmp6` | echoes and errors |
 //! | `neighbour` | who is on a link, and where: ARP, neighbour discovery |
 //! | `counters` | what is counted |
-//! | `ioctl`, `show` | the old calls; tables below `/proc/net` |
+//! | `ioctl`, `show`, `show_counters` | the old calls; tables below `/proc/net` |
 //!
 //! Key type: [`IpState`]. Locks: what changes needs [`crate::device::Rtnl`]; what packets need is read without a lock.
 
@@ -32,8 +33,10 @@ pub(crate) mod map;
 pub mod multicast;
 pub mod neighbour;
 pub mod output;
+pub(crate) mod reports;
 pub mod route;
 pub mod show;
+pub mod show_counters;
 pub mod sysctl;
 
 use machine::sync::atomic::AtomicU32;

@@ -1,4 +1,4 @@
-//! Multicast groups of interfaces: who wants what is sent to them, and telling routers of it (IGMP: RFC 3376; MLD: RFC 3810).
+//! Multicast groups of interfaces: who wants what is sent to them.
 //!
 //! Key types: [`Memberships`] (of one device), [`Group`]. The link layer listens to the groups' hardware addresses.
 //! Locks: a leaf spinlock for each device; who is a member is read without it.
@@ -12,6 +12,7 @@ use machine::sync::SpinLock;
 use super::address::{Address, key_of};
 use super::device::IpDevice;
 use super::map::RcuMap;
+use super::reports;
 use crate::device::NetDevice;
 use crate::namespace::NetState;
 
@@ -19,6 +20,8 @@ use crate::namespace::NetState;
 pub const ALL_SYSTEMS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 /// All machines on a link.
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// All routers on a link.
+pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// All of this machine.
 pub const ALL_NODES_HERE: Ipv6Addr = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 1);
 
@@ -95,11 +98,11 @@ impl Memberships {
         if device.ip().is_some_and(|ip| ip.has(false)) {
             let _ = self.hold(ALL_SYSTEMS.into());
         }
+        reports::tell_all(device, false, true);
     }
 
     /// The device is down.
-    pub(crate) fn down(&self, device: &Arc<NetDevice>) {
-        let _ = device;
+    pub(crate) fn down(&self) {
         let _ = self.release(ALL_SYSTEMS.into());
     }
 
@@ -145,7 +148,10 @@ pub(crate) fn join_solicited(device: &Arc<NetDevice>, ip: &IpDevice, address: &A
     if let IpAddr::V6(local) = address.local
         && asks(device)
     {
-        let _ = ip.groups.hold(solicited_node(local).into());
+        let group = solicited_node(local).into();
+        if ip.groups.hold(group) == Ok(true) {
+            reports::tell(device, group, true);
+        }
     }
 }
 
@@ -154,7 +160,10 @@ pub(crate) fn leave_solicited(device: &Arc<NetDevice>, ip: &IpDevice, address: &
     if let IpAddr::V6(local) = address.local
         && asks(device)
     {
-        let _ = ip.groups.release(solicited_node(local).into());
+        let group = solicited_node(local).into();
+        if ip.groups.release(group) == Ok(true) {
+            reports::tell(device, group, false);
+        }
     }
 }
 
@@ -170,12 +179,18 @@ pub fn join(net: &Arc<NetState>, device: &Arc<NetDevice>, group: IpAddr) -> Resu
         return Err(Errno::EINVAL);
     }
     let ip = device.ip().filter(|ip| ip.has(group.is_ipv6())).ok_or(Errno::ENODEV)?;
-    ip.groups.hold(group).map(drop)
+    if ip.groups.hold(group)? {
+        reports::tell(device, group, true);
+    }
+    Ok(())
 }
 
 /// Leaves a group for a socket. `EADDRNOTAVAIL`: nobody is in it; `ENODEV`.
 pub fn leave(net: &Arc<NetState>, device: &Arc<NetDevice>, group: IpAddr) -> Result<()> {
     let _ = net;
     let ip = device.ip().ok_or(Errno::ENODEV)?;
-    ip.groups.release(group).map(drop)
+    if ip.groups.release(group)? {
+        reports::tell(device, group, false);
+    }
+    Ok(())
 }

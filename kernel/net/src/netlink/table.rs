@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use linnet_lib::tree::{Item, Node, Tree};
 use machine::memory::{try_arc, try_box};
 use machine::sync::SpinLock;
+use machine::sync::atomic::{AtomicUsize, Ordering};
 use security::Capability;
 
 use super::Origin;
@@ -53,31 +54,39 @@ impl Item for Membership {
 }
 
 /// The groups of one table.
-pub(crate) struct Groups(SpinLock<Tree<Membership>>);
+pub(crate) struct Groups {
+    members: SpinLock<Tree<Membership>>,
+    /// How many there are: for the many tables without any, asking is one look.
+    count: AtomicUsize,
+}
 
 impl Groups {
     const fn new() -> Groups {
-        Groups(SpinLock::new(Tree::new()))
+        Groups { members: SpinLock::new(Tree::new()), count: AtomicUsize::new(0) }
     }
 
     /// Adds a membership unless it is there. `ENOMEM`.
     fn add(&self, member: Member, socket: &Arc<NetlinkSocket>) -> Result<()> {
         let node =
             try_box(Node::new(Membership { member, socket: socket.clone() })).map_err(|_| Errno::ENOMEM)?;
-        let mut members = self.0.lock();
+        let mut members = self.members.lock();
         if members.get(&member).is_none() {
             members.insert(node);
+            self.count.store(members.len(), Ordering::Release);
         }
         Ok(())
     }
 
     fn remove(&self, member: Member) {
-        let taken = self.0.lock().remove(&member);
+        let mut members = self.members.lock();
+        let taken = members.remove(&member);
+        self.count.store(members.len(), Ordering::Release);
+        drop(members);
         drop(taken);
     }
 
     fn next_from(&self, from: Member) -> Option<Arc<NetlinkSocket>> {
-        let members = self.0.lock();
+        let members = self.members.lock();
         let found = members.first_from(&from)?;
         ((found.member.0, found.member.1) == (from.0, from.1)).then(|| found.socket.clone())
     }
@@ -92,7 +101,7 @@ impl Groups {
     }
 
     fn has_any(&self, protocol: u8, group: u32) -> bool {
-        self.next_from((protocol, group, 0)).is_some()
+        self.count.load(Ordering::Acquire) != 0 && self.next_from((protocol, group, 0)).is_some()
     }
 }
 

@@ -181,6 +181,8 @@ fn shown(kind: u16, attribute: u16, value: &[u8]) -> String {
             };
             format!("{}/{}", one(word(0)), one(word(4)))
         }
+        // Times and counters; `linkspec` looks into it.
+        (16, 12) => "…".to_owned(),
         (24..=26, 12) => format!("expires {} error {}", word(8) != 0, word(12)),
         _ => value.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
@@ -229,7 +231,12 @@ impl Lab {
         let words: Vec<&str> = step.split_whitespace().collect();
         let link = |name: &str| Ok::<_, Failure>(index(name)? as i32);
         match words[..] {
-            ["up", name] => self.change(19, 0, &Builder::link(link(name)?, 1, 1)),
+            ["up", name] => {
+                self.change(19, 0, &Builder::link(link(name)?, 1, 1))?;
+                // IPv6 looks for duplicates of its own address meanwhile.
+                std::thread::sleep(std::time::Duration::from_millis(500));
+                Ok(())
+            }
             ["down", name] => self.change(19, 0, &Builder::link(link(name)?, 0, 1)),
             ["mtu", name, mtu] => {
                 let body = Builder::link(link(name)?, 0, 0).number(4, parse(mtu)? as i32);
@@ -251,6 +258,10 @@ impl Lab {
                     listener.option(1, parse(group)? as i32)?;
                 }
                 self.listener = Some(listener);
+                Ok(())
+            }
+            ["wait"] => {
+                std::thread::sleep(std::time::Duration::from_millis(400));
                 Ok(())
             }
             ["heard"] => {
@@ -494,18 +505,26 @@ events_v6 [
     "listen 9 11";
     "add d0 02:00:00:00:00:01";
     "up d0";
+    "wait";
     "heard";
     "newaddr+create,excl 10 64 2 0 d0; 1=2001:db8::1";
+    "wait";
     "newaddr+replace 10 64 0 0 d0; 1=2001:db8::1 6=c:50:100";
+    "wait";
     "heard";
     "down d0";
+    "wait";
     "heard";
     "up d0";
+    "wait";
     "heard";
     "newaddr 10 64 2 0 d0; 1=2001:db8::1";
+    "wait";
     "deladdr 10 64 0 0 d0; 1=2001:db8::1";
+    "wait";
     "heard";
     "remove d0";
+    "wait";
     "heard";
 ]
 echo [
@@ -527,8 +546,8 @@ new_v6 [
     "newaddr 10 64 2 0 d0; 1=2001:db8::6 2=2001:db8::5";
     "newaddr 10 128 2 0 d0; 1=2001:db8:1::5 9=u32:70 11=u8:5";
     "newaddr 10 64 2 0 d0; 1=2001:db8:2::5 8=u32:0x202";
-    "newaddr 10 64 0 0 d0; 1=fec0::1";
-    "newaddr 10 64 0 0 d0; 1=fe80::5";
+    "newaddr 10 64 2 0 d0; 1=fec0::1";
+    "newaddr 10 64 2 0 d0; 1=fe80::5";
     "newaddr 10 48 2 0 d0; 1=2001:db8:3::5 6=c:20:40";
     "dumpaddr 10 0 0 0 0";
     "dumproute 10 0 0 0 0 0 0 0 0";
@@ -1357,6 +1376,7 @@ move_to_namespace [
     "newroute+create,excl 2 24 0 0 254 4 0 1 0; 1=192.0.2.0 5=10.0.0.9";
     "listen 5 7 9 11 24 25";
     "move d0";
+    "wait";
     "heard";
     "dumpaddr 0 0 0 0 0";
     "dumproute 0 0 0 0 0 0 0 0 0";

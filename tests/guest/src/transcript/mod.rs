@@ -9,6 +9,7 @@ mod epoll;
 mod files;
 mod futexes;
 mod identity;
+mod inet;
 mod internet;
 mod locks;
 mod memory;
@@ -98,6 +99,7 @@ pub fn print(filters: &[String]) {
         files::SECTIONS,
         futexes::SECTIONS,
         identity::SECTIONS,
+        inet::SECTIONS,
         internet::SECTIONS,
         locks::SECTIONS,
         memory::SECTIONS,

@@ -194,19 +194,19 @@ impl DeviceOperations for Bridge {
         self.send(device, packet);
     }
 
-    fn open(&self, device: &Arc<NetDevice>, _rtnl: &Rtnl<'_>) -> Result<()> {
+    fn open(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) -> Result<()> {
         if let Some(ports) = self.ports.load_arc() {
-            ports.iter().for_each(|port| self.evaluate(port));
+            ports.iter().for_each(|port| self.evaluate(rtnl, port));
         }
-        self.evaluate_carrier(device);
+        self.evaluate_carrier(rtnl, device);
         Ok(())
     }
 
-    fn stop(&self, device: &Arc<NetDevice>, _rtnl: &Rtnl<'_>) {
+    fn stop(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) {
         if let Some(ports) = self.ports.load_arc() {
-            ports.iter().for_each(|port| self.evaluate(port));
+            ports.iter().for_each(|port| self.evaluate(rtnl, port));
         }
-        self.evaluate_carrier(device);
+        self.evaluate_carrier(rtnl, device);
     }
 
     fn speed(&self, _device: &NetDevice) -> Option<(i32, &'static str)> {
@@ -244,16 +244,16 @@ impl DeviceOperations for Bridge {
         device: &Arc<NetDevice>,
         lower: &Arc<NetDevice>,
         change: LowerChange,
-        rtnl: Option<&Rtnl<'_>>,
+        rtnl: &Rtnl<'_>,
     ) {
         let Some(port) = self.port_of(lower) else { return };
-        match (change, rtnl) {
-            (LowerChange::Address, rtnl) => {
+        match change {
+            LowerChange::Address => {
                 self.readdress(&port);
-                rtnl.into_iter().for_each(|rtnl| self.adopt(rtnl, device));
+                self.adopt(rtnl, device);
             }
-            (LowerChange::Mtu, Some(rtnl)) => self.adopt(rtnl, device),
-            _ => self.evaluate(&port),
+            LowerChange::Mtu => self.adopt(rtnl, device),
+            _ => self.evaluate(rtnl, &port),
         }
     }
 

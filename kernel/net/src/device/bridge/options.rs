@@ -305,11 +305,11 @@ pub(super) fn change_port(
     let Some(bridge) = master.operations_as::<Bridge>() else { return Err(Errno::EOPNOTSUPP.into()) };
     let port = bridge.port_of(device).ok_or(Errno::EINVAL)?;
     let data = PortData::parse(data.nested(), &PORT, Strictness::Liberal)?;
-    set_port(bridge, &port, &data)
+    set_port(rtnl, bridge, &port, &data)
 }
 
 /// Sets a port's attributes (`br_setport`).
-fn set_port(bridge: &Bridge, port: &Arc<Port>, data: &PortData<'_>) -> Outcome<()> {
+fn set_port(rtnl: &Rtnl<'_>, bridge: &Bridge, port: &Arc<Port>, data: &PortData<'_>) -> Outcome<()> {
     let is_on = |kind| data.get(kind).is_some_and(|value: Attribute<'_>| value.u8() != 0);
     if MISSING.iter().any(|kind| is_on(*kind)) {
         return Err(Errno::EOPNOTSUPP.into());
@@ -335,7 +335,7 @@ fn set_port(bridge: &Bridge, port: &Arc<Port>, data: &PortData<'_>) -> Outcome<(
         if state.u8() > BR_STATE_BLOCKING {
             return Err(Errno::EINVAL.into());
         }
-        if !bridge.set_state(port, state.u8()) {
+        if !bridge.set_state(rtnl, port, state.u8()) {
             return Err(Errno::ENETDOWN.into());
         }
     }
@@ -353,17 +353,22 @@ fn set_port(bridge: &Bridge, port: &Arc<Port>, data: &PortData<'_>) -> Outcome<(
 }
 
 /// Sets a port by IFLA_PROTINFO (`br_setlink`), and tells of it.
-pub(crate) fn set_by_protinfo(bridge: &Bridge, port: &Arc<Port>, nest: Attribute<'_>) -> Outcome<()> {
+pub(crate) fn set_by_protinfo(
+    rtnl: &Rtnl<'_>,
+    bridge: &Bridge,
+    port: &Arc<Port>,
+    nest: Attribute<'_>,
+) -> Outcome<()> {
     if !nest.is_nested {
         // The old form: the state alone.
         let state = *nest.value.first().ok_or(Errno::EINVAL)?;
         if state > BR_STATE_BLOCKING {
             return Err(Errno::EINVAL.into());
         }
-        return if bridge.set_state(port, state) { Ok(()) } else { Err(Errno::ENETDOWN.into()) };
+        return if bridge.set_state(rtnl, port, state) { Ok(()) } else { Err(Errno::ENETDOWN.into()) };
     }
     let data = PortData::parse(nest.nested(), &PORT, Strictness::Liberal)?;
-    set_port(bridge, port, &data)?;
+    set_port(rtnl, bridge, port, &data)?;
     super::notify::port(port, abi::rtnetlink::RTM_NEWLINK);
     Ok(())
 }

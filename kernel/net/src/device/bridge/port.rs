@@ -126,7 +126,7 @@ impl Bridge {
     }
 
     /// Brings a port's state in line with what its device and the bridge are.
-    pub(super) fn evaluate(&self, port: &Arc<Port>) {
+    pub(super) fn evaluate(&self, rtnl: &Rtnl<'_>, port: &Arc<Port>) {
         let after = {
             let mut live = self.live.lock();
             let able =
@@ -151,11 +151,11 @@ impl Bridge {
             self.forget(port, |view| view.flags & (STATIC | EXTERNAL) == 0);
         }
         notify::port(port, abi::rtnetlink::RTM_NEWLINK);
-        self.evaluate_carrier(&port.bridge);
+        self.evaluate_carrier(rtnl, &port.bridge);
     }
 
     /// Sets a port's state as the administrator says. `false`: its device is down, so that it stays disabled.
-    pub(super) fn set_state(&self, port: &Arc<Port>, state: u8) -> bool {
+    pub(super) fn set_state(&self, rtnl: &Rtnl<'_>, port: &Arc<Port>, state: u8) -> bool {
         let may = port.device.is_up() && port.device.has_carrier() || state == linux::BR_STATE_DISABLED;
         if may {
             let mut live = self.live.lock();
@@ -163,14 +163,14 @@ impl Bridge {
             *live -= usize::from(port.state() == linux::BR_STATE_FORWARDING);
             port.state.store(state, Ordering::Relaxed);
         }
-        self.evaluate_carrier(&port.bridge);
+        self.evaluate_carrier(rtnl, &port.bridge);
         may
     }
 
     /// The bridge has carrier while a port forwards.
-    pub(super) fn evaluate_carrier(&self, bridge: &Arc<NetDevice>) {
+    pub(super) fn evaluate_carrier(&self, rtnl: &Rtnl<'_>, bridge: &Arc<NetDevice>) {
         let live = *self.live.lock() > 0;
-        if live { change::carrier_on(bridge) } else { change::carrier_off(bridge) }
+        if live { change::carrier_on(rtnl, bridge) } else { change::carrier_off(rtnl, bridge) }
     }
 
     /// Forgets the entries of a port that `which` picks. The lock is let go of after each few.
@@ -255,7 +255,7 @@ pub(super) fn enslave(
     change::count_promiscuous(rtnl, device, true);
     bridge.add_own(&port);
     bridge.adopt(rtnl, bridge_device);
-    bridge.evaluate(&port);
+    bridge.evaluate(rtnl, &port);
     notify::port(&port, abi::rtnetlink::RTM_NEWLINK);
     Ok(())
 }
@@ -281,7 +281,7 @@ fn detach(rtnl: &Rtnl<'_>, bridge: &Bridge, port: &Arc<Port>) {
         let _table = bridge.table.write();
         port.gone.store(true, Ordering::Release);
     }
-    bridge.evaluate(port);
+    bridge.evaluate(rtnl, port);
     notify::port(port, abi::rtnetlink::RTM_DELLINK);
     bridge.forget(port, |_| true);
     change::count_promiscuous(rtnl, device, false);

@@ -209,12 +209,16 @@ fn peer_route(device: &NetDevice, address: &Address) -> Wanted {
 pub(crate) fn complete(net: &Arc<NetState>, device: &Arc<NetDevice>, ip: &IpDevice, address: &Arc<Address>) {
     let gone = IFA_F_TENTATIVE | IFA_F_OPTIMISTIC | IFA_F_DADFAILED;
     let flags = address.flags & !gone;
-    let Ok(address) = replace(net, ip, Address { flags, probes: 0, ..(**address).clone() }) else { return };
+    let Ok(address) = replace(net, ip, Address { flags, probes: 0, probe_ns: 0, ..(**address).clone() })
+    else {
+        return;
+    };
     announce(net, RTM_NEWADDR, device, &address, &Origin::default());
     put(net, &own_route(device, address.local), true);
     if address.peer != address.local {
         put(net, &peer_route(device, &address), true);
     }
+    autoconf::completed(device, ip, &address);
 }
 
 /// Whether others of the device keep the route to the network of an address that goes.

@@ -6,7 +6,9 @@ use abi::rtnetlink as linux;
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv6Addr};
 use linnet_lib::neighbour::{News, Nud};
-use linnet_lib::wire::discovery::{Advertisement, HOP_LIMIT, Redirect, RouterAdvertisement, Solicitation};
+use linnet_lib::wire::discovery::{
+    Advertisement, HOP_LIMIT, Redirect, RouterAdvertisement, RouterSolicitation, Solicitation,
+};
 use linnet_lib::wire::icmp::v6;
 
 use crate::device::NetDevice;
@@ -56,6 +58,16 @@ pub(super) fn ask(device: &Arc<NetDevice>, target: Ipv6Addr, source: Option<IpAd
 pub(crate) fn probe(device: &Arc<NetDevice>, target: Ipv6Addr) {
     let (bytes, length) = Solicitation { target, link: None }.write();
     send(device, Ipv6Addr::UNSPECIFIED, solicited_node(target), &bytes[..length]);
+}
+
+/// Asks the routers on a link to tell of themselves.
+pub(crate) fn ask_routers(device: &Arc<NetDevice>) {
+    let net = device.namespace();
+    let to = crate::ip::multicast::ALL_ROUTERS;
+    let from = inet6::select_source(&net, Some(device), to).unwrap_or(Ipv6Addr::UNSPECIFIED);
+    let link = own_link(device).filter(|_| !from.is_unspecified());
+    let (bytes, length) = RouterSolicitation { link }.write();
+    send(device, from, to, &bytes[..length]);
 }
 
 /// Tells everybody who has an address (`ndisc_notify`).

@@ -104,10 +104,10 @@ fn set_port(request: &Request<'_>) -> Outcome<()> {
     let device = request.namespace().devices.by_index(header.ifi_index);
     let device = device.ok_or(Failure::new(Errno::ENODEV, "unknown ifindex"))?;
     let Some(nest) = attributes.get(IFLA_PROTINFO) else { return Err(Errno::EOPNOTSUPP.into()) };
-    let result: Option<Outcome<()>> = rtnl::with_pair(&device, &[], |_rtnl| {
+    let result: Option<Outcome<()>> = rtnl::with_pair(&device, &[], |rtnl| {
         let port = port_of(&device).ok_or(Errno::EOPNOTSUPP)?;
         let bridge = port.bridge_operations().ok_or(Errno::EOPNOTSUPP)?;
-        options::set_by_protinfo(bridge, &port, nest)
+        options::set_by_protinfo(rtnl, bridge, &port, nest)
     });
     result.unwrap_or(Err(Errno::ENODEV.into()))
 }

@@ -199,9 +199,14 @@ impl Dumper for IdDump {
     }
 }
 
+/// Whether anyone hears of an id that is given or removed now.
+pub(crate) fn is_heard(holder: &NetState, origin: &Origin) -> bool {
+    origin.echo || holder.netlink.has_listeners(NETLINK_ROUTE as u8, RTNLGRP_NSID)
+}
+
 /// Tells RTNLGRP_NSID of an id that was given or removed.
 pub(crate) fn announce(holder: &NetState, given: bool, id: i32, origin: &Origin) {
-    if !origin.echo && !holder.netlink.has_listeners(NETLINK_ROUTE as u8, RTNLGRP_NSID) {
+    if !is_heard(holder, origin) {
         return;
     }
     let kind = if given { RTM_NEWNSID } else { RTM_DELNSID };
