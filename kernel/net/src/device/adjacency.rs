@@ -127,11 +127,6 @@ pub(crate) fn each_upper(device: &NetDevice, visit: impl FnMut(&Arc<NetDevice>))
     each(device, Towards::Uppers, visit);
 }
 
-/// Calls `visit` with each device below one.
-pub(crate) fn each_lower(device: &NetDevice, visit: impl FnMut(&Arc<NetDevice>)) {
-    each(device, Towards::Lowers, visit);
-}
-
 /// How many levels there are from a device to the end, itself counted. `None` if `target` is on the way. Each device is
 /// visited once; as deep as there are levels.
 fn levels(device: &NetDevice, towards: Towards, walk: u64, target: &NetDevice) -> Option<u32> {

@@ -231,6 +231,11 @@ pub fn set_carrier(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, present: bool) -> R
     Ok(())
 }
 
+/// A device has carrier while the one below it has.
+pub(super) fn follow_carrier(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, lower: &NetDevice) {
+    if lower.has_carrier() && lower.is_up() { carrier_on(rtnl, device) } else { carrier_off(rtnl, device) }
+}
+
 /// The driver sees a carrier.
 pub(crate) fn carrier_on(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     if !device.carrier.swap(true, Ordering::Relaxed) && device.is_registered() {

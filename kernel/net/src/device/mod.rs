@@ -11,7 +11,7 @@
 //! | `ioctl`, `show` | the old calls; `/proc/net/dev` |
 //! | `attributes` | the files in `/sys/class/net` |
 //! | `adjacency` | which device is on top of which |
-//! | `loopback`, `dummy`, `veth`, `bridge` | the devices that are software |
+//! | `loopback`, `dummy`, `veth`, `bridge`, `vlan`, `macvlan` | the devices that are software |
 //!
 //! Key types: [`NetDevice`], [`DeviceOperations`], [`LinkKind`].
 //!
@@ -25,6 +25,7 @@ mod change;
 pub mod dummy;
 pub(crate) mod ioctl;
 pub mod loopback;
+pub(crate) mod macvlan;
 mod name;
 pub mod notify;
 pub mod registry;
@@ -37,6 +38,7 @@ pub mod taps;
 pub(crate) mod tests;
 pub mod traffic;
 pub mod veth;
+pub(crate) mod vlan;
 
 pub(crate) use change::check_mtu;
 pub use change::{
@@ -311,6 +313,10 @@ pub struct NetDevice {
     pub(crate) registered: AtomicBool,
     pub(crate) statistics: Statistics,
     pub(crate) handler: RcuArc<Box<dyn ReceiveHandler>>,
+    /// The VLANs on it.
+    pub(crate) vlans: vlan::Group,
+    /// What tells its macvlans apart.
+    pub(crate) macvlans: RcuArc<macvlan::Switch>,
     pub(crate) taps: taps::Taps,
     pub(crate) ip: IpDeviceState,
     operations: Box<dyn DeviceOperations>,
@@ -357,6 +363,8 @@ impl NetDevice {
             registered: AtomicBool::new(false),
             statistics: Statistics::new()?,
             handler: RcuArc::empty(),
+            vlans: vlan::Group::default(),
+            macvlans: RcuArc::empty(),
             taps: taps::Taps::default(),
             ip: IpDeviceState::default(),
             operations,

@@ -95,6 +95,19 @@ pub(crate) fn unregister(rtnl: &Rtnl<'_>, devices: &[Arc<NetDevice>], origin: &c
     }
 }
 
+/// Does something to a device in whatever namespace: now if that is locked, else soon.
+pub(crate) fn now_or_later(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, act: fn(&Rtnl<'_>, &Arc<NetDevice>)) {
+    if rtnl.covers(&device.namespace()) {
+        return act(rtnl, device);
+    }
+    let weak = Arc::downgrade(device);
+    let _ = sched::work::queue(move || {
+        if let Some(device) = weak.upgrade() {
+            rtnl::with_pair(&device, &[], |rtnl| act(rtnl, &device));
+        }
+    });
+}
+
 /// A device belongs to nobody any more.
 pub(crate) fn leave_master(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     if let Some(master) = device.adjacency.master() {

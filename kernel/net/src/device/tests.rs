@@ -7,6 +7,7 @@ use crate::namespace::NetNamespace;
 use crate::netlink::Origin;
 use crate::packet::PacketKind;
 use registry::Arrival;
+use std::vec;
 
 pub(crate) fn name(text: &str) -> InterfaceName {
     InterfaceName::new(text.as_bytes()).unwrap()
@@ -145,5 +146,185 @@ fn packets_go_through_a_pair() {
         assert!(!near.has_carrier());
         traffic::transmit(&near, frame()).unwrap();
         assert_eq!(near.statistics.sums().tx_dropped, 1);
+    });
+}
+
+/// What a device received, with its link header.
+pub(crate) struct Ear(pub(crate) SpinLock<Vec<Vec<u8>>>);
+
+impl taps::Tap for Ear {
+    fn number(&self) -> u64 {
+        1
+    }
+    fn notify(&self, _device: &Arc<NetDevice>, _event: DeviceEvent) {}
+    fn take(&self, _device: &Arc<NetDevice>, packet: &Packet, direction: taps::Direction) {
+        if direction == taps::Direction::In {
+            self.0.lock().push(packet.from_link_header().to_vec());
+        }
+    }
+}
+
+pub(crate) fn listen(device: &NetDevice) -> Arc<Ear> {
+    let ear = Arc::new(Ear(SpinLock::new(Vec::new())));
+    device.taps().add(abi::packet::ETH_P_ALL, ear.clone()).unwrap();
+    ear
+}
+
+pub(crate) fn send(device: &Arc<NetDevice>, bytes: &[u8]) {
+    let mut packet = Packet::with_room(16, bytes.len()).unwrap();
+    packet.append(bytes).unwrap();
+    traffic::transmit(device, packet).unwrap();
+}
+
+/// IFLA_INFO_DATA of attributes, as bytes.
+fn data(attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    for (kind, value) in attributes {
+        bytes.extend((value.len() as u16 + 4).to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(*value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    let length = bytes.len() as u16;
+    bytes[..2].copy_from_slice(&length.to_ne_bytes());
+    bytes[2..4].copy_from_slice(&linux::IFLA_INFO_DATA.to_ne_bytes());
+    bytes
+}
+
+/// Makes a device of a kind on another.
+fn make_on(
+    space: &Arc<NetNamespace>,
+    lower: &Arc<NetDevice>,
+    kind: &'static LinkKind,
+    options: &[(u16, &[u8])],
+) -> Outcome<Arc<NetDevice>> {
+    let bytes = data(options);
+    let attributes = Default::default();
+    let nest = linnet_lib::netlink::AttributeIter::new(&bytes, 0).next();
+    (kind.validate)(&attributes, nest)?;
+    let below = lower.namespace();
+    let rtnl = Rtnl::lock_all(&[space, &below]);
+    let new = NewLink {
+        namespace: space.state(),
+        address: None,
+        attributes: &attributes,
+        data: nest,
+        lower: Ok(lower.clone()),
+    };
+    let device = (kind.create)(&new)?;
+    registry::register(&rtnl, &device, name("x%d"), None)?;
+    if let Err(failure) = (kind.attach)(&rtnl, &device, &new) {
+        registry::unregister(&rtnl, core::slice::from_ref(&device), &Origin::default());
+        return Err(failure);
+    }
+    Ok(device)
+}
+
+fn up(device: &Arc<NetDevice>) {
+    rtnl::with_pair(device, &[], |rtnl| set_flags(rtnl, device, linux::IFF_UP)).unwrap().unwrap();
+}
+
+#[test]
+fn vlans_put_tags_on_and_take_them_off() {
+    simulate(|| {
+        let (here, there, third) = (namespace(), namespace(), namespace());
+        let (near, far) = pair(&here, &there);
+        let tag = |number: u16| make_on(&here, &near, &vlan::KIND, &[(1, &number.to_ne_bytes())]);
+        let one = tag(5).unwrap();
+        assert_eq!(tag(5).err().unwrap().errno, Errno::EEXIST);
+        assert_eq!(tag(4095).err().unwrap().errno, Errno::ERANGE);
+        // The far end's VLAN lives in a third namespace.
+        let two = make_on(&third, &far, &vlan::KIND, &[(1, &5u16.to_ne_bytes())]).unwrap();
+        let refused = rtnl::with_pair(&one, &[], |rtnl| set_flags(rtnl, &one, linux::IFF_UP));
+        assert_eq!(refused.unwrap().unwrap_err().errno, Errno::ENETDOWN);
+        up(&near);
+        up(&far);
+        up(&one);
+        sched::work::flush().unwrap();
+        assert!(one.is_up() && two.is_up() && two.has_carrier());
+        let (raw, ear) = (listen(&far), listen(&two));
+        let mut frame = two.address().to_vec();
+        frame.extend(one.address());
+        frame.extend([0x12, 0x34, 1, 2, 3]);
+        send(&one, &frame);
+        let mut tagged = frame.clone();
+        tagged.splice(12..12, [0x81, 0, 0, 5]);
+        assert_eq!((&*raw.0.lock(), &*ear.0.lock()), (&vec![tagged.clone()], &vec![frame]));
+        // Pieces of it, of which two are whole headers, and a VLAN that is not there.
+        for length in 0..20 {
+            send(&near, &tagged[..length]);
+        }
+        tagged[15] = 6;
+        send(&near, &tagged);
+        assert_eq!(ear.0.lock().len(), 3);
+        // The lower device goes down, its VLANs too, wherever they are; it goes, and they go.
+        rtnl::with_pair(&far, &[], |rtnl| set_flags(rtnl, &far, 0)).unwrap().unwrap();
+        sched::work::flush().unwrap();
+        assert!(!two.is_up() && one.is_up() && !one.has_carrier());
+        registry::destroy(&near, &Origin::default()).unwrap();
+        assert!(!one.is_registered() && !two.is_registered() && !far.is_registered());
+        assert_eq!((here.devices.len(), third.devices.len()), (1, 1));
+    });
+}
+
+#[test]
+fn macvlans_are_told_apart_by_address() {
+    simulate(|| {
+        let (here, there, third) = (namespace(), namespace(), namespace());
+        let (near, far) = pair(&here, &there);
+        let bridge = [(1, &4u32.to_ne_bytes()[..])];
+        let one = make_on(&here, &near, &macvlan::KIND, &bridge).unwrap();
+        let two = make_on(&third, &near, &macvlan::KIND, &bridge).unwrap();
+        let passthru = make_on(&here, &near, &macvlan::KIND, &[(1, &8u32.to_ne_bytes()[..])]);
+        assert_eq!(passthru.err().unwrap().errno, Errno::EINVAL);
+        [&near, &far, &one, &two].into_iter().for_each(up);
+        let ears = [&near, &far, &one, &two].map(|device| listen(device));
+        let heard = || ears.each_ref().map(|ear| core::mem::take(&mut *ear.0.lock()).len());
+        let frame = |to: &[u8], from: &NetDevice| {
+            let mut frame = to.to_vec();
+            frame.extend(from.address());
+            frame.extend([0x12, 0x34, 1]);
+            frame
+        };
+        send(&far, &frame(&two.address(), &far));
+        assert_eq!(heard(), [1, 0, 0, 1]);
+        // Among themselves without the lower device.
+        send(&one, &frame(&two.address(), &one));
+        assert_eq!(heard(), [0, 0, 0, 1]);
+        send(&one, &frame(&[0xff; 6], &one));
+        assert_eq!(heard(), [0, 1, 0, 1]);
+        send(&far, &frame(&[0xff; 6], &far));
+        assert_eq!(heard(), [1, 0, 1, 1]);
+        // Its frames go to nobody else.
+        let other = bridge::tests::bridge_in(&here, "br0");
+        let enslaved = other.operations().enslave(&Rtnl::lock(&here), &other, &near).unwrap_err();
+        assert_eq!(enslaved.errno, Errno::EBUSY);
+        registry::destroy(&one, &Origin::default()).unwrap();
+        drop(third);
+        lifetime::clean_queued();
+        sched::work::flush().unwrap();
+        assert!(!two.is_registered() && near.handler.is_none() && near.is_registered());
+    });
+}
+
+#[test]
+fn devices_lie_on_each_other_within_bounds() {
+    simulate(|| {
+        let space = namespace();
+        let mut at = dummy_in(&space, "d0");
+        for number in 1..8u16 {
+            at = make_on(&space, &at, &vlan::KIND, &[(1, &number.to_ne_bytes())]).unwrap();
+        }
+        let deeper = make_on(&space, &at, &vlan::KIND, &[(1, &9u16.to_ne_bytes())]);
+        assert_eq!(deeper.err().unwrap().errno, Errno::EMLINK);
+        // A circle: a VLAN of a bridge as its port.
+        let bridge = bridge::tests::bridge_in(&space, "br0");
+        let on_it = make_on(&space, &bridge, &vlan::KIND, &[(1, &1u16.to_ne_bytes())]).unwrap();
+        let circle = bridge.operations().enslave(&Rtnl::lock(&space), &bridge, &on_it).unwrap_err();
+        assert_eq!(circle.errno, Errno::EBUSY);
+        // All goes with the lowest.
+        let lowest = space.devices.by_name(b"d0").unwrap();
+        registry::destroy(&lowest, &Origin::default()).unwrap();
+        assert_eq!(space.devices.len(), 3);
     });
 }

@@ -10,6 +10,7 @@
 //! Locks: each CPU's queue, a leaf, interrupts off.
 
 use abi::errno::{Errno, Result};
+use abi::link::{ETH_P_8021AD, ETH_P_8021Q};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use machine::cpu::{self, CpuId, PerCpu};
@@ -22,6 +23,7 @@ use linnet_lib::wire::ethernet::{TYPE_ARP, TYPE_IPV4, TYPE_IPV6};
 use super::NetDevice;
 use super::statistics::Counted;
 use super::taps::{self, Direction};
+use super::vlan;
 use crate::ip;
 use crate::packet::Packet;
 
@@ -113,7 +115,7 @@ pub fn receive(device: &Arc<NetDevice>, mut packet: Packet) {
 /// Works off what this CPU has received, or has it worked off. Any context.
 pub fn run() {
     if !preempt::may_sleep() {
-        ask_worker();
+        ask_worker(cpu::current());
         return;
     }
     run_rounds(cpu::current());
@@ -124,24 +126,22 @@ fn run_rounds(cpu: CpuId) {
     let mut rounds = 0..ROUNDS;
     while run_some(cpu) {
         if rounds.next().is_none() {
-            return ask_worker();
+            return ask_worker(cpu);
         }
     }
 }
 
-/// Asks this CPU's worker to work it off: for who holds a lock now.
-fn ask_worker() {
-    let guard = preempt::disable();
-    let backlog = backlogs().get(&guard);
+/// Asks a CPU's worker to work its queue off: for who holds a lock now.
+fn ask_worker(cpu: CpuId) {
+    let backlog = backlogs().get_on(cpu);
     if backlog.queue.lock().is_empty() || backlog.asked.swap(true, Ordering::AcqRel) {
         return;
     }
-    let cpu = cpu::current();
     let work = move || {
         backlogs().get_on(cpu).asked.store(false, Ordering::Release);
         run_rounds(cpu);
     };
-    if sched::work::queue(work).is_err() {
+    if sched::work::queue_on(cpu, work).is_err() {
         backlog.asked.store(false, Ordering::Release);
     }
 }
@@ -165,6 +165,11 @@ fn run_some(cpu: CpuId) -> bool {
         }
     }
     backlog.active.store(false, Ordering::Release);
+    // Who has moved to another CPU meanwhile has caused packets there.
+    let here = cpu::current();
+    if here != cpu {
+        ask_worker(here);
+    }
     // Who came meanwhile found it active and left its packet here.
     more || !backlog.queue.lock().is_empty()
 }
@@ -176,6 +181,13 @@ fn deliver(packet: Packet) {
         return;
     }
     taps::tell_all(&device, &packet, Direction::In);
+    let packet = match packet.protocol {
+        ETH_P_8021Q | ETH_P_8021AD => match vlan::receive(&device, packet) {
+            Some(packet) => packet,
+            None => return,
+        },
+        _ => packet,
+    };
     let handler = device.handler.load_arc();
     let packet = match handler {
         Some(handler) => match handler.receive(&device, packet) {

@@ -4,6 +4,7 @@
 //! makes calls and notes their results in a [`Transcript`]; nothing in a line may differ from run to run (no addresses,
 //! no process ids, no times). Each runs in a child of its own with a time limit.
 
+mod devices;
 mod epoll;
 mod files;
 mod futexes;
@@ -94,6 +95,7 @@ const SECONDS: u32 = 20;
 /// Prints the sections whose names contain a filter.
 pub fn print(filters: &[String]) {
     let groups: &[&[Section]] = &[
+        devices::SECTIONS,
         epoll::SECTIONS,
         files::SECTIONS,
         futexes::SECTIONS,

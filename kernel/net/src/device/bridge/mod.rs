@@ -20,7 +20,7 @@ pub(crate) mod options;
 pub(crate) mod port;
 pub(crate) mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use port::Port;
 

@@ -2,29 +2,13 @@
 
 use super::*;
 use crate::device::registry;
-use crate::device::taps::{Direction, Tap};
-use crate::device::tests::{name, namespace, pair, simulate};
-use crate::device::{set_address, set_flags, traffic};
+use crate::device::tests::{Ear, listen, name, namespace, pair, send, simulate};
+use crate::device::{set_address, set_flags};
 use crate::namespace::NetNamespace;
 use crate::netlink::Origin;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::vec;
-
-/// Collects what a device receives.
-struct Ear(SpinLock<Vec<Vec<u8>>>);
-
-impl Tap for Ear {
-    fn number(&self) -> u64 {
-        1
-    }
-    fn notify(&self, _device: &Arc<NetDevice>, _event: DeviceEvent) {}
-    fn take(&self, _device: &Arc<NetDevice>, packet: &Packet, direction: Direction) {
-        if direction == Direction::In {
-            self.0.lock().push(packet.from_link_header().to_vec());
-        }
-    }
-}
 
 /// A host at the far end of a port.
 struct Host {
@@ -45,12 +29,6 @@ struct Net {
     bridge: Arc<NetDevice>,
     ear: Arc<Ear>,
     hosts: Vec<Host>,
-}
-
-fn listen(device: &NetDevice) -> Arc<Ear> {
-    let ear = Arc::new(Ear(SpinLock::new(Vec::new())));
-    device.taps().add(abi::packet::ETH_P_ALL, ear.clone()).unwrap();
-    ear
 }
 
 pub(crate) fn bridge_in(space: &Arc<NetNamespace>, text: &str) -> Arc<NetDevice> {
@@ -92,12 +70,6 @@ fn frame(destination: [u8; 6], source: [u8; 6], payload: u8) -> Vec<u8> {
     bytes.extend(source);
     bytes.extend([0x12, 0x34, payload]);
     bytes
-}
-
-fn send(device: &Arc<NetDevice>, bytes: &[u8]) {
-    let mut packet = Packet::with_room(16, bytes.len()).unwrap();
-    packet.append(bytes).unwrap();
-    traffic::transmit(device, packet).unwrap();
 }
 
 fn own(device: &NetDevice) -> [u8; 6] {

@@ -27,7 +27,9 @@ use linnet_lib::netlink::{Attributes, Failure, Outcome, Policies, Policy, Strict
 use security::Capability;
 
 use super::{Handler, namespace_by_descriptor, namespace_by_id, namespace_by_process};
-use crate::device::{InterfaceName, LinkKind, NetDevice, bridge, dummy, parse_alternative, veth};
+use crate::device::{
+    InterfaceName, LinkKind, NetDevice, bridge, dummy, macvlan, parse_alternative, veth, vlan,
+};
 use crate::namespace::{NetNamespace, NetState};
 use crate::netlink::request::Request;
 
@@ -173,7 +175,7 @@ fn find(namespace: &NetState, header: &InterfaceMessage, attributes: &Parsed<'_>
     device_by_name(namespace, attributes).ok_or(Errno::ENODEV)
 }
 
-const KINDS: &[&LinkKind] = &[&dummy::KIND, &veth::KIND, &bridge::KIND];
+const KINDS: &[&LinkKind] = &[&dummy::KIND, &veth::KIND, &bridge::KIND, &vlan::KIND, &macvlan::KIND];
 
 /// The kind of this name.
 fn kind_named(name: &[u8]) -> Option<&'static LinkKind> {
