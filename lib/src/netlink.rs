@@ -16,6 +16,8 @@ use zerocopy::{FromBytes, IntoBytes};
 pub const HEADER: usize = size_of::<MessageHeader>();
 /// Bytes of an attribute's header.
 pub const ATTRIBUTE_HEADER: usize = 4;
+/// What messages and attributes are aligned to.
+const ALIGNMENT: usize = 4;
 /// What is said of bytes behind the last attribute.
 pub const LEFTOVER: &str = "bytes leftover after parsing attributes";
 /// Deepest nesting that validation follows.
@@ -509,14 +511,31 @@ impl Builder {
         self.bytes.truncate(mark.0);
     }
 
-    fn extend(&mut self, bytes: &[u8]) -> ErrnoResult<()> {
-        let padded = align(bytes.len());
-        if self.bytes.len() + padded > self.limit {
+    /// Makes room for so many bytes more. The first time for a message of the usual size, so that it grows a few times at most.
+    #[inline]
+    fn reserve(&mut self, more: usize) -> ErrnoResult<()> {
+        const USUAL: usize = 256;
+        if self.bytes.len() + more > self.limit {
             return Err(Errno::EMSGSIZE);
         }
-        self.bytes.try_reserve(padded).map_err(|_| Errno::ENOMEM)?;
+        if self.bytes.capacity() - self.bytes.len() >= more {
+            return Ok(());
+        }
+        let more = if self.bytes.capacity() == 0 { more.max(USUAL.min(self.limit)) } else { more };
+        self.bytes.try_reserve(more).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// Writes bytes, for which there is room, and zeros up to a multiple of four.
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
-        self.bytes.resize(self.bytes.len() + padded - bytes.len(), 0);
+        let padding = align(bytes.len()) - bytes.len();
+        self.bytes.extend_from_slice(&[0; ALIGNMENT][..padding.min(ALIGNMENT)]);
+    }
+
+    fn extend(&mut self, bytes: &[u8]) -> ErrnoResult<()> {
+        self.reserve(align(bytes.len()))?;
+        self.write(bytes);
         Ok(())
     }
 
@@ -565,13 +584,12 @@ impl Builder {
     /// Writes an attribute.
     pub fn attribute(&mut self, kind: u16, value: &[u8]) -> ErrnoResult<()> {
         let length = u16::try_from(ATTRIBUTE_HEADER + value.len()).map_err(|_| Errno::EMSGSIZE)?;
-        if self.bytes.len() + ATTRIBUTE_HEADER + align(value.len()) > self.limit {
-            return Err(Errno::EMSGSIZE);
-        }
+        self.reserve(ATTRIBUTE_HEADER + align(value.len()))?;
         let [a, b] = length.to_ne_bytes();
         let [c, d] = kind.to_ne_bytes();
-        self.extend(&[a, b, c, d])?;
-        self.extend(value)
+        self.write(&[a, b, c, d]);
+        self.write(value);
+        Ok(())
     }
 
     /// Writes an attribute of one byte.
@@ -601,19 +619,15 @@ impl Builder {
 
     /// Writes text with its zero.
     pub fn text(&mut self, kind: u16, text: &[u8]) -> ErrnoResult<()> {
-        let mark = self.mark();
         let length = u16::try_from(ATTRIBUTE_HEADER + text.len() + 1).map_err(|_| Errno::EMSGSIZE)?;
+        let padded = align(text.len() + 1);
+        self.reserve(ATTRIBUTE_HEADER + padded)?;
         let [a, b] = length.to_ne_bytes();
         let [c, d] = kind.to_ne_bytes();
-        self.extend(&[a, b, c, d])?;
-        let padded = align(text.len() + 1);
-        if self.bytes.len() + padded > self.limit {
-            self.cancel(mark);
-            return Err(Errno::EMSGSIZE);
-        }
-        self.bytes.try_reserve(padded).map_err(|_| Errno::ENOMEM)?;
+        self.write(&[a, b, c, d]);
         self.bytes.extend_from_slice(text);
-        self.bytes.resize(self.bytes.len() + padded - text.len(), 0);
+        let zeros = padded - text.len();
+        self.bytes.extend_from_slice(&[0; ALIGNMENT][..zeros.min(ALIGNMENT)]);
         Ok(())
     }
 

@@ -28,7 +28,9 @@ pub(crate) fn resolve_name(namespace: &NetState, wanted: InterfaceName) -> Resul
             None => Ok(wanted),
         };
     };
-    for number in 0..PATTERN_MAX {
+    // The table knows the first free one unless the pattern has a suffix.
+    let first = if after.is_empty() { namespace.devices.lowest_free_number(before) } else { 0 };
+    for number in first..PATTERN_MAX {
         let name = InterfaceName::numbered(before, number, after)?;
         if namespace.devices.by_name(name.as_bytes()).is_none() {
             return Ok(name);

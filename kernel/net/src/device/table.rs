@@ -1,14 +1,15 @@
 //! The devices of one namespace, by index and by name.
 //!
 //! Key type: [`DeviceTable`]. Both trees are balanced and keyed, so that a look-up is O(log devices) and a dump goes on from an
-//! index. Names hash under a key of the machine's, so that nobody can choose names that collide.
+//! index. Names hash under a key of the machine's, so that nobody can choose names that collide; those that differ in the
+//! number at their end only lie beside each other and are counted, so that the lowest free number of a pattern is one descent.
 //! Locks: a leaf reader-writer spinlock; changes also need [`super::Rtnl`] of the namespace, so that who holds that sees a
 //! stable table.
 
 use abi::errno::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use linnet_lib::tree::{Item, Node, Tree};
+use linnet_lib::tree::{Item, Node, Tree, Turn};
 use machine::memory::try_box;
 use machine::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use machine::sync::{Lazy, RwSpinLock};
@@ -31,22 +32,27 @@ impl Item for ByIndex {
     fn merge((): (), (): ()) {}
 }
 
-/// A name, ordered by its hash and then by when it was added.
+/// A name, ordered by the hash of its stem, its number, and then by when it was added.
 struct ByName {
-    hash: u64,
+    stem: (u64, u32),
     serial: u64,
     name: Box<[u8]>,
     device: Arc<NetDevice>,
 }
 
 impl Item for ByName {
-    type Key = (u64, u64);
-    type Summary = ();
-    fn key(&self) -> (u64, u64) {
-        (self.hash, self.serial)
+    type Key = ((u64, u32), u64);
+    /// How many there are.
+    type Summary = u32;
+    fn key(&self) -> Self::Key {
+        (self.stem, self.serial)
     }
-    fn summary(&self) {}
-    fn merge((): (), (): ()) {}
+    fn summary(&self) -> u32 {
+        1
+    }
+    fn merge(left: u32, right: u32) -> u32 {
+        left + right
+    }
 }
 
 #[derive(Default)]
@@ -80,6 +86,19 @@ fn hash(name: &[u8]) -> u64 {
     name.iter().fold(*KEY, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ *KEY
     })
+}
+
+/// What comes before the number at a name's end, hashed, and the number, if it is written as `%d` would; else the whole name
+/// and a number that none has.
+fn stem(name: &[u8]) -> (u64, u32) {
+    const MOST_DIGITS: usize = 9;
+    let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let (before, number) = name.split_at(name.len() - digits);
+    let is_written_so = number == b"0" || (1..=MOST_DIGITS).contains(&digits) && number[0] != b'0';
+    if !is_written_so {
+        return (hash(name), u32::MAX);
+    }
+    (hash(before), number.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')))
 }
 
 impl DeviceTable {
@@ -124,16 +143,47 @@ impl DeviceTable {
 
     /// The device with this name, be it an alternative one. Any context.
     pub fn by_name(&self, name: &[u8]) -> Option<Arc<NetDevice>> {
-        let hash = hash(name);
+        let stem = stem(name);
         let trees = self.trees.read();
-        let mut at = (hash, 0);
+        let mut at = (stem, 0);
         loop {
-            let found = trees.by_name.first_from(&at).filter(|found| found.hash == hash)?;
+            let found = trees.by_name.first_from(&at).filter(|found| found.stem == stem)?;
             if *found.name == *name {
                 return Some(found.device.clone());
             }
-            at = (hash, found.serial + 1);
+            at = (stem, found.serial + 1);
         }
+    }
+
+    /// The lowest number that with `before` is nobody's name, if `before` does not end in a digit; where it does, 0: each has to be
+    /// tried. Also where the hashes of two stems collide, which nobody can bring about, it is only where to begin. O(log names).
+    pub(super) fn lowest_free_number(&self, before: &[u8]) -> u32 {
+        if before.last().is_some_and(u8::is_ascii_digit) {
+            return 0;
+        }
+        let first = ((hash(before), 0), 0);
+        let trees = self.trees.read();
+        // Names before those of this stem, then those of them up to the first gap.
+        let mut passed = 0;
+        let mut earlier = 0;
+        trees.by_name.descend(|left, item| {
+            let place = earlier + left.unwrap_or(0);
+            if item.key() < first {
+                earlier = place + 1;
+                return Turn::Right;
+            }
+            Turn::Left
+        });
+        trees.by_name.descend(|left, item| {
+            let place = passed + left.unwrap_or(0);
+            let is_passed = item.key() < first || item.stem == (first.0.0, place.wrapping_sub(earlier));
+            if is_passed {
+                passed = place + 1;
+                return Turn::Right;
+            }
+            Turn::Left
+        });
+        passed.saturating_sub(earlier)
     }
 
     /// The first device with an index from `index` on.
@@ -186,7 +236,7 @@ impl DeviceTable {
         bytes.try_reserve_exact(name.len()).map_err(|_| Errno::ENOMEM)?;
         bytes.extend_from_slice(name);
         let item =
-            ByName { hash: hash(name), serial: 0, name: bytes.into_boxed_slice(), device: device.clone() };
+            ByName { stem: stem(name), serial: 0, name: bytes.into_boxed_slice(), device: device.clone() };
         try_box(Node::new(item)).map(Place).map_err(|_| Errno::ENOMEM)
     }
 
@@ -204,17 +254,17 @@ impl DeviceTable {
 
     /// Takes a name out.
     pub(super) fn remove_name(&self, name: &[u8]) {
-        let hash = hash(name);
+        let stem = stem(name);
         let mut trees = self.trees.write();
-        let mut at = (hash, 0);
+        let mut at = (stem, 0);
         let mut taken = None;
-        while let Some(found) = trees.by_name.first_from(&at).filter(|found| found.hash == hash) {
+        while let Some(found) = trees.by_name.first_from(&at).filter(|found| found.stem == stem) {
             let key = found.key();
             if *found.name == *name {
                 taken = trees.by_name.remove(&key);
                 break;
             }
-            at = (hash, key.1 + 1);
+            at = (stem, key.1 + 1);
         }
         drop(trees);
         drop(taken);

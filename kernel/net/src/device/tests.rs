@@ -39,6 +39,36 @@ pub(crate) fn simulate(test: impl FnOnce() + Send + 'static) {
     sched::host::run(7, 2, test);
 }
 
+/// The first free number is what trying each would find, whatever other names there are.
+#[test]
+fn a_pattern_gets_the_lowest_free_number() {
+    simulate(|| {
+        let space = namespace();
+        for other in ["d", "d07", "d1x", "e0", "e2", "dd0", "d0000000000", "d4294967295"] {
+            dummy_in(&space, other);
+        }
+        let mut state = 1u32;
+        for _ in 0..300 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let number = (state >> 16) % 40;
+            let named = alloc::format!("d{number}");
+            match space.devices.by_name(named.as_bytes()) {
+                Some(device) => registry::delete(&Rtnl::lock(&space), &device, &Origin::default()),
+                None => _ = dummy_in(&space, &named),
+            }
+            for (before, pattern) in [(&b"d"[..], "d%d"), (b"e", "e%d"), (b"", "%d"), (b"d1", "d1%d")] {
+                let is_free = |number: &u32| {
+                    let tried = InterfaceName::numbered(before, *number, b"").unwrap();
+                    space.devices.by_name(tried.as_bytes()).is_none()
+                };
+                let lowest = (0..).find(is_free).unwrap();
+                let expected = InterfaceName::numbered(before, lowest, b"").unwrap();
+                assert_eq!(registry::resolve_name(&space, name(pattern)), Ok(expected));
+            }
+        }
+    });
+}
+
 #[test]
 fn names_are_found_and_become_free() {
     simulate(|| {
