@@ -31,11 +31,6 @@ pub(super) fn ask(device: &Arc<NetDevice>, target: Ipv4Addr, source: Option<IpAd
     send(device, REQUEST, sender, target, [0; 6], to.unwrap_or(BROADCAST));
 }
 
-/// Tells everybody who has an address (`arp_notify`), for who takes one or has moved.
-pub(crate) fn announce(device: &Arc<NetDevice>, address: Ipv4Addr) {
-    send(device, REQUEST, address, address, [0; 6], BROADCAST);
-}
-
 fn config(net: &NetState, device: &NetDevice, which: usize) -> i32 {
     let own = device.ip().map_or(0, |ip| ip.settings4.get(which));
     own.max(net.ip.control.all4.get(which))

@@ -70,11 +70,6 @@ pub(crate) fn ask_routers(device: &Arc<NetDevice>) {
     send(device, from, to, &bytes[..length]);
 }
 
-/// Tells everybody who has an address (`ndisc_notify`).
-pub(crate) fn announce(device: &Arc<NetDevice>, address: Ipv6Addr) {
-    advertise(device, address, address, ALL_NODES, false);
-}
-
 fn advertise(device: &Arc<NetDevice>, address: Ipv6Addr, from: Ipv6Addr, to: Ipv6Addr, is_solicited: bool) {
     let is_router = device.ip().is_some_and(|ip| ip.settings6.is_on(config::v6::FORWARDING));
     let answer =
