@@ -126,9 +126,11 @@ fn read<'a>(request: &Request<'a>) -> Outcome<Wanted<'a>> {
         V6 => true,
         _ => return Err(Failure::new(Errno::EAFNOSUPPORT, "Rule family not supported")),
     };
-    let attributes: Parsed<'_> = request.parse(HEADER, &POLICIES, Strictness::Liberal)?;
+    let attributes: Parsed<'_> = request
+        .parse(HEADER, &POLICIES, Strictness::Liberal)
+        .map_err(|failure| Failure { text: Some("Error parsing msg"), ..failure })?;
     let word = |kind| attributes.get(kind).map(|found| found.u32());
-    let source = prefix(&attributes, FRA_SRC, header.src_len, is_v6, "Invalid src address")?;
+    let source = prefix(&attributes, FRA_SRC, header.src_len, is_v6, "Invalid source address")?;
     let destination = prefix(&attributes, FRA_DST, header.dst_len, is_v6, "Invalid dst address")?;
     let name = |kind| attributes.get(kind).map(|found| InterfaceName::label(&[found.text()]));
     let table = word(FRA_TABLE).unwrap_or(header.table.into());
