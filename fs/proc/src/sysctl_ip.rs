@@ -169,6 +169,19 @@ fn setting(place: Vec<u8>, is_v6: bool, which: usize) -> Node {
     let place = Arc::new(place);
     let name = place.clone();
     let unit = unit(is_v6, which);
+    // Only multicast routing itself changes this.
+    if which == if is_v6 { v6::MC_FORWARDING } else { v4::MC_FORWARDING } {
+        let read = Node::text(0o444, move |out| {
+            let net = of_caller();
+            let value = Place::named(&net, &name).map_or(0, |place| place.get(&net, is_v6, which));
+            writeln!(out, "{value}")
+        });
+        return read.allow(
+            |_, mask| {
+                if mask.contains(AccessMask::WRITE) { Err(Errno::EACCES) } else { Ok(()) }
+            },
+        );
+    }
     file(
         move |net, out| {
             let place = Place::named(net, &name).ok_or(Errno::ENOENT)?;

@@ -138,6 +138,15 @@ pub fn link_address(device: &NetDevice, group: IpAddr) -> Option<[u8; 6]> {
     }
 }
 
+/// The flags of an IPv6 group in `/proc/net/igmp6`: 4: the link layer listens; 8: routers are not told.
+pub(crate) fn old_flags(group: IpAddr) -> u32 {
+    match group {
+        IpAddr::V6(group) if group == ALL_NODES => 0xc,
+        IpAddr::V6(group) if group.octets()[1] & 0xf < 2 => 8,
+        _ => 4,
+    }
+}
+
 /// Whether a device resolves addresses by asking.
 fn asks(device: &NetDevice) -> bool {
     device.flags() & (abi::rtnetlink::IFF_LOOPBACK | abi::rtnetlink::IFF_NOARP) == 0

@@ -255,7 +255,7 @@ pub fn write_groups6(net: &NetNamespace, out: &mut Text) -> fmt::Result {
                 alloc::format!("{}", device.name()),
                 key_of(group.address),
                 group.users,
-                if group.users > 0 { 0x0c } else { 0 },
+                super::multicast::old_flags(group.address),
             )?;
         }
         Ok(())

@@ -153,7 +153,7 @@ fn look_ups_agree_with_a_list() {
         }
         assert!(model.len() > 50);
         // A device that goes takes its own routes along and no others.
-        registry::delete(&Rtnl::lock(&space), &devices[1], &Origin::default());
+        registry::unregister(&Rtnl::lock(&space), core::slice::from_ref(&devices[1]), &Origin::default());
         let left = net.ip.control.tables4.get(RT_TABLE_MAIN).unwrap().len();
         assert_eq!(left, model.iter().filter(|other| other.3 != 1).count());
     });

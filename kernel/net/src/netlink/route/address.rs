@@ -226,13 +226,8 @@ fn new6(request: &Request<'_>) -> Outcome<()> {
     let refuse = |text| Err(Failure::new(Errno::EINVAL, text));
     let Some((local, peer)) = ends6(&attributes) else { return Err(Errno::EINVAL.into()) };
     let (valid, preferred) = lifetimes(&attributes).unwrap_or((FOREVER, FOREVER));
-    if attributes.has(IFA_CACHEINFO) {
-        if valid == 0 {
-            return refuse("ipv6: address lifetime invalid");
-        }
-        if preferred > valid {
-            return refuse("ipv6: preferred lifetime greater than valid");
-        }
+    if attributes.has(IFA_CACHEINFO) && (valid == 0 || preferred > valid) {
+        return refuse("ipv6: address lifetime invalid");
     }
     let net = request.namespace().state();
     let rtnl = Rtnl::lock(net);
@@ -251,18 +246,13 @@ fn new6(request: &Request<'_>) -> Outcome<()> {
     address.flags = flags(&header, &attributes) & settable;
     address.metric = attributes.get(IFA_RT_PRIORITY).map_or(0, |metric| metric.u32());
     address.protocol = attributes.get(IFA_PROTO).map_or(0, |protocol| protocol.u8());
-    if address.has(IFA_F_NODAD | IFA_F_OPTIMISTIC) {
-        return refuse("IFA_F_NODAD and IFA_F_OPTIMISTIC flags are mutually exclusive");
-    }
-    if header.ifa_prefixlen > 128 {
-        return refuse("ipv6: Invalid prefix length");
-    }
-    if address.has(IFA_F_MANAGETEMPADDR) && header.ifa_prefixlen != 64 {
-        return refuse("ipv6: address with \"mngtmpaddr\" flag must have a prefix length of 64");
-    }
     let ip = device.ip().filter(|ip| ip.has(true)).ok_or(Errno::ENOBUFS)?;
     address.set_lifetimes(valid, preferred);
     match ip.addresses6.get(local.into()) {
+        None if header.ifa_prefixlen > 128 => refuse("ipv6: Invalid prefix length"),
+        None if address.has(IFA_F_MANAGETEMPADDR) && header.ifa_prefixlen != 64 => {
+            refuse("ipv6: address with \"mngtmpaddr\" flag must have a prefix length of 64")
+        }
         None => {
             if address.has(IFA_F_MCAUTOJOIN) && local.is_multicast() {
                 multicast::join(net, &device, local.into())

@@ -133,9 +133,8 @@ fn via(attribute: Attribute<'_>) -> Outcome<Option<IpAddr>> {
     match u32::from(u16::from_ne_bytes(*family)) {
         AF_INET if rest.len() == 4 => Ok(address(rest, false)),
         AF_INET6 if rest.len() == 16 => Ok(address(rest, true)),
-        AF_INET | AF_INET6 => {
-            Err(Failure::new(Errno::EINVAL, "Invalid address length in RTA_VIA").at(attribute))
-        }
+        AF_INET => fail(Errno::EINVAL, "Invalid IPv4 address in RTA_VIA"),
+        AF_INET6 => fail(Errno::EINVAL, "Invalid IPv6 address in RTA_VIA"),
         _ => Err(Failure::new(Errno::EINVAL, "Unsupported address family in RTA_VIA").at(attribute)),
     }
 }
@@ -182,7 +181,7 @@ fn metrics(attribute: Attribute<'_>) -> Outcome<Metrics> {
             RTAX_HOPLIMIT => one.u32().min(255),
             RTAX_FEATURES if one.u32() & !0x1f != 0 => {
                 let text = "Unknown flag set in feature mask in metrics attribute";
-                return Err(Failure::new(Errno::EINVAL, text).at(one));
+                return fail(Errno::EINVAL, text);
             }
             _ => one.u32(),
         };
@@ -196,7 +195,7 @@ fn ways(attribute: Attribute<'_>, is_v6: bool, is_deleting: bool) -> Outcome<Vec
     let mut rest = attribute.value;
     let mut offset = attribute.offset + 4;
     let mut found = Vec::new();
-    let surplus = "Invalid nexthop configuration - extra data after nexthop";
+    let surplus = "Invalid nexthop configuration - extra data after nexthops";
     while !rest.is_empty() {
         let Ok((header, _)) = NextHopMessage::read_from_prefix(rest) else {
             return fail(Errno::EINVAL, surplus);
@@ -266,6 +265,9 @@ fn read(header: &RouteMessage, attributes: &Parsed<'_>, is_v6: bool, is_deleting
         wanted.hops = ways(all, is_v6, is_deleting)?;
     }
     if word(RTA_NH_ID) != 0 {
+        if wanted.hop.index != 0 || wanted.hop.gateway.is_some() || wanted.is_multipath {
+            return fail(Errno::EINVAL, "Nexthop specification and nexthop id are mutually exclusive");
+        }
         // There are no next hops as objects of their own.
         return fail(Errno::EINVAL, "Nexthop id does not exist");
     }
@@ -309,14 +311,14 @@ fn read6(request: &Request<'_>, is_deleting: bool) -> Outcome<Wanted> {
     if header.rtm_type > LAST_TYPE {
         return fail(Errno::EINVAL, "Invalid route type");
     }
+    wanted.prefix = prefix6(&attributes, RTA_DST, header.rtm_dst_len)?;
+    wanted.source = prefix6(&attributes, RTA_SRC, header.rtm_src_len)?;
     if header.rtm_dst_len > 128 {
         return fail(Errno::EINVAL, "Invalid prefix length");
     }
     if header.rtm_src_len > 128 {
         return fail(Errno::EINVAL, "Invalid source address length");
     }
-    wanted.prefix = prefix6(&attributes, RTA_DST, header.rtm_dst_len)?;
-    wanted.source = prefix6(&attributes, RTA_SRC, header.rtm_src_len)?;
     if let Some(preference) = attributes.get(RTA_PREF) {
         wanted.preference = match preference.u8() {
             known @ (ICMPV6_ROUTER_PREF_LOW | ICMPV6_ROUTER_PREF_HIGH) => known,

@@ -214,12 +214,7 @@ fn describe4(question: &Question, found: &Route, out: &mut Builder, reply: &Repl
     };
     out.fixed(header.as_bytes())?;
     out.u32(RTA_TABLE, table)?;
-    let destination = if flow.destination.is_unspecified() {
-        found.source.unwrap_or(flow.destination)
-    } else {
-        flow.destination
-    };
-    put_address(out, RTA_DST, destination)?;
+    put_address(out, RTA_DST, flow.destination)?;
     if let Some(source) = flow.source {
         put_address(out, RTA_SRC, source)?;
     }

@@ -137,7 +137,7 @@ fn get6(request: &Request<'_>) -> Outcome<()> {
     get(request, true)
 }
 
-/// One place's settings. `EINVAL`: it names none.
+/// One place's settings. `EINVAL`: it names none; `ENODEV`.
 fn get(request: &Request<'_>, is_v6: bool) -> Outcome<()> {
     let strict = request.is_strict();
     let strictness = if strict { Strictness::Old } else { Strictness::Liberal };
@@ -154,7 +154,7 @@ fn get(request: &Request<'_>, is_v6: bool) -> Outcome<()> {
     let net = request.namespace().state();
     let device = net.devices().by_index(index).and_then(|device| device.ip());
     if device.is_none() && !matches!(index, NETCONFA_IFINDEX_ALL | NETCONFA_IFINDEX_DEFAULT) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::ENODEV.into());
     }
     let mut out = Builder::new(ROOM);
     let reply = Reply { sequence: request.message.header.nlmsg_seq, port: request.socket.port(), flags: 0 };

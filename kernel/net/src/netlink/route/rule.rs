@@ -126,9 +126,11 @@ fn read<'a>(request: &Request<'a>) -> Outcome<Wanted<'a>> {
         V6 => true,
         _ => return Err(Failure::new(Errno::EAFNOSUPPORT, "Rule family not supported")),
     };
-    let attributes: Parsed<'_> = request.parse(HEADER, &POLICIES, Strictness::Liberal)?;
+    let attributes: Parsed<'_> = request
+        .parse(HEADER, &POLICIES, Strictness::Liberal)
+        .map_err(|failure| Failure { text: Some("Error parsing msg"), ..failure })?;
     let word = |kind| attributes.get(kind).map(|found| found.u32());
-    let source = prefix(&attributes, FRA_SRC, header.src_len, is_v6, "Invalid src address")?;
+    let source = prefix(&attributes, FRA_SRC, header.src_len, is_v6, "Invalid source address")?;
     let destination = prefix(&attributes, FRA_DST, header.dst_len, is_v6, "Invalid dst address")?;
     let name = |kind| attributes.get(kind).map(|found| InterfaceName::label(&[found.text()]));
     let table = word(FRA_TABLE).unwrap_or(header.table.into());
@@ -154,6 +156,10 @@ fn read<'a>(request: &Request<'a>) -> Outcome<Wanted<'a>> {
         priority: word(FRA_PRIORITY).unwrap_or(0),
         ..Rule::to_table(0, table, 0)
     };
+    // A range of one port is a port with all its bits.
+    let whole = |range: Option<(u16, u16)>| range.is_some_and(|(low, high)| low == high);
+    rule.source_port_mask = if whole(rule.source_ports) { u16::MAX } else { 0 };
+    rule.destination_port_mask = if whole(rule.destination_ports) { u16::MAX } else { 0 };
     if let Some(tunnel) = attributes.get(FRA_TUN_ID) {
         rule.tunnel = tunnel.value.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
     }
@@ -303,8 +309,9 @@ fn describe(
     if rule.realm != 0 {
         out.u32(FRA_FLOW, rule.realm)?;
     }
-    if let Some((dscp, _)) = rule.dscp {
+    if let Some((dscp, mask)) = rule.dscp {
         out.u8(FRA_DSCP, dscp)?;
+        out.u8(FRA_DSCP_MASK, mask)?;
     }
     out.end(mark);
     Ok(())
@@ -347,6 +354,13 @@ fn put_selectors(rule: &Rule, out: &mut Builder) -> Result<()> {
     }
     if let Some(ports) = rule.destination_ports {
         out.u32(FRA_DPORT_RANGE, range(ports))?;
+    }
+    for (kind, mask) in
+        [(FRA_SPORT_MASK, rule.source_port_mask), (FRA_DPORT_MASK, rule.destination_port_mask)]
+    {
+        if mask != 0 {
+            out.u16(kind, mask)?;
+        }
     }
     if rule.ip_protocol != 0 {
         out.u8(FRA_IP_PROTO, rule.ip_protocol)?;
