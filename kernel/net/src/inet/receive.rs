@@ -198,13 +198,12 @@ fn first(
             None => core.is_receive_shut().then_some(Err(Errno::ESHUTDOWN)),
         }
     };
-    let found = match find() {
+    match find() {
         // Who does not wait is not told that nothing more comes.
         Some(Err(Errno::ESHUTDOWN)) | None if message.is_nonblocking() => Err(Errno::EAGAIN),
         Some(found) => found,
         None => core.wait_exclusive(core.readable(), options.receive_deadline(), find)?,
-    };
-    found
+    }
 }
 
 /// The message that a peek with an offset starts in.

@@ -329,10 +329,7 @@ pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<u
     check_total(socket, &plan, before + length)?;
     wait_for_room(socket, message)?;
     let mut bytes = cork.take().map(|corked| corked.bytes).unwrap_or_default();
-    let read = read_into(message, &mut bytes, length);
-    if let Err(error) = read {
-        return Err(error);
-    }
+    read_into(message, &mut bytes, length)?;
     if more {
         *cork = Some(Corked { plan, bytes });
         return Ok(length);
