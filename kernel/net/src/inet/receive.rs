@@ -164,7 +164,7 @@ pub fn receive(socket: &Arc<InetSocket>, message: &mut ReceiveMessage<'_>) -> Re
     if peeking {
         options.note_peeked(wanted);
     } else {
-        options.note_read(datagram.length());
+        options.note_read(wanted);
     }
     let mut source = datagram.about.source;
     if !socket.settings.has(Flag::V6_FLOW_INFO) {
