@@ -270,6 +270,11 @@ pub fn getsockopt(
     let size = room.min(OPTION_MAX);
     bytes.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
     bytes.resize(size, 0);
+    // Which version's header is asked about is in the value.
+    if level as u32 == SOL_PACKET && name == abi::packet::PACKET_HDRLEN {
+        let asked = size.min(size_of::<u32>());
+        machine::user::read_bytes(value, bytes.get_mut(..asked).unwrap_or_default())?;
+    }
     let count = socket.operations().get_option(socket, level, name, &mut bytes)?;
     give_option(bytes.get(..count.min(size)).unwrap_or_default(), value, room, length)?;
     if count > size {

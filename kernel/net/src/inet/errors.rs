@@ -143,10 +143,7 @@ pub fn receive(socket: &Arc<InetSocket>, message: &mut ReceiveMessage<'_>) -> Re
     if super::address::needs_scope(destination.address) {
         destination.scope = report.device as u32;
     }
-    // Without a port there is no address to tell.
-    if destination.port != 0 {
-        message.address = destination.to_socket_address(socket.core().family());
-    }
+    message.address = destination.to_socket_address(socket.core().family());
     let trouble = &report.trouble;
     let error = SockExtendedErr {
         ee_errno: trouble.errno.code() as u32,

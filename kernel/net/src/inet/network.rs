@@ -15,6 +15,7 @@ use super::errors::{Trouble, meaning_of_icmp, meaning_of_icmp6};
 use super::receive::About;
 use super::settings::Flag;
 use super::socket::InetSocket;
+use crate::device::NetDevice;
 use crate::ip::address::select_source;
 pub use crate::ip::address::{AddressKind, kind_of};
 pub use crate::ip::input::{IcmpError, Received};
@@ -138,15 +139,14 @@ impl Way {
             ..Flow::to(destination)
         };
         let route = route::output(state, &flow)?;
-        let source = aim
-            .source
-            .or(route.source)
-            .or_else(|| select_source(state, &route.device, destination))
-            .unwrap_or(super::address::any(if destination.is_ipv4() {
-                abi::socket::AF_INET as u16
-            } else {
-                abi::socket::AF_INET6 as u16
-            }));
+        let source =
+            aim.source.or(route.source).or_else(|| source_on(state, &route.device, destination)).unwrap_or(
+                super::address::any(if destination.is_ipv4() {
+                    abi::socket::AF_INET as u16
+                } else {
+                    abi::socket::AF_INET6 as u16
+                }),
+            );
         Ok(Way { route, destination, source })
     }
 
@@ -230,6 +230,12 @@ impl Way {
     }
 }
 
+/// An own address on a device: the one to talk to another with, or for want of that its first (a loopback's reach no further).
+fn source_on(state: &Arc<NetState>, device: &Arc<NetDevice>, other: IpAddr) -> Option<IpAddr> {
+    let first = || device.ip()?.addresses(other.is_ipv6()).iter().next().map(|address| address.local);
+    select_source(state, device, other).or_else(first)
+}
+
 /// The own address that a packet was for (`fib_compute_spec_dst`): its destination, or for what was for many that of the interface.
 pub fn own_address(state: &Arc<NetState>, about: &About) -> Ipv4Addr {
     let destination = about.destination.address;
@@ -238,7 +244,7 @@ pub fn own_address(state: &Arc<NetState>, about: &About) -> Ipv4Addr {
         _ => state
             .devices()
             .by_index(about.device)
-            .and_then(|device| select_source(state, &device, about.source.address)),
+            .and_then(|device| source_on(state, &device, about.source.address)),
     };
     match found {
         Some(IpAddr::V4(address)) => address,

@@ -85,7 +85,7 @@ pub fn set(socket: &Arc<InetSocket>, level: u32, name: i32, value: &[u8]) -> Res
         SOL_IPV6 if socket.is_v6() => set_v6(socket, name, value),
         SOL_UDP if socket.transport() == Transport::Udp => udp::set_option(socket, name, number(value)?),
         SOL_RAW if is_raw_of(socket, IPPROTO_ICMP) && !socket.is_v6() && name == ICMP_FILTER => {
-            let mut bytes = [0; 4];
+            let mut bytes = socket.settings.icmp_filter.load(Ordering::Relaxed).to_ne_bytes();
             bytes.iter_mut().zip(value).for_each(|(place, byte)| *place = *byte);
             socket.settings.icmp_filter.store(u32::from_ne_bytes(bytes), Ordering::Relaxed);
             Ok(())
@@ -444,7 +444,10 @@ fn set_v6(socket: &Arc<InetSocket>, name: u32, value: &[u8]) -> Result<()> {
         IPV6_UNICAST_HOPS => store(&settings.hops, given, -1..=255),
         IPV6_MULTICAST_HOPS => store(&settings.multicast_hops, given, -1..=255),
         IPV6_MULTICAST_LOOP => set_binary(socket, Flag::V6_MULTICAST_LOOP, given),
-        IPV6_MULTICAST_ALL => set_binary(socket, Flag::V6_MULTICAST_ALL, given),
+        IPV6_MULTICAST_ALL => {
+            settings.switch(Flag::V6_MULTICAST_ALL, given != 0);
+            Ok(())
+        }
         IPV6_RECVERR_RFC4884 => set_binary(socket, Flag::V6_ERRORS_4884, given),
         IPV6_MTU_DISCOVER => store_unsigned(&settings.path_mtu_v6, given, 0..=IP_PMTUDISC_OMIT as i32),
         IPV6_MINHOPCOUNT => store_unsigned(&settings.least_hops, given, 0..=255),
@@ -529,6 +532,8 @@ pub fn get(socket: &Arc<InetSocket>, level: u32, name: i32, value: &mut [u8]) ->
             }
             put(socket.settings.more.lock().icmp6_filter.as_bytes(), value)
         }
+        // As on Linux only AF_INET says it so.
+        _ if !socket.is_v6() => Err(Errno::EOPNOTSUPP),
         _ => Err(Errno::ENOPROTOOPT),
     }
 }

@@ -159,15 +159,13 @@ impl Ports {
                 return Err(Errno::EADDRINUSE);
             }
         }
-        let mut done = 0;
-        for (is_v6, local) in parts.into_iter().flatten() {
+        for (done, (is_v6, local)) in parts.into_iter().flatten().enumerate() {
             if let Err(error) = self.add(port, is_v6, local, claim) {
                 for (is_v6, local) in parts.into_iter().flatten().take(done) {
                     self.subtract(port, is_v6, local, claim);
                 }
                 return Err(error);
             }
-            done += 1;
         }
         Ok(())
     }

@@ -164,7 +164,7 @@ pub fn receive(socket: &Arc<InetSocket>, message: &mut ReceiveMessage<'_>) -> Re
     if peeking {
         options.note_peeked(wanted);
     } else {
-        options.note_read(datagram.length());
+        options.note_read(wanted);
     }
     let mut source = datagram.about.source;
     if !socket.settings.has(Flag::V6_FLOW_INFO) {
@@ -198,13 +198,12 @@ fn first(
             None => core.is_receive_shut().then_some(Err(Errno::ESHUTDOWN)),
         }
     };
-    let found = match find() {
+    match find() {
         // Who does not wait is not told that nothing more comes.
         Some(Err(Errno::ESHUTDOWN)) | None if message.is_nonblocking() => Err(Errno::EAGAIN),
         Some(found) => found,
         None => core.wait_exclusive(core.readable(), options.receive_deadline(), find)?,
-    };
-    found
+    }
 }
 
 /// The message that a peek with an offset starts in.

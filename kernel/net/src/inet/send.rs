@@ -175,9 +175,11 @@ fn read_v6(socket: &InetSocket, kind: u32, data: &[u8], said: &mut Said) -> Resu
         }
         IPV6_TCLASS => {
             let class = number(data)?;
-            if class != -1 {
-                said.traffic_class = Some(u8::try_from(class).map_err(|_| Errno::EINVAL)?);
+            if !(-1..=255).contains(&class) {
+                return Err(Errno::EINVAL);
             }
+            // Linux takes -1, which should leave it to the socket, as all ones.
+            said.traffic_class = Some(class as u8);
         }
         IPV6_DONTFRAG => {
             said.dont_fragment = Some(match number(data)? {
@@ -199,7 +201,10 @@ fn target(socket: &InetSocket, message: &SendMessage<'_>) -> Result<Endpoint> {
     if message.address.is_none() {
         return socket.endpoints().remote.ok_or(Errno::EDESTADDRREQ);
     }
-    let given = match parse(socket.core().family(), &message.address)? {
+    let is_udp6 = socket.is_v6() && needs_port;
+    let parsed = parse(socket.core().family(), &message.address);
+    let foreign = |error| if is_udp6 && error == Errno::EAFNOSUPPORT { Errno::EINVAL } else { error };
+    let given = match parsed.map_err(foreign)? {
         Given::Endpoint(endpoint) => endpoint,
         // The family of an IPv4 address may be left out; an IPv6 one is then no address at all.
         Given::Unspecified if socket.is_v6() => {
@@ -304,7 +309,9 @@ pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<u
     if length > PACKET_MAX {
         return Err(Errno::EMSGSIZE);
     }
-    if message.flags.contains(MessageFlags::OOB) {
+    // UDP of IPv6 does not look at it.
+    let looks = !(socket.is_v6() && socket.transport() == Transport::Udp);
+    if looks && message.flags.contains(MessageFlags::OOB) {
         return Err(Errno::EOPNOTSUPP);
     }
     let core = socket.core();
@@ -329,10 +336,7 @@ pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<u
     check_total(socket, &plan, before + length)?;
     wait_for_room(socket, message)?;
     let mut bytes = cork.take().map(|corked| corked.bytes).unwrap_or_default();
-    let read = read_into(message, &mut bytes, length);
-    if let Err(error) = read {
-        return Err(error);
-    }
+    read_into(message, &mut bytes, length)?;
     if more {
         *cork = Some(Corked { plan, bytes });
         return Ok(length);

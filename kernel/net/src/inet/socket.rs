@@ -216,7 +216,7 @@ pub fn create(
 fn may_ping(namespace: &NetNamespace, who: &Credentials) -> bool {
     let (low, high) = namespace.state().ping_groups();
     let inside = |group: &Kgid| (low..=high).contains(&group.0);
-    inside(&who.egid) || who.groups.iter().any(|group| inside(group))
+    inside(&who.egid) || who.groups.iter().any(inside)
 }
 
 impl InetSocket {

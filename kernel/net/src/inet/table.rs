@@ -277,7 +277,7 @@ impl Group {
 
     fn pick(&self, hash: u32) -> Option<Arc<InetSocket>> {
         let members = self.members.lock();
-        let index = (u64::from(hash) * members.len() as u64 >> 32) as usize;
+        let index = ((u64::from(hash) * members.len() as u64) >> 32) as usize;
         members.get(index).cloned()
     }
 }

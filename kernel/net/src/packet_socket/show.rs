@@ -20,7 +20,7 @@ fn each(namespace: &NetNamespace, mut write: impl FnMut(&Arc<PacketSocket>) -> f
 
 /// Writes the table of packet sockets. The first column, an address on Linux, is the socket's own number.
 pub fn write_sockets(namespace: &NetNamespace, out: &mut Text) -> fmt::Result {
-    writeln!(out, "sk               RefCnt Type Proto  Iface R Rmem   User   Inode ")?;
+    writeln!(out, "sk               RefCnt Type Proto  Iface R Rmem   User   Inode")?;
     each(namespace, |socket| {
         let (protocol, index, running) = socket.bound_to();
         let core = socket.core();

@@ -131,7 +131,7 @@ pub fn create(
         return Err(Errno::ESOCKTNOSUPPORT);
     }
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let core = SocketCore::new(AF_PACKET as u16, kind, protocol, namespace.clone(), who)?;
+    let core = SocketCore::new(AF_PACKET as u16, kind, 0, namespace.clone(), who)?;
     let socket = try_arc(PacketSocket {
         number: NEXT.fetch_add(1, Ordering::Relaxed),
         core: core.clone(),

@@ -41,7 +41,8 @@ mod state {
 pub(super) fn handle(request: &Request<'_>) -> Outcome<Handled> {
     match request.message.header.nlmsg_type {
         SOCK_DIAG_BY_FAMILY | SOCK_DESTROY => {}
-        TCPDIAG_GETSOCK | DCCPDIAG_GETSOCK => return Err(Errno::EOPNOTSUPP.into()),
+        // What these asked for was TCP's alone.
+        TCPDIAG_GETSOCK => return Err(Errno::ENOENT.into()),
         _ => return Err(Errno::EINVAL.into()),
     }
     let [family, _] = *request.message.payload.first_chunk::<2>().ok_or(Errno::EINVAL)?;
