@@ -36,7 +36,11 @@ pub(crate) fn pair(one: &NetNamespace, other: &NetNamespace) -> (Arc<NetDevice>,
 }
 
 pub(crate) fn simulate(test: impl FnOnce() + Send + 'static) {
-    sched::host::run(7, 2, test);
+    sched::host::run(7, 2, || {
+        // Made before the first program on a real machine, and not by two workers at once.
+        NetNamespace::initial();
+        test();
+    });
 }
 
 #[test]
