@@ -5,12 +5,21 @@
 //! at once, also over sets that point at each other: an edge is taken out by whoever finds it in its holder's
 //! forward side, and what is left of it in the other side is found missing. Locks: see `super`; none is held over more than
 //! one edge.
+//!
+//! What points at D is taken holder by holder, [`TOGETHER`] of D at a time: reverse sides are in the order of the holders, so they are
+//! merged. A holder's memory is then touched once for all of them, and its listeners are told once.
 
-use super::side::EdgeNode;
+use super::side::{Edge, EdgeNode};
 use super::{EDGES_VISITED, EventKind, Holder, Lock, event};
 use alloc::sync::Arc;
+use arrayvec::ArrayVec;
+use core::iter::Peekable;
 use core::mem::take;
+use linnet_lib::tree::Drain;
 use machine::sync::atomic::Ordering;
+
+/// How many reverse sides are merged.
+const TOGETHER: usize = 64;
 
 /// Removes every id that names one of `dying` or is held by one. All of them have lost their last reference. When it returns
 /// the listeners have been told. Gives how many edges it looked at. May sleep; O(|D| + edges into D + edges out of D) tree
@@ -19,21 +28,37 @@ pub fn clean<N: Holder>(dying: &[Arc<N>]) -> u64 {
     for namespace in dying {
         namespace.sides().forward.with(|forward| forward.closed = true);
     }
-    let visited =
-        dying.iter().map(clean_incoming).sum::<u64>() + dying.iter().map(clean_outgoing).sum::<u64>();
+    let incoming = dying.chunks(TOGETHER).map(clean_incoming).sum::<u64>();
+    let visited = incoming + dying.iter().map(clean_outgoing).sum::<u64>();
     EDGES_VISITED.fetch_add(visited, Ordering::Relaxed);
     visited
 }
 
-/// Takes out what names this namespace.
-fn clean_incoming<N: Holder>(namespace: &Arc<N>) -> u64 {
-    let incoming = namespace.sides().reverse.with(take);
-    incoming.drain().map(remove).count() as u64
+/// Takes out what names these namespaces, at most [`TOGETHER`].
+fn clean_incoming<N: Holder>(dying: &[Arc<N>]) -> u64 {
+    let mut sides: ArrayVec<Peekable<Drain<Edge<N>>>, TOGETHER> =
+        dying.iter().map(|one| one.sides().reverse.with(take).drain().peekable()).collect();
+    let mut visited = 0;
+    while let Some(next) = sides.iter_mut().filter_map(|side| side.peek().map(|edge| edge.from)).min() {
+        // The holder that has events to be told, if any.
+        let mut told = None;
+        for side in &mut sides {
+            if let Some(edge) = side.next_if(|edge| edge.from == next) {
+                visited += 1;
+                told = remove(edge).or(told);
+            }
+        }
+        if let Some(holder) = told {
+            event::deliver(&*holder);
+        }
+    }
+    visited
 }
 
-/// Takes an edge, which is out of its peer's reverse side, out of its holder's forward side, and tells the holder's listeners.
-fn remove<N: Holder>(mut edge: EdgeNode<N>) {
-    let Some(holder) = edge.holder.take() else { return };
+/// Takes an edge, which is out of its peer's reverse side, out of its holder's forward side. Gives the holder if its listeners
+/// are to be told.
+fn remove<N: Holder>(mut edge: EdgeNode<N>) -> Option<Arc<N>> {
+    let holder = edge.holder.take()?;
     let (is_told, _unused) = holder.sides().forward.with(|forward| {
         // Nothing is there if the holder dies too and its cleaner was here first.
         let removed = forward.ids.remove(edge.id as u32);
@@ -45,9 +70,7 @@ fn remove<N: Holder>(mut edge: EdgeNode<N>) {
         forward.events.push(edge);
         (true, (removed, None))
     });
-    if is_told {
-        event::deliver(&*holder);
-    }
+    is_told.then_some(holder)
 }
 
 /// Takes out what this namespace names.

@@ -26,7 +26,7 @@ pub(super) struct Edge<N: Holder> {
     /// The holder; none in a queue, which is the holder's own.
     pub(super) holder: Option<Arc<N>>,
     /// The holder's number.
-    from: u64,
+    pub(super) from: u64,
     pub(super) id: i32,
     pub(super) kind: EventKind,
     origin: N::Origin,
