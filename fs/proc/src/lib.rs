@@ -31,6 +31,7 @@ mod process;
 mod process_text;
 mod sysctl;
 mod system;
+mod sysvipc;
 
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;

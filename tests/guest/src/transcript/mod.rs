@@ -11,6 +11,7 @@ mod identity;
 mod locks;
 mod memory;
 mod mounts;
+mod msg;
 mod namespaces;
 mod netlink;
 mod notify;
@@ -98,6 +99,7 @@ pub fn print(filters: &[String]) {
         locks::SECTIONS,
         memory::SECTIONS,
         mounts::SECTIONS,
+        msg::SECTIONS,
         namespaces::SECTIONS,
         namespaces::users::SECTIONS,
         namespaces::pids::SECTIONS,
