@@ -115,9 +115,9 @@ fn wrong(t: &mut Transcript) -> Outcome {
     receive(t, "does not fit", queue, 100, 0, NOW);
     receive(t, "no queue", -1, 100, 0, NOW);
     let id = queue as usize;
-    t.call("negative size", call(libc::SYS_msgrcv, [id, 0, usize::MAX, 0, NOW as usize, 0]) as i64);
-    t.call("negative size", call(libc::SYS_msgsnd, [id, &raw const id as usize, usize::MAX, 0, 0, 0]) as i64);
-    t.call("copy without IPC_NOWAIT", call(libc::SYS_msgrcv, [id, 0, 0, 0, 0o40000, 0]) as i64);
+    t.call("negative size", call(libc::SYS_msgrcv, [id, 0, usize::MAX, 0, NOW as usize, 0]));
+    t.call("negative size", call(libc::SYS_msgsnd, [id, &raw const id as usize, usize::MAX, 0, 0, 0]));
+    t.call("copy without IPC_NOWAIT", call(libc::SYS_msgrcv, [id, 0, 0, 0, 0o40000, 0]));
     t.call("unknown command", stat(queue, 99).0);
     t.call("negative command", stat(queue, -1).0);
     t.call("command with IPC_64", stat(queue, 0x102).0);
@@ -196,17 +196,20 @@ fn permissions(t: &mut Transcript) -> Outcome {
         let as_other = |what: &dyn Fn() -> i32| {
             in_child(|| {
                 // SAFETY: numbers only.
-                unsafe { libc::setresgid(99, 99, 99) + libc::setresuid(99, 99, 99) };
+                unsafe { (libc::setresgid(99, 99, 99), libc::setresuid(99, 99, 99)) };
                 if what() == -1 { errno() } else { 0 }
             })
         };
         t.note("mode", mode);
         t.call("  send", as_other(&|| send(queue, 1, b"b", NOW))?);
-        t.call("  receive", as_other(&|| {
-            let mut message = [0u8; 108];
-            // SAFETY: 100 bytes behind the type.
-            unsafe { libc::msgrcv(queue, message.as_mut_ptr().cast(), 100, 0, NOW) as i32 }
-        })?);
+        t.call(
+            "  receive",
+            as_other(&|| {
+                let mut message = [0u8; 108];
+                // SAFETY: 100 bytes behind the type.
+                unsafe { libc::msgrcv(queue, message.as_mut_ptr().cast(), 100, 0, NOW) as i32 }
+            })?,
+        );
         t.call("  state", as_other(&|| stat(queue, libc::IPC_STAT).0)?);
         t.call("  remove", as_other(&|| remove(queue))?);
         t.call("  remove as root", remove(queue));
@@ -250,13 +253,16 @@ fn removed(t: &mut Transcript) -> Outcome {
 fn namespaces(t: &mut Transcript) -> Outcome {
     let key = 0x1234_0004;
     let outside = msgget(key, CREATE);
-    t.call("a new namespace", in_child(|| {
-        // SAFETY: numbers only.
-        let moved = unsafe { libc::unshare(libc::CLONE_NEWIPC) };
-        let none = msgget(key, 0) == -1 && errno() == libc::ENOENT;
-        let first = msgget(key, CREATE) == 0;
-        i32::from(moved != 0) | i32::from(!none) << 1 | i32::from(!first) << 2
-    })?);
+    t.call(
+        "a new namespace",
+        in_child(|| {
+            // SAFETY: numbers only.
+            let moved = unsafe { libc::unshare(libc::CLONE_NEWIPC) };
+            let none = msgget(key, 0) == -1 && errno() == libc::ENOENT;
+            let first = msgget(key, CREATE) == 0;
+            i32::from(moved != 0) | i32::from(!none) << 1 | i32::from(!first) << 2
+        })?,
+    );
     t.note("the old one is still there", msgget(key, 0) == outside);
     t.call("remove", remove(outside));
     Ok(())
