@@ -42,3 +42,66 @@ abi_struct! {
         pub unused: [u64; 2],
     }
 }
+
+/// msgrcv(2): cut a message that is too long.
+pub const MSG_NOERROR: u32 = 0o10000;
+/// msgrcv(2): any type but this.
+pub const MSG_EXCEPT: u32 = 0o20000;
+/// msgrcv(2): a copy of the message at this place.
+pub const MSG_COPY: u32 = 0o40000;
+/// msgctl(2): `IPC_STAT` by place in the table.
+pub const MSG_STAT: u32 = 11;
+/// msgctl(2): what is used.
+pub const MSG_INFO: u32 = 12;
+/// msgctl(2): `MSG_STAT` without the right to read.
+pub const MSG_STAT_ANY: u32 = 13;
+
+abi_struct! {
+    /// `struct msqid64_ds`; the times are seconds of the epoch.
+    pub struct Msqid64Ds: 120 {
+        /// Key, owner, permissions.
+        pub perm: Ipc64Perm,
+        /// When the last message was sent.
+        pub stime: i64,
+        /// When the last message was received.
+        pub rtime: i64,
+        /// When it was made or changed.
+        pub ctime: i64,
+        /// Bytes in the queue.
+        pub cbytes: u64,
+        /// Messages in the queue.
+        pub qnum: u64,
+        /// Most bytes there may be.
+        pub qbytes: u64,
+        /// Who sent last.
+        pub lspid: i32,
+        /// Who received last.
+        pub lrpid: i32,
+        /// Reserved.
+        pub unused: [u64; 2],
+    }
+}
+
+abi_struct! {
+    /// `struct msginfo`.
+    pub struct MsgInfo: 32 {
+        /// `MSG_INFO`: how many queues there are. `IPC_INFO`: KiB of all queues.
+        pub pool: i32,
+        /// `MSG_INFO`: how many messages.
+        pub map: i32,
+        /// Most bytes of a message.
+        pub max: i32,
+        /// Most bytes of a queue.
+        pub mnb: i32,
+        /// Most queues.
+        pub mni: i32,
+        /// Size of a segment (of no meaning any more).
+        pub ssz: i32,
+        /// `MSG_INFO`: how many bytes.
+        pub tql: i32,
+        /// Most segments (of no meaning any more).
+        pub seg: u16,
+        /// Explicit padding.
+        pub pad: u16,
+    }
+}

@@ -32,6 +32,7 @@ mod process_text;
 mod sysctl;
 mod sysctl_ip;
 mod system;
+mod sysvipc;
 
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;

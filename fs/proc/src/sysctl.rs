@@ -10,6 +10,7 @@ use core::fmt::{Display, Write};
 use core::str::FromStr;
 use ipc::epoll;
 use ipc::inotify;
+use ipc::sysv::{Objects, Setting};
 use ipc::user_limit::UserLimit;
 use machine::oops::{self, OopsPolicy};
 use machine::sync::Once;
@@ -155,6 +156,17 @@ fn kernel(identity: Identity) -> StaticDirectory {
         .add("panic_on_oops", number(|| u64::from(oops::policy() == OopsPolicy::Panic), set_panic_on_oops))
         .add("randomize_va_space", constant(2))
         .add("random", directory(random_files))
+        .add("msgmax", per_ipc(|objects| &objects.message_size, i32::MAX as u32))
+        .add("msgmnb", per_ipc(|objects| &objects.queue_bytes, i32::MAX as u32))
+        .add("msgmni", per_ipc(|objects| &objects.queues, ipc::sysv::table::MOST))
+}
+
+/// A setting of the caller's IPC namespace, up to `most`.
+fn per_ipc(get: fn(&Objects) -> &Setting, most: u32) -> Node {
+    number(
+        move || crate::sysvipc::namespace().map_or(0, |namespace| get(namespace.content()).get()),
+        move |value| get(crate::sysvipc::namespace()?.content()).set(value, most),
+    )
 }
 
 fn pid_max() -> u64 {

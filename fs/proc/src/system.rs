@@ -4,6 +4,7 @@
 
 use crate::Identity;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::fmt::{self, Write};
 use machine::cpu;
 use task::namespaces::OffsetClock;
@@ -32,6 +33,7 @@ pub fn files(identity: Identity) -> StaticDirectory {
         .add("partitions", text(|out| out.write_str("major minor  #blocks  name\n\n")))
         .add("stat", text(stat))
         .add("swaps", text(|out| out.write_str("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")))
+        .add("sysvipc", Node::directory(Arc::new(crate::sysvipc::tree())))
         .add("uptime", text(uptime))
         .add("version", Node::text(0o444, move |out| version(identity, out)))
         .add("vmstat", text(vmstat))

@@ -1,6 +1,6 @@
 //! Inter-process communication: pipes, futexes, epoll and the descriptor-based events.
 //!
-//! [`pipe`] (and `pipe_ring`), [`futex`], [`epoll`], [`eventfd`], [`timerfd`], [`signalfd`], [`inotify`]. [`user_limit`] counts
+//! [`pipe`] (and `pipe_ring`), [`futex`], [`epoll`], [`eventfd`], [`timerfd`], [`signalfd`], [`inotify`]; [`sysv`] is what an IPC namespace holds. [`user_limit`] counts
 //! what users have. Each file says its locks.
 
 #![no_std]
@@ -17,6 +17,7 @@ pub mod inotify;
 pub mod pipe;
 mod pipe_ring;
 pub mod signalfd;
+pub mod sysv;
 pub mod timerfd;
 pub mod user_limit;
 

@@ -35,6 +35,7 @@ pub mod limits;
 pub mod memory;
 pub mod message;
 pub mod mount;
+pub mod msg;
 pub mod open;
 pub mod poll;
 pub mod prctl;

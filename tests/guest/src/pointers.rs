@@ -39,6 +39,21 @@ const PLACE: usize = 0xdead_0000_0000_000e;
 const ATTRIBUTE: usize = 0xdead_0000_0000_000f;
 /// Stands for good memory that begins with the version of capget(2).
 const CAPABILITIES: usize = 0xdead_0000_0000_0010;
+/// Stand for sockets: one without a peer, one of a pair with bytes to read, one with a message of a named sender, one with
+/// connections to accept; then for an inotify.
+const SOCKET: usize = 0xdead_0000_0000_0011;
+const PAIR: usize = 0xdead_0000_0000_0012;
+const DATAGRAMS: usize = 0xdead_0000_0000_0013;
+const LISTENER: usize = 0xdead_0000_0000_0014;
+const INOTIFY: usize = 0xdead_0000_0000_0015;
+/// Stands for a message queue with messages to receive.
+const QUEUE: usize = 0xdead_0000_0000_0019;
+/// Stands for good memory with the length of an address in it, for some with an I/O vector, and for this process's id.
+const LENGTH: usize = 0xdead_0000_0000_0016;
+const VECTOR: usize = 0xdead_0000_0000_0017;
+const SELF: usize = 0xdead_0000_0000_0018;
+const NOW: usize = libc::MSG_DONTWAIT as usize;
+const PEEK: usize = NOW | libc::MSG_PEEK as usize;
 const AT_CWD: usize = libc::AT_FDCWD as usize;
 
 /// Calls whose pointers are not reached with what [`arguments_of`] gives: (name, which argument, all of them with `P` in that place).
@@ -161,6 +176,39 @@ const SPECIAL: &[Row] = &[
     ("timer_settime", 2, [0, 0, P, 0, 0, 0]),
     ("memfd_create", 0, [P, 0, 0, 0, 0, 0]),
     ("mincore", 2, [GOOD, 4096, P, 0, 0, 0]),
+    ("connect", 1, [SOCKET, P, 16, 0, 0, 0]),
+    ("accept", 1, [LISTENER, P, LENGTH, 0, 0, 0]),
+    ("accept", 2, [LISTENER, GOOD, P, 0, 0, 0]),
+    ("accept4", 1, [LISTENER, P, LENGTH, 0, 0, 0]),
+    ("accept4", 2, [LISTENER, GOOD, P, 0, 0, 0]),
+    ("sendto", 1, [PAIR, P, 4, NOW, 0, 0]),
+    ("sendto", 4, [SOCKET, GOOD, 4, NOW, P, 16]),
+    ("recvfrom", 1, [PAIR, P, 4, NOW, 0, 0]),
+    ("recvfrom", 4, [DATAGRAMS, GOOD, 4, PEEK, P, LENGTH]),
+    ("recvfrom", 5, [DATAGRAMS, GOOD, 4, PEEK, GOOD, P]),
+    ("sendmsg", 1, [PAIR, P, NOW, 0, 0, 0]),
+    ("recvmsg", 1, [PAIR, P, NOW, 0, 0, 0]),
+    ("bind", 1, [SOCKET, P, 16, 0, 0, 0]),
+    ("getsockname", 1, [SOCKET, P, LENGTH, 0, 0, 0]),
+    ("getsockname", 2, [SOCKET, GOOD, P, 0, 0, 0]),
+    ("getpeername", 1, [PAIR, P, LENGTH, 0, 0, 0]),
+    ("getpeername", 2, [PAIR, GOOD, P, 0, 0, 0]),
+    ("socketpair", 3, [1, 1, 0, P, 0, 0]),
+    ("setsockopt", 3, [SOCKET, 1, 8, P, 4, 0]),
+    ("getsockopt", 3, [SOCKET, 1, 8, P, LENGTH, 0]),
+    ("getsockopt", 4, [SOCKET, 1, 8, GOOD, P, 0]),
+    ("recvmmsg", 1, [PAIR, P, 1, NOW, 0, 0]),
+    ("recvmmsg", 4, [PAIR, GOOD, 1, NOW, P, 0]),
+    ("sendmmsg", 1, [PAIR, P, 1, NOW, 0, 0]),
+    ("inotify_add_watch", 1, [INOTIFY, P, 2, 0, 0, 0]),
+    ("vmsplice", 1, [WRITER, P, 1, 0, 0, 0]),
+    ("process_vm_readv", 1, [SELF, P, 1, VECTOR, 1, 0]),
+    ("process_vm_readv", 3, [SELF, VECTOR, 1, P, 1, 0]),
+    ("process_vm_writev", 1, [SELF, P, 1, VECTOR, 1, 0]),
+    ("process_vm_writev", 3, [SELF, VECTOR, 1, P, 1, 0]),
+    ("msgrcv", 1, [QUEUE, P, 100, 0, libc::IPC_NOWAIT as usize, 0]),
+    ("msgctl", 2, [QUEUE, libc::IPC_STAT as usize, P, 0, 0, 0]),
+    ("process_madvise", 1, [PROCESS, P, 1, libc::MADV_COLD as usize, 0, 0]),
 ];
 
 /// Pointers that a wrong address in does not make an error of, and why.
@@ -207,6 +255,7 @@ struct Things {
     paths: [(usize, std::ffi::CString); 6],
     good: usize,
     descriptors: [(usize, i32); 7],
+    sockets: [(usize, i32); 6],
 }
 
 impl Things {
@@ -248,17 +297,21 @@ impl Things {
             ]
         };
         let good = sys::map(4096, libc::PROT_READ | libc::PROT_WRITE)? as usize;
-        Ok(Things { paths, good, descriptors })
+        Ok(Things { paths, good, descriptors, sockets: sockets()? })
     }
 
     fn real(&self, value: usize, pointer: usize) -> usize {
         match value {
             P => pointer,
             GOOD => self.good,
+            LENGTH => self.good + 1024,
             CAPABILITIES => self.good + 2048,
+            VECTOR => self.good + 3072,
+            SELF => std::process::id() as usize,
             other => {
                 let path = self.paths.iter().find(|(name, _)| *name == other);
-                let descriptor = self.descriptors.iter().find(|(name, _)| *name == other);
+                let mut descriptors = self.descriptors.iter().chain(&self.sockets);
+                let descriptor = descriptors.find(|(name, _)| *name == other);
                 match (path, descriptor) {
                     (Some((_, path)), _) => path.as_ptr() as usize,
                     (_, Some((_, fd))) => *fd as usize,
@@ -266,6 +319,60 @@ impl Things {
                 }
             }
         }
+    }
+}
+
+/// Each attempt at accept(2) takes a connection and each at msgrcv(2) a message, also one that fails.
+const CONNECTIONS: usize = 40;
+
+/// A message: its type, and eight bytes.
+static MESSAGE: [i64; 2] = [1, 2];
+
+/// The sockets of [`Things`], an inotify and a message queue.
+fn sockets() -> Result<[(usize, i32); 6], Failure> {
+    let (stream, datagram) = (libc::SOCK_STREAM, libc::SOCK_DGRAM);
+    let pair = |kind| {
+        let mut ends = [0i32; 2];
+        // SAFETY: two descriptors.
+        match unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) } {
+            0 => Ok(ends),
+            _ => Err(Failure::from(format!("socketpair: errno {}", errno()))),
+        }
+    };
+    let (pair, datagrams) = (pair(stream)?, pair(datagram)?);
+    // SAFETY: numbers, and addresses of the right size; a bind of two bytes gives a name of the kernel's choice.
+    unsafe {
+        let mut address: libc::sockaddr_un = std::mem::zeroed();
+        address.sun_family = libc::AF_UNIX as u16;
+        let listener = libc::socket(libc::AF_UNIX, stream, 0);
+        for socket in [listener, datagrams[1]] {
+            let bound = libc::bind(socket, (&raw const address).cast(), 2);
+            ensure!(bound == 0, "bind: errno {}", errno());
+        }
+        let mut length = size_of::<libc::sockaddr_un>() as u32;
+        libc::getsockname(listener, (&raw mut address).cast(), &raw mut length);
+        libc::listen(listener, CONNECTIONS as i32);
+        for _ in 0..CONNECTIONS {
+            let client = libc::socket(libc::AF_UNIX, stream, 0);
+            let connected = libc::connect(client, (&raw const address).cast(), length);
+            ensure!(connected == 0, "connect: errno {}", errno());
+        }
+        // A message whose reception fails is gone, too.
+        let queue = libc::msgget(libc::IPC_PRIVATE, 0o600);
+        for _ in 0..CONNECTIONS {
+            let sent = libc::msgsnd(queue, (&raw const MESSAGE).cast(), 8, 0);
+            ensure!(sent == 0, "msgsnd: errno {}", errno());
+        }
+        sys::write(pair[1], b"something to read")?;
+        sys::write(datagrams[1], b"a message")?;
+        Ok([
+            (SOCKET, libc::socket(libc::AF_UNIX, datagram, 0)),
+            (PAIR, pair[0]),
+            (DATAGRAMS, datagrams[0]),
+            (LISTENER, listener),
+            (INOTIFY, libc::inotify_init1(0)),
+            (QUEUE, queue),
+        ])
     }
 }
 
@@ -288,7 +395,9 @@ fn everywhere() -> Outcome {
                 // SAFETY: our own page.
                 unsafe {
                     (things.good as *mut u8).write_bytes(0, 4096);
+                    ((things.good + 1024) as *mut u32).write(100);
                     ((things.good + 2048) as *mut u32).write(0x2008_0522);
+                    ((things.good + 3072) as *mut [usize; 2]).write([things.good, 8]);
                 }
                 let result = call(*number, template.map(|value| things.real(value, pointer)));
                 let error = if result == -1 { errno() } else { 0 };
@@ -299,6 +408,7 @@ fn everywhere() -> Outcome {
             }
         }
     }
+    call(libc::SYS_msgctl, [things.real(QUEUE, 0), libc::IPC_RMID as usize, 0, 0, 0, 0]);
     ensure!(wrong.is_empty(), "{} wrong: {}", wrong.len(), wrong.join("; "));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! IPC and control-group namespaces: objects that other subsystems hang their state on.
 //!
-//! Key types: [`IpcNamespace`] (ipc_namespaces(7); there are no IPC objects yet), [`CgroupNamespace`] (cgroup_namespaces(7); no
+//! Key types: [`IpcNamespace`] (ipc_namespaces(7); its objects are `ipc`'s), [`CgroupNamespace`] (cgroup_namespaces(7); no
 //! hierarchy of control groups is there yet, so `/proc/PID/cgroup` is empty in each). Locks: none.
 
 use alloc::sync::Arc;
@@ -8,14 +8,14 @@ use machine::sync::Lazy;
 use security::{NamespaceHead, NamespaceKind};
 
 macro_rules! holder {
-    ($name:ident, $kind:expr, $initial:ident, $what:literal) => {
+    ($name:ident, $kind:expr, $initial:ident, $content:ty, $what:literal) => {
         #[doc = $what]
         pub struct $name {
             head: NamespaceHead,
+            content: $content,
         }
 
-        static $initial: Lazy<Arc<$name>> =
-            Lazy::new(|| Arc::new($name { head: NamespaceHead::initial($kind) }));
+        static $initial: Lazy<Arc<$name>> = Lazy::new(|| $name::new(NamespaceHead::initial($kind)));
 
         impl $name {
             /// The first one.
@@ -24,16 +24,33 @@ macro_rules! holder {
             }
 
             pub(crate) fn new(head: NamespaceHead) -> Arc<$name> {
-                Arc::new($name { head })
+                Arc::new($name { head, content: Default::default() })
             }
 
             /// Kind, number and owner.
             pub fn head(&self) -> &NamespaceHead {
                 &self.head
             }
+
+            /// What it holds.
+            pub fn content(&self) -> &$content {
+                &self.content
+            }
         }
     };
 }
 
-holder!(IpcNamespace, NamespaceKind::Ipc, INITIAL_IPC, "Where IPC objects have their names.");
-holder!(CgroupNamespace, NamespaceKind::Cgroup, INITIAL_CGROUP, "Which control group is shown as the root.");
+holder!(
+    IpcNamespace,
+    NamespaceKind::Ipc,
+    INITIAL_IPC,
+    ipc::sysv::Objects,
+    "Where IPC objects have their names."
+);
+holder!(
+    CgroupNamespace,
+    NamespaceKind::Cgroup,
+    INITIAL_CGROUP,
+    (),
+    "Which control group is shown as the root."
+);

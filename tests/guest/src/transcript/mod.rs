@@ -14,6 +14,7 @@ mod internet;
 mod locks;
 mod memory;
 mod mounts;
+mod msg;
 mod namespaces;
 mod netlink;
 mod notify;
@@ -105,6 +106,7 @@ pub fn print(filters: &[String]) {
         locks::SECTIONS,
         memory::SECTIONS,
         mounts::SECTIONS,
+        msg::SECTIONS,
         namespaces::SECTIONS,
         namespaces::users::SECTIONS,
         namespaces::pids::SECTIONS,
