@@ -332,7 +332,7 @@ fn insert4(net: &Arc<NetState>, table: &Table, mut entry: Entry, mode: Mode, ori
         last = Some(other);
     }
     let tables = &net.ip.control.tables4;
-    let mut told = nl::NLM_F_CREATE;
+    let mut told = nl::NLM_F_CREATE | nl::NLM_F_EXCL;
     if let (Some(first), Some(last)) = (first, last) {
         if has(nl::NLM_F_EXCL) {
             return Err(Errno::EEXIST.into());
@@ -354,8 +354,9 @@ fn insert4(net: &Arc<NetState>, table: &Table, mut entry: Entry, mode: Mode, ori
         }
         if has(nl::NLM_F_APPEND) {
             entry.place = last.place.after();
-            told |= nl::NLM_F_APPEND;
+            told = nl::NLM_F_CREATE | nl::NLM_F_APPEND;
         } else {
+            told = nl::NLM_F_CREATE;
             entry.place = first.place.before();
         }
     }
@@ -530,7 +531,7 @@ fn insert6(net: &Arc<NetState>, table: &Table, mut entry: Entry, mode: Mode, ori
         last = Some(other);
     }
     if has(nl::NLM_F_REPLACE) && replaced.is_none() && !has(nl::NLM_F_CREATE) {
-        return fail(Errno::ENOENT, "Can't replace route, no match found");
+        return fail(Errno::ENOENT, "Can not replace route - no match found");
     }
     if let Some(old) = replaced.as_ref().or(sharing.as_ref()) {
         entry.place = old.place;

@@ -274,7 +274,7 @@ fn output4(net: &Arc<NetState>, flow: &Flow, destination: Ipv4Addr) -> Result<Ro
             return to_many(net, &device, &flow, destination);
         }
         if owner.is_none() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::ENETUNREACH);
         }
     } else {
         flow.source = None;

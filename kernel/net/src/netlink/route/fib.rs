@@ -558,7 +558,8 @@ impl RouteDump {
             let is_usual = matches!(filter.table, RT_TABLE_LOCAL | RT_TABLE_MAIN);
             let is_initial = is_usual || (filter.table == RT_TABLE_DEFAULT && !is_v6);
             if tables.get(filter.table).is_none() && !is_initial {
-                let text = if is_v6 { "FIB table does not exist" } else { "ipv4: FIB table does not exist" };
+                let text =
+                    if is_v6 { "ipv6: FIB table does not exist" } else { "ipv4: FIB table does not exist" };
                 return fail(Errno::ENOENT, text);
             }
         }

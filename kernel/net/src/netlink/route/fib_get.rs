@@ -32,10 +32,10 @@ fn check(request: &Request<'_>, header: &RouteMessage, attributes: &Parsed<'_>, 
     let bits = if is_v6 { 128 } else { 32 };
     let texts: [&'static str; 4] = if is_v6 {
         [
-            "Invalid values in header for get route request",
-            "Invalid flags for get route request",
-            "rtm_src_len and rtm_dst_len must be 128 for IPv6",
-            "Unsupported attribute in get route request",
+            "ipv6: Invalid values in header for get route request",
+            "ipv6: Invalid flags for get route request",
+            "ipv6: rtm_src_len and rtm_dst_len must be 128 for IPv6",
+            "ipv6: Unsupported attribute in get route request",
         ]
     } else {
         [
@@ -97,7 +97,7 @@ fn read(request: &Request<'_>, is_v6: bool) -> Outcome<Question> {
     let policies = if is_v6 { &POLICIES6 } else { &POLICIES4 };
     let Some(header) = request.message.fixed::<RouteMessage>() else {
         let text = if is_v6 {
-            "Invalid header for get route request"
+            "ipv6: Invalid header for get route request"
         } else {
             "ipv4: Invalid header for route get request"
         };
@@ -147,7 +147,9 @@ fn find(request: &Request<'_>, question: &Question) -> Result<Route> {
     let is_v6 = question.flow.destination.is_ipv6();
     let nowhere = if is_v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
     let flow = Flow { source: question.flow.source.or(Some(nowhere)), ..question.flow };
+    // What the filter refuses is told as any other packet that cannot have come.
     route::input(net, &device, &flow)
+        .map_err(|error| if error == Errno::EXDEV { Errno::EINVAL } else { error })
 }
 
 pub(super) fn get4(request: &Request<'_>) -> Outcome<()> {
@@ -200,7 +202,7 @@ fn describe4(question: &Question, found: &Route, out: &mut Builder, reply: &Repl
     let (kind, flags) = kind_of(found);
     let table = if question.header.rtm_flags & RTM_F_LOOKUP_TABLE != 0 { found.table } else { RT_TABLE_MAIN };
     let mark = out.begin(RTM_NEWROUTE, reply.flags, reply.sequence, reply.port)?;
-    let notify = if question.header.rtm_flags & RTM_F_NOTIFY != 0 { RTM_F_NOTIFY } else { 0 };
+    let notify = if question.header.rtm_flags & RTM_F_NOTIFY != 0 { RTM_F_NOTIFY | RTCF_NOTIFY } else { 0 };
     let header = RouteMessage {
         rtm_family: AF_INET as u8,
         rtm_dst_len: 32,
