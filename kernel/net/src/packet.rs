@@ -169,6 +169,24 @@ impl Packet {
         self.data.end = self.data.end.min(self.data.start + length);
     }
 
+    /// Bytes of memory that it holds, also those that it does not show any more.
+    pub fn footprint(&self) -> usize {
+        self.buffer.capacity() + size_of::<Packet>()
+    }
+
+    /// Gives up memory that it does not need, if that is much: what waits somewhere is charged by what it shows. `ENOMEM`.
+    pub fn shrink(&mut self) -> Result<()> {
+        const SLACK: usize = 512;
+        if self.buffer.capacity() <= 2 * self.data.end + SLACK {
+            return Ok(());
+        }
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(self.data.end).map_err(|_| Errno::ENOMEM)?;
+        copy.extend_from_slice(self.buffer.get(..self.data.end).unwrap_or_default());
+        self.buffer = try_arc(copy)?;
+        Ok(())
+    }
+
     /// Notes that the link-layer header begins here.
     pub fn mark_link_header(&mut self) {
         self.link_header = self.data.start;
@@ -217,6 +235,17 @@ mod tests {
         assert_eq!(packet.bytes(), b"da");
         packet.append(b"y").unwrap();
         assert_eq!(packet.bytes(), b"day");
+    }
+
+    #[test]
+    fn what_was_cut_off_costs_nothing_after_shrinking() {
+        let mut packet = Packet::with_room(HEAD_ROOM, 65_536).unwrap();
+        packet.append(&[7; 65_536]).unwrap();
+        packet.truncate(28);
+        assert!(packet.footprint() > 65_536);
+        packet.shrink().unwrap();
+        assert_eq!(packet.bytes(), [7; 28]);
+        assert!(packet.footprint() < 1024);
     }
 
     #[test]

@@ -57,7 +57,9 @@ fn a_pattern_gets_the_lowest_free_number() {
             let number = (state >> 16) % 40;
             let named = alloc::format!("d{number}");
             match space.devices.by_name(named.as_bytes()) {
-                Some(device) => registry::delete(&Rtnl::lock(&space), &device, &Origin::default()),
+                Some(device) => {
+                    registry::destroy(&device, &Origin::default());
+                }
                 None => _ = dummy_in(&space, &named),
             }
             for (before, pattern) in [(&b"d"[..], "d%d"), (b"e", "e%d"), (b"", "%d"), (b"d1", "d1%d")] {

@@ -305,7 +305,7 @@ fn collect(
         return None;
     }
     packet.device = Some(device.clone());
-    let cost = packet.len() + OVERHEAD;
+    let cost = packet.footprint() + OVERHEAD;
     let part = try_box(Node::new(Part::new(about.offset, length, packet))).ok()?;
     make_room(net, is_v6, cost);
     let now = machine::time::now_ns();

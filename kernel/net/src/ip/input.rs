@@ -112,6 +112,9 @@ pub(crate) fn receive_v4(mut packet: Packet) {
         return net.ip.counters.v4(Count::InHeaderErrors);
     }
     packet.truncate(length);
+    if packet.shrink().is_err() {
+        return net.ip.counters.v4(Count::InDiscards);
+    }
     match route::input(&net, &device, &flow) {
         Ok(route) if route.kind == RouteKind::Unicast => forward::forward_v4(&net, &device, &route, packet),
         Ok(route) => deliver_v4(net, &device, &route, packet),
@@ -193,6 +196,9 @@ pub(crate) fn receive_v6(mut packet: Packet) {
         return net.ip.counters.v6(Count::InHeaderErrors);
     }
     packet.truncate(ipv6::HEADER + header.payload_length);
+    if packet.shrink().is_err() {
+        return net.ip.counters.v6(Count::InDiscards);
+    }
     if header.next_header == ipv6::HOP_BY_HOP && !passes_options(&net, &packet, header.next_header) {
         return;
     }

@@ -37,8 +37,6 @@ pub use table::Neighbours;
 const SECOND_NS: u64 = 1_000_000_000;
 /// Bytes that may wait for a neighbour's address (`unres_qlen_bytes`).
 pub const QUEUE_BYTES: usize = 212_992;
-/// What a packet costs beside its bytes.
-const OVERHEAD: usize = 256;
 
 /// To how many a packet goes, as the link sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,13 +180,11 @@ impl Neighbour {
         if inner.is_gone || step == Step::Fail {
             return Err(Errno::EHOSTUNREACH);
         }
-        let cost = packet.len() + OVERHEAD;
-        let mut dropped = None;
-        while inner.queued_bytes + cost > QUEUE_BYTES {
-            // One at a time: a packet's end may do more than give back memory.
-            dropped = inner.queue.pop_front();
-            let Some(oldest) = &dropped else { break };
-            inner.queued_bytes -= oldest.len() + OVERHEAD;
+        let cost = packet.footprint();
+        let mut displaced = VecDeque::new();
+        if inner.queued_bytes + cost > QUEUE_BYTES {
+            // All that waits goes at once: packets end with no lock held, and this happens only in a flood.
+            displaced = inner.take_queue();
         }
         if inner.queue.try_reserve(1).is_ok() {
             inner.queued_bytes += cost;
@@ -196,7 +192,7 @@ impl Neighbour {
         }
         let source = inner.queue.front().and_then(source_of);
         drop(inner);
-        drop(dropped);
+        drop(displaced);
         self.arm(deadline);
         self.act(step, device, source);
         Ok(())
