@@ -54,7 +54,7 @@ fn info(table: &DescriptorTable, number: i32, file: &File, out: &mut Text) -> Re
     let (mount, inode) = (file.path().mount.id(), file.inode()?.number());
     write!(out, "pos:\t{}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{inode}\n", file.position())
         .and_then(|()| file.operations().show_fdinfo(file, out))
-        .map_err(|_| Errno::EIO)
+        .map_err(|_| Errno::ENOMEM)
 }
 
 impl Directory for FdDirectory {

@@ -89,7 +89,8 @@ impl MapFile {
         for range in self.kind.of(&namespace).map_or(&[][..], |map| map.ranges()) {
             let lower = self.kind.of(outside).and_then(|map| map.from_kernel(range.outside));
             let lower = lower.unwrap_or(u32::MAX);
-            writeln!(out, "{:>10} {lower:>10} {:>10}", range.inside, range.length).map_err(|_| Errno::EIO)?;
+            writeln!(out, "{:>10} {lower:>10} {:>10}", range.inside, range.length)
+                .map_err(|_| Errno::ENOMEM)?;
         }
         Ok(out)
     }
@@ -169,7 +170,7 @@ impl FileOperations for OffsetsFile {
             let ns = clocks.offset_ns(clock);
             let second = NSEC_PER_SEC as i64;
             writeln!(out, "{name:<10} {:>10} {:>9}", ns.div_euclid(second), ns.rem_euclid(second))
-                .map_err(|_| Errno::EIO)?;
+                .map_err(|_| Errno::ENOMEM)?;
         }
         show(&out, to, offset)
     }

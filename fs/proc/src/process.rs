@@ -178,7 +178,7 @@ impl ProcessDirectory {
     fn text(&self, mode: u32, write: fn(&Subject<'_>, &mut Text) -> fmt::Result) -> Node {
         let directory = self.clone();
         Node::text_with(mode, move |out| {
-            directory.with_subject(|subject| write(subject, out))?.map_err(|_| Errno::EIO)
+            directory.with_subject(|subject| write(subject, out))?.map_err(|_| Errno::ENOMEM)
         })
     }
 
@@ -187,7 +187,7 @@ impl ProcessDirectory {
         let directory = self.clone();
         Node::text_with(mode, move |out| {
             directory.check_access()?;
-            directory.with_subject(|subject| write(subject, out))?.map_err(|_| Errno::EIO)
+            directory.with_subject(|subject| write(subject, out))?.map_err(|_| Errno::ENOMEM)
         })
     }
 
@@ -208,7 +208,7 @@ impl ProcessDirectory {
         let directory = self.clone();
         Node::text_with(0o444, move |out| {
             let state = directory.task()?.file_system()?.state().ok_or(Errno::EINVAL)?;
-            write(&state.root, &state.namespace, out).map_err(|_| Errno::EIO)
+            write(&state.root, &state.namespace, out).map_err(|_| Errno::ENOMEM)
         })
     }
 
@@ -219,7 +219,7 @@ impl ProcessDirectory {
             mode,
             move |out| {
                 let value = get(&*reader.task()?);
-                fmt::Write::write_fmt(out, format_args!("{value}")).map_err(|_| Errno::EIO)
+                fmt::Write::write_fmt(out, format_args!("{value}")).map_err(|_| Errno::ENOMEM)
             },
             move |input| {
                 let text = core::str::from_utf8(input).map_err(|_| Errno::EINVAL)?;
@@ -234,7 +234,7 @@ impl ProcessDirectory {
             0o644,
             move |out| {
                 let value = get(&*reader.process()?);
-                fmt::Write::write_fmt(out, format_args!("{value}\n")).map_err(|_| Errno::EIO)
+                fmt::Write::write_fmt(out, format_args!("{value}\n")).map_err(|_| Errno::ENOMEM)
             },
             move |input| {
                 let text = core::str::from_utf8(input).map_err(|_| Errno::EINVAL)?;
@@ -381,7 +381,7 @@ impl ProcessDirectory {
             move |out| {
                 let task = reader.task()?;
                 check(&task)?;
-                writeln!(out, "{}", task.timer_slack_ns()).map_err(|_| Errno::EIO)
+                writeln!(out, "{}", task.timer_slack_ns()).map_err(|_| Errno::ENOMEM)
             },
             move |input| {
                 let task = writer.task()?;
@@ -398,7 +398,7 @@ impl ProcessDirectory {
         let (reader, writer) = (self.clone(), self.clone());
         Node::writable_text(
             0o644,
-            move |out| reader.with_subject(|subject| text::comm(subject, out))?.map_err(|_| Errno::EIO),
+            move |out| reader.with_subject(|subject| text::comm(subject, out))?.map_err(|_| Errno::ENOMEM),
             move |input| {
                 let task = writer.task()?;
                 let own = task::task::with_current(|current| Arc::ptr_eq(current.process(), task.process()));

@@ -52,7 +52,7 @@ fn number<N: Display + FromStr + 'static>(
 ) -> Node {
     Node::writable_text(
         0o644,
-        move |out| writeln!(out, "{}", get()).map_err(|_| Errno::EIO),
+        move |out| writeln!(out, "{}", get()).map_err(|_| Errno::ENOMEM),
         move |input| {
             let text = core::str::from_utf8(input).map_err(|_| Errno::EINVAL)?;
             set(text.trim().parse().map_err(|_| Errno::EINVAL)?)
@@ -76,7 +76,7 @@ fn uts(get: fn(&task::namespaces::UtsNamespace) -> task::namespaces::Name, set: 
         0o644,
         move |out| {
             let name = get(&*current_uts()?);
-            writeln!(out, "{}", String::from_utf8_lossy(&name)).map_err(|_| Errno::EIO)
+            writeln!(out, "{}", String::from_utf8_lossy(&name)).map_err(|_| Errno::ENOMEM)
         },
         move |input| {
             let name = input.strip_suffix(b"\n").unwrap_or(input);
@@ -117,7 +117,7 @@ fn namespace_limit(kind: NamespaceKind) -> Node {
         || task::task::with_current(|task| task.credentials().user_namespace.clone()).ok_or(Errno::ENOENT);
     let node = Node::writable_text(
         0o644,
-        move |out| writeln!(out, "{}", users()?.limit(kind)).map_err(|_| Errno::EIO),
+        move |out| writeln!(out, "{}", users()?.limit(kind)).map_err(|_| Errno::ENOMEM),
         move |input| {
             let text = core::str::from_utf8(input).map_err(|_| Errno::EINVAL)?;
             let limit: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
@@ -294,7 +294,7 @@ fn fs() -> StaticDirectory {
 fn limit(setting: &'static sysctl::Setting) -> Node {
     Node::writable_text(
         0o644,
-        move |out| writeln!(out, "{}", setting.get()).map_err(|_| Errno::EIO),
+        move |out| writeln!(out, "{}", setting.get()).map_err(|_| Errno::ENOMEM),
         move |input| setting.set(parse(input)?),
     )
 }
@@ -331,7 +331,7 @@ fn net() -> StaticDirectory {
 fn per_network(get: fn(&NetNamespace) -> u64, set: fn(&NetNamespace, u64) -> Result<()>) -> Node {
     Node::writable_text(
         0o644,
-        move |out| writeln!(out, "{}", get(&crate::network::of_caller())).map_err(|_| Errno::EIO),
+        move |out| writeln!(out, "{}", get(&crate::network::of_caller())).map_err(|_| Errno::ENOMEM),
         move |input| set(&crate::network::of_caller(), parse(input)?),
     )
 }

@@ -30,7 +30,6 @@ use crate::superblock::{
 };
 use crate::types::{AccessMask, DeviceId, FileKind};
 
-/// Computes a text.
 /// The text of a file while it is computed. It may become as large as a program makes what it describes, so that writing fails
 /// when there is no memory, instead of the thread.
 #[derive(Default)]
@@ -50,6 +49,7 @@ impl fmt::Display for Text {
     }
 }
 
+/// Computes a text.
 type WriteText = Arc<dyn Fn(&mut Text) -> Result<()> + Send + Sync>;
 /// Takes what was written to a file.
 type TakeInput = Arc<dyn Fn(&[u8]) -> Result<()> + Send + Sync>;
