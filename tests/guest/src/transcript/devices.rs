@@ -84,7 +84,7 @@ fn up(t: &mut Transcript, s: &mut Socket, name: &str, up: bool) {
 
 /// What a link's message says of its own data (2) or of what it is to its master (5): some attributes.
 fn info(t: &mut Transcript, what: &str, s: &mut Socket, name: &str, nest: u16, wanted: &[u16]) {
-    let answers = s.ask(GETLINK, 1, &named(name));
+    let answers = s.ask(GETLINK, 1 | ACK, &named(name));
     let Some(message) = answers.first().filter(|message| message.kind == NEWLINK) else {
         return t.note(what, "none");
     };
@@ -98,7 +98,7 @@ fn info(t: &mut Transcript, what: &str, s: &mut Socket, name: &str, nest: u16, w
 
 /// Flags, MTU, carrier, state, promiscuity of a link.
 fn state(t: &mut Transcript, what: &str, s: &mut Socket, name: &str) {
-    let answers = s.ask(GETLINK, 1, &named(name));
+    let answers = s.ask(GETLINK, 1 | ACK, &named(name));
     let Some(message) = answers.first().filter(|message| message.kind == NEWLINK) else {
         return t.note(what, "none");
     };
