@@ -97,24 +97,6 @@ pub fn index_of(name: &str) -> Result<i32, Failure> {
     Ok(i32::from_ne_bytes([request[16], request[17], request[18], request[19]]))
 }
 
-/// Adds an address to an interface.
-pub fn add_address(name: &str, address: &str, length: u8) -> Result<(), Failure> {
-    let mut netlink = crate::netlink::Socket::route()?;
-    let index = index_of(name)?;
-    let (family, bytes) = match address.parse() {
-        Ok(IpAddr::V4(address)) => (V4 as u8, address.octets().to_vec()),
-        Ok(IpAddr::V6(address)) => (V6 as u8, address.octets().to_vec()),
-        Err(_) => return Err(Failure::Wrong(format!("not an address: {address}"))),
-    };
-    // IFA_F_NODAD, so that it can be used at once.
-    let header = [&[family, length, 2, 0][..], &index.to_ne_bytes()].concat();
-    let body = crate::netlink::Builder(header).attribute(2, &bytes).attribute(1, &bytes);
-    match netlink.errno(20, crate::netlink::CREATE, &body) {
-        0 => Ok(()),
-        error => Err(Failure::Wrong(format!("no address {address}: {error}"))),
-    }
-}
-
 /// A pair of veths, both up, with addresses 10.0.0.1 and 10.0.1.1 (of different networks: nothing goes over it by itself).
 pub fn veth() -> Result<(), Failure> {
     let mut netlink = crate::netlink::Socket::route()?;

@@ -84,7 +84,7 @@ fn up(t: &mut Transcript, s: &mut Socket, name: &str, up: bool) {
 
 /// What a link's message says of its own data (2) or of what it is to its master (5): some attributes.
 fn info(t: &mut Transcript, what: &str, s: &mut Socket, name: &str, nest: u16, wanted: &[u16]) {
-    let answers = s.ask(GETLINK, 1 | ACK, &named(name));
+    let answers = s.ask(GETLINK, ACK, &named(name));
     let Some(message) = answers.first().filter(|message| message.kind == NEWLINK) else {
         return t.note(what, "none");
     };
@@ -98,7 +98,7 @@ fn info(t: &mut Transcript, what: &str, s: &mut Socket, name: &str, nest: u16, w
 
 /// Flags, MTU, carrier, state, promiscuity of a link.
 fn state(t: &mut Transcript, what: &str, s: &mut Socket, name: &str) {
-    let answers = s.ask(GETLINK, 1 | ACK, &named(name));
+    let answers = s.ask(GETLINK, ACK, &named(name));
     let Some(message) = answers.first().filter(|message| message.kind == NEWLINK) else {
         return t.note(what, "none");
     };
@@ -341,7 +341,7 @@ fn bridge_address_and_mtu(t: &mut Transcript) -> Outcome {
     bridge(t, s, "br0");
     let one = s.index_of("br0");
     let address = |s: &mut Socket| {
-        let answers = s.ask(GETLINK, 1, &named("br0"));
+        let answers = s.ask(GETLINK, ACK, &named("br0"));
         answers.first().map(|message| {
             let all = message.attributes(16);
             (all.get(&1).cloned(), all.get(&4).cloned())
@@ -379,7 +379,7 @@ fn entry(index: i32, state: u16, flags: u8, address: &[u8]) -> Builder {
 /// One entry as RTM_GETNEIGH tells it.
 fn look(t: &mut Transcript, s: &mut Socket, address: &[u8]) {
     let master = s.index_of("br0");
-    let answers = s.ask(30, 1, &entry(0, 0, 0, address).number(9, master));
+    let answers = s.ask(30, ACK, &entry(0, 0, 0, address).number(9, master));
     let lines: Vec<String> = answers
         .iter()
         .map(|message| match message.kind {
@@ -563,23 +563,33 @@ fn vlan_maps_and_flags(t: &mut Transcript) -> Outcome {
     Ok(())
 }
 
+/// Linux tells of carriers up to a second later.
+fn settle() {
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+}
+
 fn vlan_follows_its_lower(t: &mut Transcript) -> Outcome {
     let (mut socket, lower) = with_dummy(t)?;
     let s = &mut socket;
     make(t, "v", s, &vlan("v", 5, lower));
     up(t, s, "v", true);
     up(t, s, "d0", true);
+    settle();
     state(t, "then", s, "v");
     up(t, s, "d0", false);
+    settle();
     state(t, "down", s, "v");
     up(t, s, "d0", true);
+    settle();
     state(t, "up again", s, "v");
     set(t, "mtu", s, "d0", |body| body.number(4, 1000));
+    settle();
     state(t, "then", s, "v");
     set(t, "mtu", s, "d0", |body| body.number(4, 2000));
+    settle();
     state(t, "then", s, "v");
     let address = |s: &mut Socket| {
-        s.ask(GETLINK, 1, &named("v")).first().and_then(|m| m.attributes(16).get(&1).cloned())
+        s.ask(GETLINK, ACK, &named("v")).first().and_then(|m| m.attributes(16).get(&1).cloned())
     };
     set(t, "address below", s, "d0", |body| body.attribute(1, &[2, 0, 0, 0, 0, 9]));
     t.note("address", address(s));
@@ -631,7 +641,7 @@ fn macvlan_new(t: &mut Transcript) -> Outcome {
     }
     let above = s.index_of("m1");
     make(t, "on a macvlan", s, &macvlan("n", 4, above));
-    let answers = s.ask(GETLINK, 1, &named("n"));
+    let answers = s.ask(GETLINK, ACK, &named("n"));
     t.note(
         "is on the lowest",
         answers.first().and_then(|m| m.attributes(16).get(&LINK).cloned())
