@@ -182,12 +182,15 @@ pub(crate) fn note_started() {
     TOTALS.forks.fetch_add(1, Ordering::Relaxed);
 }
 
-/// What this CPU's one-shot timer is armed for. Only this CPU writes it, with interrupts off.
+/// What this CPU's one-shot timer is armed for. Only this CPU writes it, with interrupts off, except for the end of the slice.
 ///
 /// Lazy: the hardware is only ever programmed for something *earlier* than what it is armed for. A slice that
 /// ends later than expected costs one early interrupt, which is cheaper than programming at every switch.
 pub(crate) struct SliceClock {
     armed_ns: AtomicU64,
+    /// When the running thread has had its turn; `NEVER` when nobody waits. Written under the queue's lock by whoever changes the queue, also
+    /// from another CPU: the timer's next interrupt, whatever it was armed for, has to know of a thread that came meanwhile. The interrupt
+    /// takes it away when it is over.
     slice_end_ns: AtomicU64,
     /// The next look at what the running thread is at, for the accounts; `NEVER` when there was none at the last one.
     tick_ns: AtomicU64,
@@ -226,13 +229,16 @@ impl SliceClock {
         }
     }
 
-    /// The running thread's slice ends then.
-    fn set_slice_end(&self, slice_end_ns: Option<u64>) {
-        let end_ns = slice_end_ns.unwrap_or(NEVER);
-        self.slice_end_ns.store(end_ns, Ordering::Relaxed);
-        if end_ns != NEVER {
-            self.want(end_ns);
-        }
+    /// The running thread's slice ends then, of which its CPU's timer has still to be told. The queue is locked.
+    fn note_slice_end(&self, slice_end_ns: u64) {
+        self.slice_end_ns.store(slice_end_ns, Ordering::Relaxed);
+    }
+
+    /// Whether an interrupt that is still to come looks at the end of the slice in time. For another CPU, after
+    /// [`Self::note_slice_end`]; the order is the opposite of the interrupt's, so that one of the two sees the other.
+    fn will_see(&self, slice_end_ns: u64) -> bool {
+        fence(Ordering::SeqCst);
+        self.armed_ns.load(Ordering::Relaxed) <= slice_end_ns
     }
 }
 
@@ -293,11 +299,12 @@ fn choose(cpu: &Cpu, mut queue: QueueGuard<'_>, now_ns: u64, from: From, release
     };
     cpu.resched_sent.store(false, Ordering::Relaxed);
     cpu.publish(&queue);
-    let slice_end_ns = queue.slice_end_ns();
+    let slice_end_ns = queue.slice_end_ns().unwrap_or(NEVER);
+    cpu.clock.note_slice_end(slice_end_ns);
     let is_busy = queue.current().is_some();
     drop(queue);
     preempt::clear_need_resched();
-    cpu.clock.set_slice_end(slice_end_ns);
+    cpu.clock.want(slice_end_ns);
     if is_busy {
         cpu.clock.want_tick(now_ns);
     }
@@ -544,16 +551,17 @@ fn notify(cpu: &Cpu, queue: QueueGuard<'_>, preemption: Preemption) {
     let here = cpu.id == machine_cpu::current();
     let slice_end_ns = queue.slice_end_ns().unwrap_or(NEVER);
     let now = preemption == Preemption::Now;
+    cpu.clock.note_slice_end(slice_end_ns);
     if here {
         drop(queue);
         if now {
             preempt::set_need_resched();
         } else {
-            cpu.clock.set_slice_end((slice_end_ns != NEVER).then_some(slice_end_ns));
+            cpu.clock.want(slice_end_ns);
         }
         return;
     }
-    let late = slice_end_ns < cpu.clock.armed_ns.load(Ordering::Relaxed);
+    let late = !cpu.clock.will_see(slice_end_ns);
     let send = (now || late) && !cpu.resched_sent.load(Ordering::Relaxed);
     if send {
         cpu.resched_sent.store(true, Ordering::Relaxed);
@@ -640,6 +648,7 @@ pub(crate) fn has_queued(cpu: &Cpu) -> bool {
 pub fn timer_interrupt(interrupted: Interrupted) {
     let cpu = data(machine_cpu::current());
     cpu.clock.armed_ns.store(NEVER, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
     let next_timer_ns = crate::timer::run_expired(cpu);
     let now_ns = time::now_ns();
     let tick_ns = cpu.clock.tick_ns.load(Ordering::Relaxed);

@@ -48,3 +48,29 @@ fn threads_spread_over_the_cpus() {
         }
     });
 }
+
+/// A CPU with one thread has no end of a slice to look for; when another CPU queues a second thread there, its timer has to be told.
+#[test]
+fn who_is_woken_beside_busy_threads_gets_its_turn() {
+    run_seeds(8, 2, || {
+        let end_ns = now_ns() + 4_000_000_000;
+        let crew = Crew::new();
+        for cpu in machine::cpu::online() {
+            crew.spawn("worker", move || {
+                let own = machine::cpu::CpuSet::single(cpu);
+                crate::current().set_affinity(&own).expect("an online CPU");
+                work_until(end_ns);
+            });
+        }
+        let mut longest_ns = 0;
+        while now_ns() < end_ns {
+            let deadline_ns = now_ns() + 1_000_000;
+            crate::sleep_until(deadline_ns, machine::sync::WaitKind::Uninterruptible)
+                .expect("not interruptible");
+            longest_ns = longest_ns.max(now_ns() - deadline_ns);
+        }
+        crew.join();
+        // The simulator lets virtual time pass while it leaves a CPU alone, so a turn comes after tens of milliseconds.
+        assert!(longest_ns < 300_000_000, "woken, it waited for {longest_ns} ns");
+    });
+}
