@@ -1,8 +1,9 @@
-//! How network namespaces end: the last reference queues one, a thread removes its ids at once, its devices go beside others'.
+//! How network namespaces end: whoever drops the last reference removes its ids at once, its devices go beside others'.
 //!
-//! Key types: [`Grave`] (a dying namespace in the queue). The thread `netns` takes all that are queued: their ids are removed and
-//! listeners told first, whatever other namespaces' devices still have to do; then each namespace is torn down, those with more
-//! than a loopback on the CPUs' workers, so that independent ones go in parallel. Nothing here waits for a grace period.
+//! Key types: [`Grave`] (a dying namespace in the queue). A program that drops the last reference cleans what is queued at the end of its
+//! system call ([`sched::errand`]); where the reference is dropped under a lock, by an interrupt or by the kernel, the thread `netns` does.
+//! First the ids are removed and listeners told, whatever other namespaces' devices still have to do; then each namespace is torn down,
+//! those with more than a loopback on the CPUs' workers, so that independent ones go in parallel. Nothing here waits for a grace period.
 //!
 //! Back-pressure: who makes a namespace while [`DYING_MAX`] are dying waits until some are gone.
 //! Locks: the queue's, a leaf, usable in any context.
@@ -13,6 +14,7 @@ use arrayvec::ArrayVec;
 use linnet_lib::tree::{Item, Node, Pile};
 use machine::sync::atomic::{AtomicUsize, Ordering};
 use machine::sync::{IrqSpinLock, WaitKind, WaitQueue};
+use sched::errand::{self, Errand};
 
 use alloc::boxed::Box;
 
@@ -70,12 +72,15 @@ pub(crate) fn bury(grave: Box<Node<Grave>>) {
     LIVE.fetch_sub(1, Ordering::Relaxed);
     DYING.fetch_add(1, Ordering::AcqRel);
     QUEUE.lock().push(grave);
-    QUEUED.wake_all();
+    if !errand::take_on() {
+        QUEUED.wake_all();
+    }
 }
 
 /// Makes the initial namespace and starts the thread that cleans. Once, at boot. `ENOMEM`.
 pub fn start() -> Result<()> {
     let _ = NetNamespace::initial();
+    errand::register(Errand { run: clean_queued, hand_back: || QUEUED.wake_all() });
     sched::spawn("netns", sched::SpawnOptions::default(), || {
         loop {
             let some = || (!QUEUE.lock().is_empty()).then_some(());

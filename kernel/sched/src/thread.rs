@@ -31,6 +31,7 @@ use machine::time;
 
 use crate::account::Times;
 use crate::cpu;
+use crate::errand::Errands;
 use crate::fair::Arrival;
 use crate::policy::{Attributes, Class, Parameters, Policy, Priority, ROUND_ROBIN_NS, SLICE_DEFAULT_NS};
 use crate::runqueue::{Entity, EntityBox, Key, Payload};
@@ -173,6 +174,7 @@ pub struct Thread {
     pub(crate) wakes_sync: AtomicBool,
     pub(crate) sync_woken: AtomicBool,
     pub(crate) sync_score: AtomicU8,
+    pub(crate) errands: Errands,
 }
 
 impl Thread {
@@ -236,6 +238,7 @@ impl Thread {
             wakes_sync: AtomicBool::new(false),
             sync_woken: AtomicBool::new(false),
             sync_score: AtomicU8::new(0),
+            errands: Errands::new(),
         };
         thread.store_affinity(affinity);
         thread.set_name(name.as_bytes());

@@ -33,7 +33,9 @@ pub(crate) fn run(task: Arc<Task>, mut registers: UserRegisters) {
     let thread = sched::current();
     let mut cpu = machine::cpu::current();
     sched::note_program();
+    sched::errand::set_fit(true);
     loop {
+        sched::errand::run_taken_on(&thread);
         sched::schedule_if_needed();
         if machine::cpu::current() != cpu {
             cpu = machine::cpu::current();
@@ -48,6 +50,8 @@ pub(crate) fn run(task: Arc<Task>, mut registers: UserRegisters) {
                 AfterWork::Resume => {}
                 AfterWork::End(status) => {
                     finish_thread(&task, status);
+                    sched::errand::run_taken_on(&thread);
+                    sched::errand::set_fit(false);
                     return;
                 }
             }
