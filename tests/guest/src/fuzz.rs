@@ -87,7 +87,9 @@ fn campaign(time: Duration) -> Outcome {
     sweep(&dir)?;
     let after = settled_memory(before)?;
     // SAFETY: a C string.
-    ensure!(unsafe { libc::umount2(sys::c(&dir).as_ptr(), libc::MNT_DETACH) } == 0, "umount {dir}");
+    let gone = unsafe { libc::umount2(sys::c(&dir).as_ptr(), libc::MNT_DETACH) };
+    let error = std::io::Error::last_os_error();
+    ensure!(gone == 0, "seed {seed}: umount {dir}: {error}; mounts:\n{}", std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     let status = std::process::Command::new("/bin/true").status().map_err(|e| e.to_string())?;
     ensure!(status.success(), "/bin/true: {status}");
     let made = shared.made.load(Ordering::Relaxed);
@@ -131,14 +133,6 @@ fn sweep(dir: &str) -> Outcome {
                 }
                 0
             })?)?;
-        }
-    }
-    // What a child has mounted goes first; only the folder's own mount stays.
-    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    for place in text.lines().rev().filter_map(|line| line.split(' ').nth(4)) {
-        if place.starts_with(&format!("{dir}/")) {
-            // SAFETY: a C string.
-            unsafe { libc::umount2(sys::c(place).as_ptr(), libc::MNT_DETACH) };
         }
     }
     for entry in std::fs::read_dir(dir).map_err(|e| e.to_string())?.flatten() {
@@ -254,6 +248,11 @@ fn prepare(dir: &str, privileged: bool, shared: &'static Shared) -> Result<Toys,
     unsafe {
         libc::setpgid(0, 0);
         libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
+        // What a privileged child mounts and unmounts, its root among them, is its own affair.
+        sys::ok("unshare", libc::unshare(libc::CLONE_NEWNS))?;
+        let private = libc::MS_PRIVATE | libc::MS_REC;
+        let none = std::ptr::null();
+        sys::ok("private", libc::mount(none, c"/".as_ptr(), none, private, none.cast()))?;
         let descriptors = open_toys(dir)?;
         let place = sys::c(dir);
         sys::ok("chroot", libc::chroot(place.as_ptr()))?;
