@@ -343,6 +343,10 @@ impl Mount {
     pub(crate) fn end_write(&self) {
         self.writers.fetch_sub(1, Ordering::AcqRel);
     }
+    /// Whether someone has a file open to write, or changes something just now.
+    pub(crate) fn is_written(&self) -> bool {
+        self.writers.load(Ordering::Acquire) > 0
+    }
     /// Sets its own flags. `EBUSY`: read-only is asked for and someone is writing.
     pub(crate) fn set_flags(&self, flags: MountFlags) -> Result<()> {
         let becomes_read_only = flags.contains(MountFlags::RDONLY) && !self.has(MountFlags::RDONLY);

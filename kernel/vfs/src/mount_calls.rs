@@ -207,6 +207,10 @@ fn require_mount_root(place: &Path) -> Result<()> {
     if place.is_mount_root() { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
+/// What a remount changes of the whole instance, for all its mounts.
+const INSTANCE_FLAGS: MountFlags =
+    MountFlags::RDONLY.union(MountFlags::SYNCHRONOUS).union(MountFlags::LAZYTIME);
+
 /// The flags that a remount asks for: without a word about access times those stay.
 fn remount_flags(mount: &Mount, flags: MountFlags) -> MountFlags {
     if flags.intersects(ACCESS_TIME_FLAGS | MountFlags::STRICTATIME) {
@@ -242,8 +246,16 @@ fn remount(context: &LookupContext<'_>, arguments: &MountArguments<'_>) -> Resul
     {
         return Err(Errno::EPERM);
     }
+    let read_only = flags.contains(MountFlags::RDONLY);
+    if read_only && !superblock.is_read_only() {
+        let shares = |other: &Arc<Mount>| core::ptr::eq(&**other.superblock(), &**superblock);
+        if namespace.mounts().iter().any(|other| shares(other) && other.is_written()) {
+            return Err(Errno::EBUSY);
+        }
+    }
     superblock.operations().remount(superblock, arguments.flags, arguments.data)?;
     mount.set_flags(flags)?;
+    superblock.set_flags(superblock.flags() - INSTANCE_FLAGS | arguments.flags & INSTANCE_FLAGS);
     namespace.notify();
     Ok(())
 }
