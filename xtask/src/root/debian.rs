@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Raised when what is made of the same inputs changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Debian's releases that are tested.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, ValueEnum)]
@@ -130,10 +130,12 @@ fn convert(tar: &Path) -> Result<Vec<u8>> {
     for entry in reader.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
-        let name = path.strip_prefix(".").unwrap_or(&path).to_path_buf();
-        if name.as_os_str().is_empty() {
-            continue;
-        }
+        let name = match path.strip_prefix(".") {
+            // The root itself: its mode and owner are those of `/`, which an initramfs's file system gives 1777.
+            Ok(rest) if rest.as_os_str().is_empty() => PathBuf::from("."),
+            Ok(rest) => rest.to_path_buf(),
+            Err(_) => path,
+        };
         let header = entry.header();
         let target = entry.link_name()?.map(std::borrow::Cow::into_owned);
         let kind = match (header.entry_type(), &target) {
