@@ -2,15 +2,18 @@
 //!
 //! A cookie is given to an entry when it is made and never again, so a listing that is interrupted by any number of changes
 //! goes on after the last entry it gave: it shows every entry that was there all the time exactly once
-//! (readdir(3), POSIX). Both maps are balanced trees: nothing here is worse than O(log n).
+//! (readdir(3), POSIX). It goes from the newest to the oldest, as Linux does: what is made meanwhile is not shown, so
+//! a program that renames each file it is told ends. Both maps are balanced trees: nothing here is worse than O(log n).
 //!
 //! Key type: [`Entries`]. Locks: the owner holds one around it.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
-/// The cookie of the first entry: 0 and 1 stand before `.` and `..`, which are not stored.
-pub const FIRST_COOKIE: u64 = 2;
+/// The position before the newest entry: 0 and 1 stand before `.` and `..`, which are not stored.
+pub const START: u64 = 2;
+/// The cookie of the first entry that is made.
+const FIRST_COOKIE: u64 = START + 1;
 
 /// The names in a directory, each with a `T`.
 pub struct Entries<T> {
@@ -64,11 +67,12 @@ impl<T: Clone> Entries<T> {
         Some(value)
     }
 
-    /// The first entry whose cookie is at least `cookie`: the cookie to go on with, the name, the value.
-    pub fn next_from(&self, cookie: u64) -> Option<(u64, Arc<[u8]>, T)> {
-        let (at, name) = self.by_cookie.range(cookie..).next()?;
+    /// The next entry of a listing that has come to `position`: the position after it, the name, the value.
+    pub fn next_from(&self, position: u64) -> Option<(u64, Arc<[u8]>, T)> {
+        let end = if position <= START { u64::MAX } else { position };
+        let (&cookie, name) = self.by_cookie.range(..end).next_back()?;
         let (_, value) = self.by_name.get(name)?;
-        Some((at + 1, name.clone(), value.clone()))
+        Some((cookie, name.clone(), value.clone()))
     }
 }
 
@@ -96,17 +100,16 @@ mod tests {
             entries.insert(name, 0).unwrap();
         }
         let (cookie, name, _) = entries.next_from(0).unwrap();
-        assert_eq!(&*name, b"a");
-        entries.remove(b"a");
-        entries.remove(b"c");
+        assert_eq!(&*name, b"d");
+        entries.remove(b"d");
+        entries.remove(b"b");
         entries.insert(b"e", 0).unwrap();
         let (cookie, name, _) = entries.next_from(cookie).unwrap();
-        assert_eq!(&*name, b"b");
+        assert_eq!(&*name, b"c");
         let (cookie, name, _) = entries.next_from(cookie).unwrap();
-        assert_eq!(&*name, b"d");
-        let (cookie, name, _) = entries.next_from(cookie).unwrap();
-        assert_eq!(&*name, b"e");
+        assert_eq!(&*name, b"a");
         assert!(entries.next_from(cookie).is_none());
+        assert_eq!(list(&entries), [b"e", b"c", b"a"]);
     }
 
     proptest! {
