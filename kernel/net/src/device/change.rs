@@ -82,6 +82,7 @@ fn open(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) -> Result<()> {
         device.flags.fetch_and(!linux::IFF_UP, Ordering::Relaxed);
         return Err(error);
     }
+    device.has_queue.store(true, Ordering::Relaxed);
     if device.operational.load(Ordering::Relaxed) != linux::IF_OPER_UNKNOWN {
         update_operational_state(device);
     }

@@ -303,6 +303,8 @@ pub struct NetDevice {
     /// Where its address is from (`NET_ADDR_*`).
     pub(crate) address_origin: AtomicU8,
     pub(crate) carrier: AtomicBool,
+    /// It has a queueing discipline (IFLA_QDISC): from when it comes up until it leaves.
+    pub(crate) has_queue: AtomicBool,
     pub(crate) carrier_ups: AtomicU32,
     pub(crate) carrier_downs: AtomicU32,
     /// Who wants all packets (IFLA_PROMISCUITY), all multicast packets (IFLA_ALLMULTI).
@@ -354,6 +356,7 @@ impl NetDevice {
             link_mode: AtomicU8::new(linux::IF_LINK_MODE_DEFAULT),
             address_origin: AtomicU8::new(if template.kind.is_some() { ADDRESS_RANDOM } else { 0 }),
             carrier: AtomicBool::new(true),
+            has_queue: AtomicBool::new(false),
             carrier_ups: AtomicU32::new(0),
             carrier_downs: AtomicU32::new(0),
             promiscuity: AtomicU32::new(0),

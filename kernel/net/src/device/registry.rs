@@ -85,6 +85,7 @@ pub(crate) fn unregister(rtnl: &Rtnl<'_>, devices: &[Arc<NetDevice>], origin: &c
     }
     for device in devices {
         let namespace = device.namespace();
+        device.has_queue.store(false, Ordering::Relaxed);
         // Described while it still has its names, announced when it is gone.
         let last_words = link::describe_end(device, origin);
         unlist(&namespace, device);
@@ -255,6 +256,7 @@ pub(crate) fn move_to(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, arrival: &Arriva
         None => Some(old_index).filter(|index| to.devices.by_index(*index).is_none()),
     };
     change::close(rtnl, device);
+    device.has_queue.store(false, Ordering::Relaxed);
     leave_master(rtnl, device);
     let last_words = link::describe_departure(device, to, index.unwrap_or(0));
     let alternatives = device.alternatives()?;

@@ -74,7 +74,8 @@ pub(super) fn describe(
 }
 
 fn settings(device: &NetDevice, out: &mut Builder) -> Result<()> {
-    let queueing: &[u8] = match (device.is_up(), device.is_loopback() || device.kind().is_some()) {
+    let has_queue = device.has_queue.load(machine::sync::atomic::Ordering::Relaxed);
+    let queueing: &[u8] = match (has_queue, device.is_loopback() || device.kind().is_some()) {
         (false, _) => b"noop",
         (true, true) => b"noqueue",
         (true, false) => b"pfifo_fast",
@@ -158,7 +159,10 @@ fn kind(device: &NetDevice, out: &mut Builder) -> Result<()> {
 
 /// The device at the other end; if that is in another namespace, the viewer's id of it, given now if it has none.
 fn peer(device: &NetDevice, viewer: &Arc<NetState>, out: &mut Builder) -> Result<()> {
-    let Some(peer) = device.peer() else { return Ok(()) };
+    let Some(peer) = device.peer() else {
+        // One of two ends, whose other one is not joined yet or gone.
+        return if device.operations().goes_with_peer() { out.i32(IFLA_LINK, 0) } else { Ok(()) };
+    };
     let there = peer.namespace();
     if !Arc::ptr_eq(&there, &device.namespace()) {
         let id = ids::get_or_allocate(viewer, &there)?.unwrap_or(-1);
