@@ -1,4 +1,4 @@
-//! rtnetlink(7): neighbours. Values from the UAPI header `neighbour.h`.
+//! rtnetlink(7) and arp(7): neighbours. Values from the UAPI headers `neighbour.h` and `if_arp.h`.
 
 constants! {
     /// Attributes of a neighbour.
@@ -65,5 +65,31 @@ abi_struct! {
         pub ndm_updated: u32,
         /// References.
         pub ndm_refcnt: u32,
+    }
+}
+
+constants! {
+    /// Flags of SIOCSARP and its like (`arp_flags`).
+    i32:
+    ATF_COM = 0x02;
+    ATF_PERM = 0x04;
+    ATF_PUBL = 0x08;
+    ATF_NETMASK = 0x20;
+    ATF_DONTPUB = 0x40;
+}
+
+abi_struct! {
+    /// What SIOCSARP and its like take (`struct arpreq`, arp(7)).
+    pub struct ArpRequest: 68 {
+        /// A `sockaddr_in`: the neighbour.
+        pub arp_pa: [u8; 16],
+        /// A `sockaddr`: its address on the link.
+        pub arp_ha: [u8; 16],
+        /// `ATF_*`.
+        pub arp_flags: i32,
+        /// A `sockaddr_in`: for answering in others' place.
+        pub arp_netmask: [u8; 16],
+        /// Name of the interface.
+        pub arp_dev: [u8; 16],
     }
 }

@@ -32,18 +32,19 @@ const IN_SOCKADDR: usize = 4;
 /// `struct rtentry`.
 type RouteRequest = [u8; 120];
 
-fn may_change(namespace: &NetNamespace) -> Result<()> {
+/// `EPERM` unless the caller may change addresses and routes.
+pub(super) fn may_change(namespace: &NetNamespace) -> Result<()> {
     let may = Sender::current().credentials.capable(namespace.owner(), Capability::NetAdmin);
     if may { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// A piece of a structure.
-fn piece<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+pub(super) fn piece<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..at + N).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or([0; N])
 }
 
 /// The family and address of a `sockaddr_in`.
-fn socket_address(bytes: &[u8], at: usize) -> (u32, Ipv4Addr) {
+pub(super) fn socket_address(bytes: &[u8], at: usize) -> (u32, Ipv4Addr) {
     (u16::from_ne_bytes(piece(bytes, at)).into(), Ipv4Addr::from(piece::<4>(bytes, at + IN_SOCKADDR)))
 }
 
@@ -80,6 +81,7 @@ pub fn inet(namespace: &Arc<NetNamespace>, command: u32, argument: usize) -> Res
             change_route(namespace, command == SIOCADDRT, &request)?;
             Ok(0)
         }
+        SIOCSARP | SIOCDARP | SIOCGARP => super::arp_ioctl::ioctl(namespace, command, argument),
         _ => Err(Errno::ENOIOCTLCMD),
     }
 }

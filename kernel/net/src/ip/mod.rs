@@ -13,11 +13,12 @@
 //! | `icmp`, `icmp6` | echoes and errors |
 //! | `neighbour` | who is on a link, and where: ARP, neighbour discovery |
 //! | `counters` | what is counted |
-//! | `ioctl`, `show`, `show_counters` | the old calls; tables below `/proc/net` |
+//! | `ioctl`, `arp_ioctl`, `show`, `show_counters` | the old calls; tables below `/proc/net` |
 //!
 //! Key type: [`IpState`]. Locks: what changes needs [`crate::device::Rtnl`]; what packets need is read without a lock.
 
 pub mod address;
+mod arp_ioctl;
 pub mod autoconf;
 pub mod config;
 pub mod control;

@@ -688,7 +688,7 @@ impl SocketOperations for Operations {
         let value = match command {
             SIOCOUTQ => self.0.core.send_charged() as i32,
             SIOCINQ => self.0.queue.first_length() as i32,
-            _ => return Err(Errno::ENOIOCTLCMD),
+            _ => return crate::ip::ioctl::inet(self.0.core.namespace(), command, argument),
         };
         UserPtr::new(argument).write(&value)?;
         Ok(0)

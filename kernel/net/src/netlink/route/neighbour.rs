@@ -16,7 +16,7 @@ use zerocopy::IntoBytes;
 
 use super::Handler;
 use crate::device::{NetDevice, Rtnl};
-use crate::ip::neighbour::{Description, Neighbour};
+use crate::ip::neighbour::{Description, Neighbour, Neighbours};
 use crate::namespace::NetNamespace;
 use crate::netlink::Origin;
 use crate::netlink::request::{Dumper, Reply, Request, boxed};
@@ -148,6 +148,16 @@ fn delete(request: &Request<'_>) -> Outcome<()> {
     let ip = device.ip().ok_or(Errno::ENODEV)?;
     let table = ip.neighbours(address.is_ipv6());
     let neighbour = table.find(address).ok_or(Errno::ENOENT)?;
+    Ok(forget(&device, table, &neighbour, &request.origin())?)
+}
+
+/// Takes a neighbour out and tells of it, as an administrator wants. Under [`Rtnl`]. `ENOMEM`.
+pub(crate) fn forget(
+    device: &NetDevice,
+    table: &Neighbours,
+    neighbour: &Arc<Neighbour>,
+    origin: &Origin,
+) -> Result<()> {
     let news = News {
         state: Nud::Failed,
         is_other_address: false,
@@ -156,10 +166,10 @@ fn delete(request: &Request<'_>) -> Outcome<()> {
         is_order: true,
     };
     if neighbour.hear(None, news).is_notable {
-        tell(RTM_NEWNEIGH, &device, &neighbour.describe(), &request.origin());
+        tell(RTM_NEWNEIGH, device, &neighbour.describe(), origin);
     }
-    if table.remove(address)? {
-        tell(RTM_DELNEIGH, &device, &neighbour.describe(), &Origin::default());
+    if table.remove(neighbour.address())? {
+        tell(RTM_DELNEIGH, device, &neighbour.describe(), &Origin::default());
     }
     Ok(())
 }
