@@ -57,6 +57,9 @@ pub fn exec_transition(old: &Credentials, file: &ExecFile) -> Result<ExecOutcome
     let ids_changed = new.euid != old.ruid || new.egid != old.rgid;
     let gained_ids = new.euid != old.euid || new.egid != old.egid;
     let root_privileged = transform(old, &mut new, &file, gained_ids)?;
+    if old.no_new_privileges && new.euid != old.ruid {
+        (new.euid, new.egid) = (old.ruid, old.rgid);
+    }
     (new.suid, new.fsuid, new.sgid, new.fsgid) = (new.euid, new.euid, new.egid, new.egid);
     new.secure_bits.remove(SecureBits::KEEP_CAPS);
     let grew = !new.permitted.is_subset_of(new.ambient);
@@ -95,7 +98,8 @@ fn transform(old: &Credentials, new: &mut Credentials, file: &ExecFile, gained_i
     if effective && !by_root && !permitted.is_subset_of(from_file) {
         return Err(Errno::EPERM);
     }
-    new.permitted = from_file.union(new.ambient);
+    let kept = if old.no_new_privileges { from_file.intersection(old.permitted) } else { from_file };
+    new.permitted = kept.union(new.ambient);
     new.effective = if effective { new.permitted } else { new.ambient };
     Ok(by_root)
 }
@@ -153,6 +157,21 @@ mod tests {
         let mut restricted = user();
         restricted.no_new_privileges = true;
         assert_eq!(exec_transition(&restricted, &file).unwrap().credentials.euid, Kuid(1000));
+    }
+
+    #[test]
+    fn without_new_privileges_root_keeps_what_it_has() {
+        let mut root = Credentials::initial().as_ref().clone();
+        let kill = CapabilitySet::EMPTY.with(Capability::Kill);
+        (root.permitted, root.effective) = (kill, CapabilitySet::EMPTY);
+        let outcome = exec_transition(&root, &ExecFile::default()).unwrap();
+        assert_eq!(outcome.credentials.effective, CapabilitySet::FULL);
+        root.no_new_privileges = true;
+        let outcome = exec_transition(&root, &ExecFile::default()).unwrap();
+        assert_eq!((outcome.credentials.permitted, outcome.credentials.effective), (kill, kill));
+        root.ruid = Kuid(1000);
+        let outcome = exec_transition(&root, &ExecFile::default()).unwrap();
+        assert_eq!(outcome.credentials.euid, Kuid(1000));
     }
 
     #[test]
