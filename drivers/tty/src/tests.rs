@@ -251,14 +251,18 @@ fn the_console_survives_the_end_of_a_session() {
 }
 
 #[test]
-fn the_end_of_a_session_is_the_end_for_the_master() {
+fn a_pair_outlives_the_session() {
     run(|| {
         let (pty, slave) = pair();
         let file = TtyFile::open(slave.clone(), OpenFlags::RDWR, Acquire::Allowed).unwrap();
-        write(&slave, b"bye", slave.hang_up_mark()).unwrap();
+        let opened = slave.hang_up_mark();
+        write(&slave, b"bye", opened).unwrap();
         task::job::ControllingTerminal::release_session(&*slave);
-        assert!(file.readiness().contains(PollEvents::HUP));
-        assert_eq!(master_read(&pty).unwrap(), b"bye");
+        assert!(!file.readiness().contains(PollEvents::HUP));
+        assert!(!pty.master_readiness().contains(PollEvents::HUP));
+        assert_eq!(write(&slave, b", not yet", opened), Ok(9));
+        assert_eq!(master_read(&pty).unwrap(), b"bye, not yet");
+        drop(file);
         assert_eq!(master_read(&pty), Err(Errno::EIO));
     });
 }

@@ -91,8 +91,6 @@ pub struct Tty {
     /// The other side of a pair is closed.
     peer_closed: AtomicBool,
     exclusive: AtomicBool,
-    /// The session is giving it up, which is no hang-up.
-    given_up: AtomicBool,
     opens: AtomicU32,
     /// Woken when there may be something to read.
     pub(crate) readable: Arc<WaitQueue>,
@@ -165,7 +163,6 @@ impl Tty {
             hang_ups: AtomicU32::new(0),
             peer_closed: AtomicBool::new(false),
             exclusive: AtomicBool::new(false),
-            given_up: AtomicBool::new(false),
             opens: AtomicU32::new(0),
             readable: Arc::new(WaitQueue::new()),
             writable: Arc::new(WaitQueue::new()),
@@ -376,10 +373,7 @@ impl Tty {
 
     /// `TIOCNOTTY` by a session's leader: a pseudo-terminal stays open, other terminals hang up. Errors: `ENOTTY`.
     pub(crate) fn give_up(&self) -> Result<()> {
-        self.given_up.store(self.is_pseudo(), Ordering::Release);
-        let result = job_control().give_up();
-        self.given_up.store(false, Ordering::Release);
-        result
+        job_control().give_up()
     }
 
     /// `TIOCEXCL`, `TIOCNXCL`, `TIOCGEXCL`.
@@ -708,7 +702,8 @@ impl ControllingTerminal for Tty {
         let none = Control { session: 0, foreground: 0 };
         let old = core::mem::replace(&mut *self.control.lock(), none);
         CONTROLLING.lock().remove(&old.session);
-        if !self.given_up.load(Ordering::Acquire) {
+        // A pair outlives the session: others may have it open still (`disassociate_ctty`).
+        if !self.is_pseudo() {
             self.hang_up_files();
         }
     }
