@@ -119,6 +119,29 @@ pub fn set_mtu(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, mtu: u32) -> Outcome<()
     Ok(())
 }
 
+/// The key of a link-layer group among those of a device.
+pub(crate) fn link_group_key(address: [u8; 6]) -> u128 {
+    address.iter().fold(0, |key, byte| key << 8 | u128::from(*byte))
+}
+
+/// A device listens to a link-layer group, or no more, as an administrator says (`dev_mc_add_global`).
+/// `ENOENT`: nobody had said so; `ENOMEM`.
+pub(super) fn set_link_group(
+    rtnl: &Rtnl<'_>,
+    device: &NetDevice,
+    address: [u8; 6],
+    listens: bool,
+) -> Result<()> {
+    rtnl.assert_covers(device);
+    let key = link_group_key(address);
+    match (listens, device.link_groups.has(key)) {
+        (true, false) => device.link_groups.set(key, address),
+        (true, true) => Ok(()),
+        (false, true) => device.link_groups.remove(key),
+        (false, false) => Err(Errno::ENOENT),
+    }
+}
+
 /// Gives a device an MTU that it can have.
 pub(super) fn store_mtu(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, mtu: u32) {
     if device.mtu.swap(mtu, Ordering::Relaxed) == mtu || !device.is_registered() {

@@ -42,7 +42,7 @@ pub(crate) fn ioctl(namespace: &NetNamespace, command: u32, argument: usize) -> 
             Ok(0)
         }
         SIOCSIFFLAGS | SIOCSIFMETRIC | SIOCSIFMTU | SIOCSIFHWADDR | SIOCSIFNAME | SIOCSIFTXQLEN
-        | SIOCSIFHWBROADCAST => {
+        | SIOCSIFHWBROADCAST | SIOCADDMULTI | SIOCDELMULTI => {
             let request = place.read()?;
             if !Sender::current().credentials.capable(namespace.owner(), Capability::NetAdmin) {
                 return Err(Errno::EPERM);
@@ -126,6 +126,14 @@ fn set(rtnl: &super::Rtnl<'_>, device: &Arc<NetDevice>, command: u32, request: &
             let wanted = request[NAME..2 * NAME - 1].split(|byte| *byte == 0).next().unwrap_or_default();
             registry::rename(rtnl, device, InterfaceName::new(wanted)?)?;
             Ok(())
+        }
+        SIOCADDMULTI | SIOCDELMULTI => {
+            let is_unspecific = request[NAME..NAME + 2] == [0, 0];
+            if !is_unspecific || device.hardware_type() != linux::ARPHRD_ETHER {
+                return Err(Errno::EINVAL.into());
+            }
+            let address = request[NAME + 2..].first_chunk().ok_or(Errno::EINVAL)?;
+            Ok(change::set_link_group(rtnl, device, *address, command == SIOCADDMULTI)?)
         }
         // The metric cannot be set, and the broadcast address not in this way.
         _ => Err(Errno::EOPNOTSUPP.into()),

@@ -40,7 +40,7 @@ pub mod traffic;
 pub mod veth;
 pub(crate) mod vlan;
 
-pub(crate) use change::check_mtu;
+pub(crate) use change::{check_mtu, link_group_key};
 pub use change::{
     count_all_multicast, count_promiscuous, set_address, set_alias, set_broadcast, set_carrier, set_flags,
     set_group, set_link_mode, set_mtu, set_queue_length,
@@ -63,6 +63,7 @@ use machine::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU6
 use machine::sync::{RcuArc, SpinLock};
 
 use crate::ip::device::IpDeviceState;
+use crate::ip::map::RcuMap;
 use crate::namespace::NetState;
 use crate::netlink::route::link::Parsed;
 use crate::packet::Packet;
@@ -320,6 +321,8 @@ pub struct NetDevice {
     /// What tells its macvlans apart.
     pub(crate) macvlans: RcuArc<macvlan::Switch>,
     pub(crate) taps: taps::Taps,
+    /// The link-layer groups that the administrator has it listen to (SIOCADDMULTI), by address.
+    pub(crate) link_groups: RcuMap<[u8; 6]>,
     pub(crate) ip: IpDeviceState,
     operations: Box<dyn DeviceOperations>,
 }
@@ -369,6 +372,7 @@ impl NetDevice {
             vlans: vlan::Group::default(),
             macvlans: RcuArc::empty(),
             taps: taps::Taps::default(),
+            link_groups: RcuMap::new(),
             ip: IpDeviceState::default(),
             operations,
         })?)

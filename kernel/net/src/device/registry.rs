@@ -257,6 +257,7 @@ pub(crate) fn move_to(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, arrival: &Arriva
     };
     change::close(rtnl, device);
     device.has_queue.store(false, Ordering::Relaxed);
+    device.link_groups.clear();
     leave_master(rtnl, device);
     let last_words = link::describe_departure(device, to, index.unwrap_or(0));
     let alternatives = device.alternatives()?;

@@ -132,6 +132,7 @@ pub(crate) fn create(namespace: &Arc<NetState>, address: Option<HardwareAddress>
 /// A new end has no carrier: the other is not up.
 pub(crate) fn without_carrier(end: &Arc<NetDevice>) {
     end.carrier.store(false, Ordering::Relaxed);
+    end.operational.store(linux::IF_OPER_DOWN, Ordering::Relaxed);
 }
 
 /// Joins two ends.

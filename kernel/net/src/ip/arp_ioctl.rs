@@ -13,7 +13,7 @@ use core::net::Ipv4Addr;
 use linnet_lib::neighbour::{News, Nud};
 use mm::user::UserPtr;
 
-use super::ioctl::{may_change, piece, socket_address};
+use super::ioctl::{may_change, socket_address};
 use super::neighbour::{Neighbour, Neighbours};
 use super::route::Flow;
 use super::route::lookup::{self, Manner};

@@ -7,9 +7,10 @@ use linnet_lib::fib::View;
 use vfs::pseudo::Text;
 
 use super::address::key_of;
+use super::map::RcuMap;
 use super::route::lookup::refusal;
 use super::route::table::{Entry, Table};
-use crate::device::NetDevice;
+use crate::device::{NetDevice, link_group_key};
 use crate::namespace::{NetNamespace, NetState};
 
 /// Calls `write` with each device of a namespace.
@@ -203,24 +204,29 @@ pub fn write_trie(net: &NetNamespace, out: &mut Text) -> fmt::Result {
     Ok(())
 }
 
-/// `/proc/net/dev_mcast`: the link-layer groups that devices listen to.
+/// `/proc/net/dev_mcast`: the link-layer groups that devices listen to, for IP and because an administrator said so.
 pub fn write_link_groups(net: &NetNamespace, out: &mut Text) -> fmt::Result {
     each_device(net, |device| {
-        let Some(ip) = device.ip() else { return Ok(()) };
+        let mut line = |address: &[u8], users: u32, is_ordered: bool| {
+            let shown = alloc::format!("{}", device.name());
+            write!(out, "{:<4} {shown:<15} {users:<5} {:<5} ", device.index(), u8::from(is_ordered))?;
+            address.iter().try_for_each(|byte| write!(out, "{byte:02x}"))?;
+            out.write_str("\n")
+        };
+        let is_ordered = |address: [u8; 6]| device.link_groups.has(link_group_key(address));
+        let for_ip = RcuMap::new();
         for is_v6 in [true, false] {
-            for group in ip.groups.of_family(is_v6) {
-                let Some(address) = super::multicast::link_address(device, group.address) else { continue };
-                write!(
-                    out,
-                    "{:<4} {:<15} 1     0     ",
-                    device.index(),
-                    alloc::format!("{}", device.name())
-                )?;
-                address.iter().try_for_each(|byte| write!(out, "{byte:02x}"))?;
-                out.write_str("\n")?;
+            let groups = device.ip().into_iter().flat_map(|ip| ip.groups.of_family(is_v6));
+            for address in groups.filter_map(|group| super::multicast::link_address(device, group.address)) {
+                let too = is_ordered(address);
+                line(&address, 1 + u32::from(too), too)?;
+                if too {
+                    for_ip.set(link_group_key(address), ()).map_err(|_| fmt::Error)?;
+                }
             }
         }
-        Ok(())
+        let mut rest = device.link_groups.iter().filter(|address| !for_ip.has(link_group_key(*address)));
+        rest.try_for_each(|address| line(&address, 1, true))
     })
 }
 
