@@ -38,6 +38,11 @@ pub fn helper(name: &str, arguments: &[String]) -> i32 {
         // Its effective user, if that fits a status.
         // SAFETY: no memory is involved.
         "ids" => (unsafe { libc::geteuid() } & 0xff) as i32,
+        // Is killed meanwhile.
+        "sleep" => {
+            sys::sleep_ms(10_000);
+            97
+        }
         "env" => i32::from(std::env::var("GUEST").as_deref() != Ok("tests")),
         _ => 99,
     }
@@ -56,7 +61,8 @@ pub fn run_helper(words: &[&str]) -> Result<i32, Failure> {
     }
 }
 
-fn exec_self(words: &[&str]) {
+/// Becomes this program as a helper; returns if that fails.
+pub fn exec_self(words: &[&str]) {
     let mut arguments = vec![c("guest-tests"), c(&format!("--helper-{}", words[0]))];
     arguments.extend(words[1..].iter().map(|word| c(word)));
     let mut pointers: Vec<_> = arguments.iter().map(|word| word.as_ptr()).collect();

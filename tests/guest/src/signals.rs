@@ -22,6 +22,8 @@ pub const CASES: &[Case] = &[
     case("signal_sigtimedwait", timedwait),
     case("signal_reset_on_exec", reset_on_exec),
     case("signal_registers_survive", registers),
+    case("signal_at_exec_kills", at_exec),
+    case("signal_at_exec_with_handler_kills", at_exec_with_handler),
 ];
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -336,5 +338,64 @@ fn registers() -> Outcome {
         ensure!(std::hint::black_box(compute()).to_bits() == expected.to_bits());
     }
     ensure!(COUNT.load(Ordering::SeqCst) > 5);
+    Ok(())
+}
+
+/// A signal that comes at any time around exec, to a program without a handler for it, ends it.
+fn at_exec() -> Outcome {
+    kill_around_exec(|| {})
+}
+
+/// The same if the old program had a handler, which passes the signal on to the default action.
+fn at_exec_with_handler() -> Outcome {
+    extern "C" fn pass_on(signal: i32) {
+        // SAFETY: both may be called in a handler.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        }
+    }
+    // SAFETY: a handler of the right type.
+    kill_around_exec(|| unsafe {
+        libc::signal(libc::SIGTERM, pass_on as *const () as usize);
+    })
+}
+
+/// Children that do `first` and then execute another program get SIGTERM after random times, for some seconds.
+fn kill_around_exec(first: fn()) -> Outcome {
+    let start = std::time::Instant::now();
+    let mut random = crate::case::SEED.load(Ordering::Relaxed);
+    // How long a child takes until the new program has begun: then exec closes the pipe.
+    let mut longest = std::time::Duration::ZERO;
+    let mut rounds = 0;
+    while start.elapsed().as_secs() < 4 {
+        let (reading, writing) = sys::pipe(libc::O_CLOEXEC)?;
+        let begun = std::time::Instant::now();
+        let child = sys::fork(|| {
+            first();
+            crate::process::exec_self(&["sleep"]);
+            98
+        })?;
+        sys::close(writing);
+        if rounds < 5 {
+            sys::read(reading, 1)?;
+            longest = longest.max(begun.elapsed());
+        }
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let delay = longest.mul_f64((random >> 40) as f64 / (1u64 << 24) as f64 * 1.2);
+        while begun.elapsed() < delay {
+            std::hint::spin_loop();
+        }
+        // SAFETY: numbers only.
+        ok("kill", unsafe { libc::kill(child, libc::SIGTERM) })?;
+        let status = sys::wait(child)?;
+        ensure!(
+            libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGTERM,
+            "status {status:#x} in round {rounds}, {delay:?} of {longest:?} after fork"
+        );
+        sys::close(reading);
+        rounds += 1;
+    }
+    ensure!(rounds > 50, "{rounds} rounds only");
     Ok(())
 }

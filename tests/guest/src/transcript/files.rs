@@ -3,7 +3,7 @@
 
 use super::{Section, Transcript, sys};
 use crate::case::Outcome;
-use crate::sys::{c, folder, pipe};
+use crate::sys::{c, folder, in_child, pipe};
 
 /// The sections of this file.
 pub const SECTIONS: &[Section] = &[
@@ -23,7 +23,9 @@ pub const SECTIONS: &[Section] = &[
     ("files_times", times),
     ("files_modes_and_owners", modes),
     ("files_poll", poll),
+    ("files_terminal_after_its_session", terminal_after_its_session),
     ("files_directories", directories),
+    ("files_directory_order", directory_order),
 ];
 
 const NULL: usize = 0;
@@ -654,6 +656,59 @@ fn poll(t: &mut Transcript) -> Outcome {
     Ok(())
 }
 
+/// A pair whose session has ended while this process has both ends open.
+fn terminal_after_its_session(t: &mut Transcript) -> Outcome {
+    let (mut master, mut slave) = (0, 0);
+    // SAFETY: two descriptors are written.
+    t.call("openpty", unsafe {
+        libc::openpty(
+            &raw mut master,
+            &raw mut slave,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            std::ptr::null(),
+        )
+    });
+    let look = |t: &mut Transcript, what: &str, fds: [i32; 2]| {
+        let events = libc::POLLIN | libc::POLLOUT;
+        let mut polled = fds.map(|fd| libc::pollfd { fd, events, revents: 0 });
+        // SAFETY: the array has so many entries.
+        unsafe { libc::poll(polled.as_mut_ptr(), 2, 0) };
+        t.note(what, polled.map(|one| one.revents));
+    };
+    let status = in_child(|| {
+        // SAFETY: numbers only, and four bytes.
+        unsafe {
+            libc::setsid();
+            libc::ioctl(slave, libc::TIOCSCTTY, 0);
+            libc::close(master);
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            libc::write(slave, c"bye\n".as_ptr().cast(), 4) as i32
+        }
+    })?;
+    t.note("written by the session", status);
+    look(t, "afterwards, master and slave", [master, slave]);
+    let mut buffer = [0u8; 64];
+    let mut read = |t: &mut Transcript, what: &str, fd: i32| {
+        let count = t.call(what, sys!(SYS_read, fd, buffer.as_mut_ptr(), buffer.len())).max(0) as usize;
+        t.note("bytes", String::from_utf8_lossy(&buffer[..count]));
+    };
+    read(t, "master", master);
+    look(t, "then", [master, slave]);
+    t.call("write to the slave", sys!(SYS_write, slave, c"more\n".as_ptr(), 5));
+    read(t, "master", master);
+    t.call("write to the master", sys!(SYS_write, master, c"in\n".as_ptr(), 3));
+    read(t, "slave", slave);
+    read(t, "its echo", master);
+    // SAFETY: numbers only.
+    t.call("tcgetpgrp of the slave", unsafe { libc::tcgetpgrp(slave) });
+    t.call("tcgetsid of the master", unsafe { libc::tcgetsid(master) });
+    crate::sys::close(slave);
+    look(t, "with the slave closed", [master, -1]);
+    read(t, "master", master);
+    Ok(())
+}
+
 fn directories(t: &mut Transcript) -> Outcome {
     let root = folder("dirs")?;
     for index in 0..300 {
@@ -702,5 +757,29 @@ fn directories(t: &mut Transcript) -> Outcome {
     t.call("of a file", sys!(SYS_getdents64, open("/etc/passwd", 0), buffer.as_mut_ptr(), 4096usize));
     let _ = std::fs::remove_dir_all(&root);
     t.call("of one that was removed", sys!(SYS_getdents64, fd, buffer.as_mut_ptr(), 4096usize));
+    Ok(())
+}
+
+/// One entry by each call: which comes next while entries come and go.
+fn directory_order(t: &mut Transcript) -> Outcome {
+    let root = folder("order")?;
+    let make = |name: &str| std::fs::write(format!("{root}/{name}"), "").map_err(|e| e.to_string());
+    for name in ["one", "two", "three", "four", "five", "six", "seven"] {
+        make(name)?;
+    }
+    let fd = open(&root, libc::O_RDONLY | libc::O_DIRECTORY);
+    let next = || {
+        let mut buffer = [0u8; 40];
+        let count = sys!(SYS_getdents64, fd, buffer.as_mut_ptr(), buffer.len()).max(0) as usize;
+        buffer[..count].get(19..).map(|name| String::from_utf8_lossy(name).trim_matches('\0').to_owned())
+    };
+    t.note("at first", [next(), next(), next(), next()]);
+    make("made meanwhile")?;
+    let renamed = std::fs::rename(format!("{root}/three"), format!("{root}/renamed"));
+    renamed.map_err(|e| e.to_string())?;
+    std::fs::remove_file(format!("{root}/four")).map_err(|e| e.to_string())?;
+    t.note("then", [next(), next(), next(), next()]);
+    sys!(SYS_lseek, fd, 0, 0);
+    t.note("from the start", std::array::from_fn::<_, 9, _>(|_| next()));
     Ok(())
 }

@@ -11,6 +11,7 @@ pub const SECTIONS: &[Section] = &[
     ("identity_capabilities", capabilities),
     ("identity_capabilities_across_setuid", setuid),
     ("identity_no_new_privileges", no_new_privileges),
+    ("identity_no_new_privileges_exec", no_new_privileges_exec),
     ("identity_prctl", prctl),
     ("identity_prctl_more", prctl_more),
     ("identity_arch_prctl", arch_prctl),
@@ -178,6 +179,39 @@ fn setuid(t: &mut Transcript) -> Outcome {
         t.call("unknown bits", sys!(SYS_prctl, 28, 1 << 20, 0, 0, 0));
         caps(t, "then");
     })
+}
+
+/// What root has after exec if it had little before, with and without `PR_SET_NO_NEW_PRIVS`.
+fn no_new_privileges_exec(t: &mut Transcript) -> Outcome {
+    let after_exec = |t: &mut Transcript| {
+        let script = "grep -E '^(Uid|CapInh|CapPrm|CapEff|CapAmb|NoNewPrivs)' /proc/self/status";
+        match std::process::Command::new("/bin/sh").args(["-c", script]).output() {
+            Ok(output) => t.append(&String::from_utf8_lossy(&output.stdout)),
+            Err(error) => t.note("exec", error),
+        }
+    };
+    for (what, is_set, keeps, real) in [
+        ("nothing", false, u32::MAX, 0),
+        ("no new privileges", true, u32::MAX, 0),
+        ("few capabilities", false, 1 << 5 | 1 << 7, 0),
+        ("both", true, 1 << 5 | 1 << 7, 0),
+        ("another real user", false, u32::MAX, 1000),
+        ("another real user and no new privileges", true, u32::MAX, 1000),
+    ] {
+        child(t, |t| {
+            t.note("before exec", what);
+            if is_set {
+                t.call("set", sys!(SYS_prctl, 38, 1, 0, 0, 0));
+            }
+            if keeps != u32::MAX {
+                let sets = [keeps, keeps, 0, 0, 0, 0];
+                t.call("capset", sys!(SYS_capset, [0x2008_0522u32, 0].as_ptr(), sets.as_ptr()));
+            }
+            t.call("setresuid", sys!(SYS_setresuid, real, 0, 0));
+            after_exec(t);
+        })?;
+    }
+    Ok(())
 }
 
 fn no_new_privileges(t: &mut Transcript) -> Outcome {

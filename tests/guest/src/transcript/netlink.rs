@@ -26,8 +26,11 @@ pub const SECTIONS: &[Section] = &[
     ("links_names", names),
     ("links_veth", veth),
     ("links_events", events),
+    ("links_queueing", queueing),
     ("links_stats", stats),
     ("links_ioctls", ioctls),
+    ("links_arp_ioctls", arp_ioctls),
+    ("links_group_ioctls", group_ioctls),
     ("links_uevents", uevents),
     ("links_namespaces", link_namespaces),
     ("links_move", link_move),
@@ -924,6 +927,45 @@ fn events(t: &mut Transcript) -> Outcome {
     Ok(())
 }
 
+/// The queueing discipline and the other end of a pair in all that is told of it.
+fn queueing(t: &mut Transcript) -> Outcome {
+    isolated()?;
+    let other = new_namespace()?;
+    let mut socket = Socket::route()?;
+    let listener = Socket::route()?;
+    listener.bind(0, 1);
+    let s = &mut socket;
+    let heard = |t: &mut Transcript| {
+        for message in listener.pending().into_iter().flat_map(|one| one.messages) {
+            let all = message.attributes(16);
+            // An index is told by whether there is one.
+            let link = all.get(&5).map(|value| number(value).signum());
+            t.note("heard", (message.kind, all.get(&6).map(|value| text(value)), link));
+        }
+    };
+    act(t, "a pair across", s, NEWLINK, CREATE, &pair("v0", named("v1").number(28, other.0)));
+    heard(t);
+    let index = s.index_of("v0");
+    for (what, flags) in [("up", 1), ("down", 0), ("up again", 1)] {
+        act(t, what, s, SETLINK, 0, &Builder::link(index, flags, 1));
+        heard(t);
+    }
+    act(t, "delete", s, DELLINK, 0, &at(index));
+    heard(t);
+    act(t, "make", s, NEWLINK, CREATE, &dummy("d0"));
+    heard(t);
+    let index = s.index_of("d0");
+    act(t, "up", s, SETLINK, 0, &Builder::link(index, 1, 1));
+    heard(t);
+    let mut there = inside(&other, Socket::route)?;
+    act(t, "move", s, SETLINK, 0, &named("d0").number(28, other.0));
+    heard(t);
+    let answer = there.ask(GETLINK, ACK, &named("d0"));
+    let all = answer.first().map(|one| one.attributes(16)).unwrap_or_default();
+    t.note("there", all.get(&6).map(|value| text(value)));
+    Ok(())
+}
+
 fn stats(t: &mut Transcript) -> Outcome {
     isolated()?;
     let mut socket = Socket::route()?;
@@ -997,6 +1039,123 @@ fn ioctls(t: &mut Transcript) -> Outcome {
         crate::sys::close(fd as i32);
     }
     Ok(())
+}
+
+/// SIOCADDMULTI and SIOCDELMULTI: link-layer groups by hand.
+fn group_ioctls(t: &mut Transcript) -> Outcome {
+    isolated()?;
+    let mut socket = Socket::route()?;
+    act(t, "make", &mut socket, NEWLINK, CREATE, &dummy("d0"));
+    let fd = sys!(SYS_socket, libc::AF_UNIX, libc::SOCK_DGRAM, 0);
+    let call = |t: &mut Transcript, what: &str, adds: bool, name: &str, family: u8, address: [u8; 6]| {
+        let mut request = [0u8; 40];
+        request[..name.len()].copy_from_slice(name.as_bytes());
+        request[16] = family;
+        request[18..24].copy_from_slice(&address);
+        let command = if adds { 0x8931u64 } else { 0x8932 };
+        t.call(what, sys!(SYS_ioctl, fd, command, request.as_mut_ptr()));
+        let shown = std::fs::read_to_string("/proc/self/net/dev_mcast").unwrap_or_default();
+        t.note(
+            "dev_mcast",
+            shown.lines().filter(|line| line.contains("d0")).map(|line| &line[4..]).collect::<Vec<_>>(),
+        );
+    };
+    let group = [1, 0, 0x5e, 0, 0, 0x77];
+    call(t, "add", true, "d0", 0, group);
+    call(t, "add again", true, "d0", 0, group);
+    call(t, "add another", true, "d0", 0, [0x33, 0x33, 0, 0, 0, 9]);
+    call(t, "add what is no group", true, "d0", 0, [2, 0, 0, 0, 0, 1]);
+    call(t, "of another type", true, "d0", 1, [1, 0, 0x5e, 0, 0, 0x78]);
+    call(t, "to the loopback", true, "lo", 0, group);
+    call(t, "to nobody", true, "nobody", 0, group);
+    call(t, "delete", false, "d0", 0, group);
+    call(t, "delete again", false, "d0", 0, group);
+    as_nobody(t, |t| {
+        call(t, "as nobody", true, "d0", 0, group);
+        Ok(())
+    })
+}
+
+/// A `struct arpreq` about 10.0.0.X: flags, the type and address on the link, the interface.
+fn arp_request(host: u8, flags: i32, link: (u16, &[u8]), device: &str) -> [u8; 68] {
+    let mut request = [0u8; 68];
+    request[0] = libc::AF_INET as u8;
+    request[4..8].copy_from_slice(&[10, 0, 0, host]);
+    request[16..18].copy_from_slice(&link.0.to_ne_bytes());
+    request[18..18 + link.1.len()].copy_from_slice(link.1);
+    request[32..36].copy_from_slice(&flags.to_ne_bytes());
+    request[52..52 + device.len()].copy_from_slice(device.as_bytes());
+    request
+}
+
+/// SIOCSARP, SIOCGARP, SIOCDARP (arp(7)).
+fn arp_ioctls(t: &mut Transcript) -> Outcome {
+    const SET: u64 = 0x8955;
+    const GET: u64 = 0x8954;
+    const DELETE: u64 = 0x8953;
+    const LINK: [u8; 6] = [2, 0, 0, 0, 0, 9];
+    isolated()?;
+    let mut socket = Socket::route()?;
+    let s = &mut socket;
+    act(t, "make", s, NEWLINK, CREATE, &pair("v0", named("v1")));
+    let index = s.index_of("v0");
+    for end in [index, s.index_of("v1")] {
+        act(t, "up", s, SETLINK, 0, &Builder::link(end, 1, 1));
+    }
+    let address = [&[2u8, 24, 0, 0][..], &index.to_ne_bytes()].concat();
+    act(t, "address", s, 20, CREATE, &Builder(address).attribute(2, &[10, 0, 0, 1]));
+    let listener = Socket::route()?;
+    // RTNLGRP_NEIGH.
+    listener.bind(0, 4);
+    let fd = sys!(SYS_socket, libc::AF_INET, libc::SOCK_DGRAM, 0);
+    let call = |t: &mut Transcript, what: &str, command: u64, mut request: [u8; 68]| {
+        let result = t.call(what, sys!(SYS_ioctl, fd, command, request.as_mut_ptr()));
+        if command == GET && result == 0 {
+            t.note("flags, link, device", (number(&request[32..]), &request[16..26], text(&request[52..])));
+        }
+    };
+    call(t, "nobody yet", GET, arp_request(9, 0, (0, &[]), "v0"));
+    call(t, "set", SET, arp_request(9, 2, (1, &LINK), "v0"));
+    call(t, "get", GET, arp_request(9, 0, (0, &[]), "v0"));
+    call(t, "get without a device", GET, arp_request(9, 0, (0, &[]), ""));
+    call(t, "set without a device and a type", SET, arp_request(8, 2, (0, &LINK), ""));
+    call(t, "set without a device", SET, arp_request(8, 2, (1, &LINK), ""));
+    call(t, "get", GET, arp_request(8, 0, (0, &[]), "v0"));
+    call(t, "permanent", SET, arp_request(7, 4, (1, &LINK), "v0"));
+    call(t, "get", GET, arp_request(7, 0, (0, &[]), "v0"));
+    call(t, "another address", SET, arp_request(7, 2, (1, &[2, 0, 0, 0, 0, 10]), "v0"));
+    call(t, "get", GET, arp_request(7, 0, (0, &[]), "v0"));
+    call(t, "without an address", SET, arp_request(6, 0, (1, &LINK), "v0"));
+    call(t, "of a known one without an address", SET, arp_request(7, 0, (1, &LINK), "v0"));
+    call(t, "get", GET, arp_request(7, 0, (0, &[]), "v0"));
+    call(t, "of another type", SET, arp_request(5, 2, (2, &LINK), "v0"));
+    call(t, "type 0", SET, arp_request(5, 2, (0, &LINK), "v0"));
+    call(t, "no such device", SET, arp_request(5, 2, (1, &LINK), "nobody"));
+    call(t, "mask without publishing", SET, arp_request(5, 0x22, (1, &LINK), "v0"));
+    let mut other = arp_request(5, 2, (1, &LINK), "v0");
+    other[0] = libc::AF_INET6 as u8;
+    call(t, "of another family", SET, other);
+    call(t, "delete", DELETE, arp_request(9, 0, (0, &[]), "v0"));
+    call(t, "delete again", DELETE, arp_request(9, 0, (0, &[]), "v0"));
+    call(t, "delete a permanent one without a device", DELETE, arp_request(7, 0, (0, &[]), ""));
+    t.call("bad memory", sys!(SYS_ioctl, fd, GET, 8usize));
+    let mut far = arp_request(0, 2, (1, &LINK), "");
+    far[4..8].copy_from_slice(&[192, 0, 2, 1]);
+    call(t, "nowhere", SET, far);
+    let heard = listener.pending().into_iter().flat_map(|one| one.messages);
+    for message in heard.filter(|message| message.payload[0] == libc::AF_INET as u8) {
+        let all = message.attributes(12);
+        let state = u16::from_ne_bytes([message.payload[8], message.payload[9]]);
+        t.note("heard", (message.kind, state, all.get(&1), all.get(&2)));
+    }
+    let packet = sys!(SYS_socket, libc::AF_PACKET, libc::SOCK_DGRAM, 0);
+    let mut request = arp_request(8, 0, (0, &[]), "v0");
+    t.call("by a packet socket", sys!(SYS_ioctl, packet, GET, request.as_mut_ptr()));
+    as_nobody(t, |t| {
+        call(t, "as nobody", GET, arp_request(8, 0, (0, &[]), "v0"));
+        call(t, "as nobody", DELETE, arp_request(8, 0, (0, &[]), "v0"));
+        Ok(())
+    })
 }
 
 fn uevents(t: &mut Transcript) -> Outcome {
