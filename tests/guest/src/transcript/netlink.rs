@@ -1064,7 +1064,7 @@ fn group_ioctls(t: &mut Transcript) -> Outcome {
     call(t, "add", true, "d0", 0, group);
     call(t, "add again", true, "d0", 0, group);
     call(t, "add another", true, "d0", 0, [0x33, 0x33, 0, 0, 0, 9]);
-    call(t, "add what is no group", true, "d0", 0, [2, 0, 0, 0, 0, 1]);
+    call(t, "add what is no group", true, "d0", 0, [0x36, 0, 0, 0, 0, 1]);
     call(t, "of another type", true, "d0", 1, [1, 0, 0x5e, 0, 0, 0x78]);
     call(t, "to the loopback", true, "lo", 0, group);
     call(t, "to nobody", true, "nobody", 0, group);
