@@ -6,7 +6,6 @@
 
 use abi::errno::{Errno, Result};
 use abi::link::*;
-use abi::netlink::NLA_F_NESTED;
 use abi::rtnetlink as linux;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -449,7 +448,7 @@ fn fill(device: &NetDevice, out: &mut Builder) -> Result<()> {
     let rules = (0..).zip(&vlan.ingress).map(|(from, to)| (from, to.load(Ordering::Relaxed)));
     let mut rules = rules.filter(|(_, to)| *to != 0).peekable();
     if rules.peek().is_some() {
-        let nest = out.nest(IFLA_VLAN_INGRESS_QOS | NLA_F_NESTED)?;
+        let nest = out.nest(IFLA_VLAN_INGRESS_QOS)?;
         for (from, to) in rules {
             out.attribute(IFLA_VLAN_QOS_MAPPING, PriorityMapping { from, to }.as_bytes())?;
         }
@@ -458,7 +457,7 @@ fn fill(device: &NetDevice, out: &mut Builder) -> Result<()> {
     if vlan.egress.lock().is_empty() {
         return Ok(());
     }
-    let nest = out.nest(IFLA_VLAN_EGRESS_QOS | NLA_F_NESTED)?;
+    let nest = out.nest(IFLA_VLAN_EGRESS_QOS)?;
     let mut next = Some(0);
     while let Some(from) = next {
         let rule = vlan.egress.lock().first_from(&from).map(|rule| (rule.from, rule.to));

@@ -3,7 +3,7 @@
 //! Locks: none is needed; under [`crate::device::Rtnl`] what is told is one instant.
 
 use abi::errno::{Errno, Result};
-use abi::netlink::{NETLINK_ROUTE, NLA_F_NESTED};
+use abi::netlink::NETLINK_ROUTE;
 use abi::rtnetlink::*;
 use alloc::sync::Arc;
 use linnet_lib::netlink::Builder;
@@ -56,7 +56,7 @@ pub(super) fn describe(
     out.text(IFLA_IFNAME, device.name().as_bytes())?;
     settings(device, out)?;
     statistics(device, details, out)?;
-    let xdp = out.nest(IFLA_XDP | abi::netlink::NLA_F_NESTED)?;
+    let xdp = out.nest(IFLA_XDP)?;
     out.u8(IFLA_XDP_ATTACHED, 0)?;
     out.end_nest(xdp);
     kind(device, out)?;
@@ -129,16 +129,17 @@ fn statistics(device: &NetDevice, details: &Details, out: &mut Builder) -> Resul
     out.attribute(IFLA_STATS, old.as_bytes())
 }
 
+/// As on Linux these nests do not carry NLA_F_NESTED: CNI's plugins take a type with the flag for another one.
 fn kind(device: &NetDevice, out: &mut Builder) -> Result<()> {
     let master = device.adjacency.master();
     if device.kind().is_none() && master.is_none() {
         return Ok(());
     }
-    let nest = out.nest(IFLA_LINKINFO | NLA_F_NESTED)?;
+    let nest = out.nest(IFLA_LINKINFO)?;
     if let Some(kind) = device.kind() {
         out.text(IFLA_INFO_KIND, kind.name.as_bytes())?;
         if let Some(fill) = kind.fill {
-            let data = out.nest(IFLA_INFO_DATA | NLA_F_NESTED)?;
+            let data = out.nest(IFLA_INFO_DATA)?;
             fill(device, out)?;
             out.end_nest(data);
         }
@@ -148,7 +149,7 @@ fn kind(device: &NetDevice, out: &mut Builder) -> Result<()> {
     {
         out.text(IFLA_INFO_SLAVE_KIND, kind.name.as_bytes())?;
         if let Some(fill) = kind.fill_port {
-            let data = out.nest(IFLA_INFO_SLAVE_DATA | NLA_F_NESTED)?;
+            let data = out.nest(IFLA_INFO_SLAVE_DATA)?;
             fill(master, device, out)?;
             out.end_nest(data);
         }

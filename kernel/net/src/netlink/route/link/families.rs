@@ -3,7 +3,6 @@
 //! Locks: none to read; setting is under [`crate::device::Rtnl`].
 
 use abi::errno::{Errno, Result};
-use abi::netlink::NLA_F_NESTED;
 use abi::route::LinkCacheInfo;
 use abi::rtnetlink::*;
 use abi::socket::{AF_INET, AF_INET6};
@@ -31,14 +30,14 @@ const RETRANSMIT_MS: u32 = 1_000;
 /// Writes the attribute.
 pub(super) fn describe(device: &NetDevice, out: &mut Builder) -> Result<()> {
     let Some(ip) = device.ip() else { return Ok(()) };
-    let all = out.nest(IFLA_AF_SPEC | NLA_F_NESTED)?;
+    let all = out.nest(IFLA_AF_SPEC)?;
     if ip.has(false) {
-        let nest = out.nest(AF_INET as u16 | NLA_F_NESTED)?;
+        let nest = out.nest(AF_INET as u16)?;
         out.attribute(IFLA_INET_CONF, ip.settings4.all().as_bytes())?;
         out.end_nest(nest);
     }
     if ip.has(true) {
-        let nest = out.nest(AF_INET6 as u16 | NLA_F_NESTED)?;
+        let nest = out.nest(AF_INET6 as u16)?;
         describe6(&ip, out)?;
         out.end_nest(nest);
     }
@@ -127,7 +126,7 @@ fn describe_alone(device: &NetDevice, ip: &IpDevice, out: &mut Builder, reply: &
         out.i32(IFLA_LINK, peer.index())?;
     }
     out.u8(IFLA_OPERSTATE, device.operational_state())?;
-    let nest = out.nest(IFLA_PROTINFO | NLA_F_NESTED)?;
+    let nest = out.nest(IFLA_PROTINFO)?;
     describe6(ip, out)?;
     out.end_nest(nest);
     out.end(mark);
