@@ -185,11 +185,13 @@ impl SuperBlockOperations for Instance {
     }
 
     fn show_options(&self, _superblock: &SuperBlock, out: &mut dyn fmt::Write) -> fmt::Result {
-        if let Some(pages) = self.usage.pages.limited() {
-            write!(out, ",size={}k", pages * (PAGE_SIZE as u64 / 1024))?;
+        let defaults = Options::defaults(machine::memory::stats().total_pages as u64);
+        let (pages, inodes) = (self.usage.pages.limited(), self.usage.inodes.limited());
+        if pages != defaults.max_pages {
+            write!(out, ",size={}k", pages.unwrap_or(0) * (PAGE_SIZE as u64 / 1024))?;
         }
-        if let Some(inodes) = self.usage.inodes.limited() {
-            write!(out, ",nr_inodes={inodes}")?;
+        if inodes != defaults.max_inodes {
+            write!(out, ",nr_inodes={}", inodes.unwrap_or(0))?;
         }
         if self.options.mode != 0o1777 {
             write!(out, ",mode={:o}", self.options.mode)?;
