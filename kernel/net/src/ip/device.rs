@@ -169,7 +169,7 @@ fn up(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
 
 fn down(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
     ip.groups.down();
-    ip.neighbours.iter().for_each(|neighbours| neighbours.clear(|_| true));
+    ip.neighbours.iter().for_each(|neighbours| neighbours.clear(device));
     route::sync::down(device, ip);
     inet6::device_down(rtnl, device, ip, false);
 }

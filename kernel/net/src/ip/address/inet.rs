@@ -232,6 +232,7 @@ pub(crate) fn remove(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address: &Arc<Add
     }
     if list.is_empty() {
         sync::flush4(device, &ip);
+        ip.neighbours(false).clear(device);
     }
 }
 

@@ -15,6 +15,7 @@ use super::Neighbour;
 use crate::device::NetDevice;
 use crate::ip::address::key_of;
 use crate::ip::map::RcuMap;
+use crate::netlink::route::neighbour as messages;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Neighbours of an interface at most (`gc_thresh3`).
@@ -124,12 +125,12 @@ impl Neighbours {
         Ok(true)
     }
 
-    /// Takes all out that `goes` says: when the interface goes down or away.
-    pub(crate) fn clear(&self, goes: impl Fn(&Neighbour) -> bool) {
+    /// Takes all out and tells of each: the interface goes down or away, or has no address of the family any more.
+    pub(crate) fn clear(&self, device: &NetDevice) {
         let mut at = 0;
         while let Some((key, one)) = self.map.first_from(at) {
-            if goes(&one) {
-                let _ = self.remove(one.address);
+            if self.remove(one.address) == Ok(true) {
+                messages::announce_end(device, &one);
             }
             let Some(next) = key.checked_add(1) else { return };
             at = next;

@@ -245,7 +245,12 @@ pub(crate) fn announce(device: &NetDevice, neighbour: &Neighbour) {
     tell(RTM_NEWNEIGH, device, &neighbour.describe(), &Origin::default());
 }
 
-/// The same for who must not sleep: a worker tells them, if there are any.
+/// Tells listeners of a neighbour that was taken out. Thread context.
+pub(crate) fn announce_end(device: &NetDevice, neighbour: &Neighbour) {
+    tell(RTM_DELNEIGH, device, &neighbour.describe(), &Origin::default());
+}
+
+/// The same as [`announce`] for who must not sleep: a worker tells them, if there are any.
 pub(crate) fn announce_later(device: &Arc<NetDevice>, neighbour: &Arc<Neighbour>) {
     if !device.namespace().netlink.has_listeners(abi::netlink::NETLINK_ROUTE as u8, RTNLGRP_NEIGH) {
         return;
