@@ -297,10 +297,13 @@ fn collect(
 ) -> Option<Reassembly<Packet>> {
     let is_v6 = about.key.4;
     net.ip.counters.of(is_v6, Count::ReassemblyRequests);
-    let length = packet.len().checked_sub(about.head)?;
-    let fits =
-        about.offset + length <= ipv4::PACKET_MOST && (about.is_last || (length % 8 == 0 && length > 0));
-    if !fits {
+    let mut length = packet.len().checked_sub(about.head)?;
+    if !about.is_last && length % 8 != 0 {
+        // What goes beyond the unit of offsets belongs to no other part.
+        length &= !7;
+        packet.truncate(about.head + length);
+    }
+    if about.offset + length > ipv4::PACKET_MOST {
         net.ip.counters.of(is_v6, Count::ReassemblyFailures);
         return None;
     }
