@@ -55,12 +55,14 @@ pub enum Count {
     IcmpInChecksumErrors,
     /// Messages of ICMP sent.
     IcmpOut,
-    /// Those that were not sent because there were too many.
+    /// Those that were not sent because there were too many in all.
     IcmpOutLimited,
+    /// Those that were not sent because their destination had been told enough.
+    IcmpOutLimitedHost,
 }
 
 /// How many there are.
-const COUNTS: usize = Count::IcmpOutLimited as usize + 1;
+const COUNTS: usize = Count::IcmpOutLimitedHost as usize + 1;
 
 /// Numbers of one family.
 struct Family {

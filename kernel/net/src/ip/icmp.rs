@@ -1,15 +1,15 @@
 //! ICMP (RFC 792, RFC 1122 section 3.2.2): echoes, and what is wrong with packets, told and heard.
 //!
-//! Key types: [`Complaint`], [`Bucket`] (how many may be sent). Preemption is off in receivers; complaints may come from any
-//! context. Locks: the bucket's, a leaf.
+//! Key type: [`Complaint`]. Preemption is off in receivers; complaints may come from any context. Locks: none of its own.
+//! Neighbour: `limits` says how often others may be told.
 
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr};
 use linnet_lib::wire::icmp::{self as wire, Icmp, v4};
 use linnet_lib::wire::ipv4::{self, Ipv4};
-use machine::sync::SpinLock;
 
-use super::address::{AddressKind, kind_of};
+use super::address::{AddressKind, inet, kind_of};
+use super::config::v4 as settings;
 use super::counters::Count;
 use super::input::{self, IcmpError, Received};
 use super::output::{self, Header};
@@ -20,32 +20,6 @@ use crate::packet::{HEAD_ROOM, Packet, PacketKind};
 
 /// Bytes of a message with what it quotes and its IP header at most (RFC 1812 section 4.3.2.3).
 const MOST: usize = 576;
-/// A message about nothing in particular.
-const SECOND_NS: u64 = 1_000_000_000;
-/// Messages in a second (`icmp_msgs_per_sec`) and at once (`icmp_msgs_burst`).
-const PER_SECOND: u64 = 1000;
-const AT_ONCE: u64 = 50;
-
-/// How many messages about errors a namespace may still send.
-pub(crate) struct Bucket(SpinLock<(u64, u64)>);
-
-impl Bucket {
-    pub(crate) const fn new() -> Bucket {
-        Bucket(SpinLock::new((AT_ONCE, 0)))
-    }
-
-    /// Takes one out, if there is one.
-    pub(crate) fn take(&self) -> bool {
-        let now = machine::time::now_ns();
-        let mut bucket = self.0.lock();
-        let (left, filled_ns) = *bucket;
-        let new = (now.saturating_sub(filled_ns)).saturating_mul(PER_SECOND) / SECOND_NS;
-        let left = left.saturating_add(new).min(AT_ONCE);
-        let filled_ns = if new > 0 { now } else { filled_ns };
-        *bucket = (left.saturating_sub(1), filled_ns);
-        left > 0
-    }
-}
 
 /// What is wrong with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +78,8 @@ pub(crate) fn complain(net: &Arc<NetState>, about: &Packet, complaint: Complaint
     if !has_sender || matches!(destination, AddressKind::Broadcast | AddressKind::Multicast) {
         return;
     }
-    if !net.ip.errors_to_send.take() {
+    let said = complaint.header();
+    if !may_be_told(net, said.kind, said.code) {
         return net.ip.counters.v4(Count::IcmpOutLimited);
     }
     // From the address that it was sent to, if that is ours, else from that of the way back.
@@ -114,7 +89,7 @@ pub(crate) fn complain(net: &Arc<NetState>, about: &Packet, complaint: Complaint
     let tos = header.tos & 0x1e | INTERNETWORK_CONTROL;
     let room = MOST - ipv4::HEADER - wire::HEADER;
     let quoted = &quoted[..quoted.len().min(room)];
-    let _ = send(net, header.source, own, tos, complaint.header(), quoted, about.mark);
+    let _ = send(net, header.source, own, tos, said, quoted, about.mark);
 }
 
 /// Whether a message of ICMP, as much as there is of it, tells of an error: nobody complains of those.
@@ -123,6 +98,24 @@ fn is_about_error(message: &[u8]) -> bool {
         message.first(),
         Some(&(v4::ECHO | v4::ECHO_REPLY | v4::TIMESTAMP | v4::TIMESTAMP_REPLY | 9 | 10 | 15..=18 | 42 | 43))
     )
+}
+
+/// Whether `icmp_ratemask` says that messages like this are limited; what is said of paths that are narrow never is.
+fn is_limited(net: &NetState, kind: u8, code: u8) -> bool {
+    let is_about_path = (kind, code) == (v4::UNREACHABLE, v4::FRAGMENTATION_NEEDED);
+    let mask = net.ip_number(sysctl::ICMP_RATEMASK_4) as u32;
+    kind < 32 && !is_about_path && mask & 1 << kind != 0
+}
+
+/// Whether there is room for one more message of this namespace.
+fn may_be_told(net: &NetState, kind: u8, code: u8) -> bool {
+    !is_limited(net, kind, code) || take_from_all(net)
+}
+
+/// One more of the messages of both families that `icmp_msgs_per_sec` and `icmp_msgs_burst` allow.
+pub(super) fn take_from_all(net: &NetState) -> bool {
+    let number = |which| net.ip_number(which).max(0) as u64;
+    net.ip.errors_to_send.take(number(sysctl::ICMP_PER_SECOND), number(sysctl::ICMP_AT_ONCE))
 }
 
 /// Sends a message.
@@ -138,6 +131,13 @@ fn send(
     let flow =
         Flow { source: from.map(IpAddr::V4), tos, protocol: wire::PROTOCOL_4, mark, ..Flow::to(to.into()) };
     let route = route::output(net, &flow)?;
+    if is_limited(net, header.kind, header.code) && !route.device.is_loopback() {
+        let interval = net.ip_number(sysctl::ICMP_RATELIMIT_4).max(0) as u64;
+        if !net.ip.told.allow(to.into(), interval) {
+            net.ip.counters.v4(Count::IcmpOutLimitedHost);
+            return Ok(());
+        }
+    }
     let source = flow.source.or(route.source).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let mut packet = Packet::with_room(HEAD_ROOM, wire::HEADER + body.len())?;
     packet.append(&header.write())?;
@@ -195,6 +195,9 @@ fn own_address(about: &Received) -> Option<Ipv4Addr> {
 
 fn answer(packet: Packet, about: &Received, header: Icmp) {
     let IpAddr::V4(to) = about.source else { return };
+    if !may_be_told(&about.net, header.kind, header.code) {
+        return about.net.ip.counters.v4(Count::IcmpOutLimited);
+    }
     let body = packet.bytes().get(wire::HEADER..).unwrap_or_default();
     let _ = send(&about.net, to, own_address(about), about.traffic_class, header, body, 0);
 }
@@ -228,8 +231,7 @@ fn hear_error(packet: &Packet, about: &Received, header: Icmp) {
         }
     }
     if header.kind == v4::REDIRECT {
-        let gateway = Ipv4Addr::from(header.rest);
-        route::note_redirect(net, inner.destination.into(), gateway.into(), &about.device);
+        hear_redirect(about, &inner, header);
     }
     let error = IcmpError {
         net: net.clone(),
@@ -242,4 +244,42 @@ fn hear_error(packet: &Packet, about: &Received, header: Icmp) {
         info,
     };
     input::tell_transport(&error, inner.protocol, quoted.get(inner.header_length()..).unwrap_or_default());
+}
+
+/// A router says that another is better: believed only of the one that we use, and of another that is on the same link
+/// (`__ip_do_redirect`).
+fn hear_redirect(about: &Received, inner: &Ipv4<'_>, header: Icmp) {
+    const CODES: u8 = 4;
+    let (net, device, new) = (&about.net, &about.device, Ipv4Addr::from(header.rest));
+    let IpAddr::V4(old) = about.source else { return };
+    let Some(ip) = device.ip() else { return };
+    let own = |which| ip.settings4.is_on(which);
+    let all = |which| net.ip.control.all4.is_on(which);
+    let accepts = if own(settings::FORWARDING) {
+        own(settings::ACCEPT_REDIRECTS) && all(settings::ACCEPT_REDIRECTS)
+    } else {
+        own(settings::ACCEPT_REDIRECTS) || all(settings::ACCEPT_REDIRECTS)
+    };
+    let is_nobody = new.is_multicast() || new == Ipv4Addr::BROADCAST || new.octets()[0] == 0;
+    if header.code >= CODES || new == old || !accepts || is_nobody {
+        return;
+    }
+    if own(settings::SHARED_MEDIA) || all(settings::SHARED_MEDIA) {
+        if kind_of(net, new.into(), 0) != AddressKind::Other {
+            return;
+        }
+    } else {
+        let are_neighbours = inet::is_on_link(&ip, new, old);
+        let is_secure = own(settings::SECURE_REDIRECTS) || all(settings::SECURE_REDIRECTS);
+        if !are_neighbours || (is_secure && !route::is_default_router(net, device, new.into())) {
+            return;
+        }
+    }
+    let flow =
+        Flow { source: Some(inner.source.into()), tos: inner.tos, ..Flow::to(inner.destination.into()) };
+    let is_ours = route::output(net, &flow)
+        .is_ok_and(|route| Arc::ptr_eq(&route.device, device) && route.gateway == Some(old.into()));
+    if is_ours {
+        route::note_redirect(net, inner.destination.into(), new.into(), device);
+    }
 }

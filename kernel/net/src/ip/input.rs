@@ -105,6 +105,11 @@ pub(crate) fn receive_v4(mut packet: Packet) {
         tos: header.tos,
         mark: packet.mark,
         protocol: header.protocol,
+        ports: if header.is_fragment() {
+            (0, 0)
+        } else {
+            ports(&packet, header.header_length(), header.protocol)
+        },
         ..Flow::to(header.destination.into())
     };
     let has_options = !header.options.is_empty();
@@ -119,6 +124,19 @@ pub(crate) fn receive_v4(mut packet: Packet) {
         Ok(route) if route.kind == RouteKind::Unicast => forward::forward_v4(&net, &device, &route, packet),
         Ok(route) => deliver_v4(net, &device, &route, packet),
         Err(errno) => forward::refuse_v4(&net, &device, errno, &packet),
+    }
+}
+
+/// The ports of a packet whose transport's header is `offset` bytes in it, for rules and for the choice among several ways.
+fn ports(packet: &Packet, offset: usize, protocol: u8) -> (u16, u16) {
+    const TCP: u8 = 6;
+    const DCCP: u8 = 33;
+    const SCTP: u8 = 132;
+    const UDPLITE: u8 = 136;
+    let has_ports = matches!(protocol, TCP | wire_udp::PROTOCOL | DCCP | SCTP | UDPLITE);
+    match packet.bytes().get(offset..).and_then(|bytes| bytes.first_chunk::<4>()) {
+        Some(&[a, b, c, d]) if has_ports => (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
+        _ => (0, 0),
     }
 }
 
@@ -207,10 +225,11 @@ pub(crate) fn receive_v6(mut packet: Packet) {
         tos: header.traffic_class,
         mark: packet.mark,
         protocol: header.next_header,
+        ports: ports(&packet, ipv6::HEADER, header.next_header),
         ..Flow::to(header.destination.into())
     };
     match route::input(&net, &device, &flow) {
-        Ok(route) if route.kind == RouteKind::Unicast => forward::forward_v6(&net, &route, packet),
+        Ok(route) if route.kind == RouteKind::Unicast => forward::forward_v6(&net, &device, &route, packet),
         Ok(route) if route.kind == RouteKind::Multicast && !route.is_member => {
             net.ip.counters.v6(Count::InDiscards);
         }

@@ -19,7 +19,7 @@ pub fn write_arp(net: &NetNamespace, out: &mut Text) -> fmt::Result {
     writeln!(out, "IP address       HW type     Flags       HW address            Mask     Device")?;
     let mut next = 0;
     while let Some(device) = net.devices().next_from(next) {
-        next = device.index().saturating_add(1);
+        next = device.index().wrapping_add(1);
         write_neighbours(&device, out)?;
     }
     Ok(())
@@ -97,6 +97,7 @@ pub fn write_snmp(net: &NetNamespace, out: &mut Text) -> fmt::Result {
         ("InCsumErrors", count(Count::IcmpInChecksumErrors)),
         ("OutMsgs", count(Count::IcmpOut)),
         ("OutRateLimitGlobal", count(Count::IcmpOutLimited)),
+        ("OutRateLimitHost", count(Count::IcmpOutLimitedHost)),
     ];
     table(out, "Icmp", &icmp)?;
     let udp = &net.inet().counters[0];
@@ -139,7 +140,7 @@ pub fn write_snmp6(net: &NetNamespace, out: &mut Text) -> fmt::Result {
         ("Icmp6InErrors", Count::IcmpInErrors),
         ("Icmp6OutMsgs", Count::IcmpOut),
         ("Icmp6InCsumErrors", Count::IcmpInChecksumErrors),
-        ("Icmp6OutRateLimitHost", Count::IcmpOutLimited),
+        ("Icmp6OutRateLimitHost", Count::IcmpOutLimitedHost),
     ];
     rows.iter()
         .try_for_each(|(name, what)| writeln!(out, "{name:<32}\t{}", net.ip.counters.get(true, *what)))?;
