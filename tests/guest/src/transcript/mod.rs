@@ -20,6 +20,7 @@ mod netlink;
 mod notify;
 mod packet;
 mod processes;
+mod reports;
 mod scheduling;
 mod signals;
 mod sockets;
@@ -116,6 +117,7 @@ pub fn print(filters: &[String]) {
         notify::SECTIONS,
         packet::SECTIONS,
         processes::SECTIONS,
+        reports::SECTIONS,
         scheduling::SECTIONS,
         signals::SECTIONS,
         sockets::SECTIONS,
