@@ -178,7 +178,6 @@ fn hop_limit(packet: &Packet) -> u8 {
 fn loop_back(route: &Route, cast: Cast, packet: &Packet) {
     let mut copy = packet.clone();
     copy.kind = if cast == Cast::Broadcast { PacketKind::Broadcast } else { PacketKind::Multicast };
-    copy.is_checked = true;
     copy.mark_link_header();
-    traffic::receive(&route.device, copy);
+    traffic::loop_back(&route.device, copy);
 }
