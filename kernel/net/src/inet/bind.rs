@@ -179,11 +179,15 @@ fn enter(socket: &Arc<InetSocket>) -> Result<()> {
         && socket.core().options.has(Switches::REUSEPORT)
         && remote.is_none();
     socket.family().table.add(place, socket, reuses)?;
-    let claim = claim_of(socket, endpoints.local);
     socket.change_endpoints(|endpoints| endpoints.place = Some(place));
-    if let Some(old) = endpoints.claim
-        && (old.local, old.device) != (claim.local, claim.device)
-    {
+    renew_claim(socket)
+}
+
+/// Has a socket claim what its endpoints and options say now. `ENOMEM`.
+fn renew_claim(socket: &Arc<InetSocket>) -> Result<()> {
+    let endpoints = socket.endpoints();
+    let claim = claim_of(socket, endpoints.local);
+    if let Some(old) = endpoints.claim.filter(|old| *old != claim) {
         socket.family().ports.lock().replace(endpoints.port, &old, &claim)?;
         socket.change_endpoints(|endpoints| endpoints.claim = Some(claim));
     }
@@ -205,10 +209,17 @@ pub(super) fn enter_raw(socket: &Arc<InetSocket>, protocol: u16) -> Result<()> {
     enter(socket)
 }
 
-/// The interface that a socket is bound to has changed: it is found elsewhere now.
-pub fn moved(socket: &Arc<InetSocket>) -> Result<()> {
+/// The interface that a socket is bound to or whether it shares its port has changed: others may be refused what they were not,
+/// and it may be found elsewhere now. `ENOMEM`.
+pub fn options_changed(socket: &Arc<InetSocket>) -> Result<()> {
     let _one = socket.binding.lock();
-    if socket.endpoints().place.is_some() { enter(socket) } else { Ok(()) }
+    let endpoints = socket.endpoints();
+    let Some(place) = endpoints.place else { return Ok(()) };
+    let options = &socket.core().options;
+    let had_port = endpoints.claim.is_some_and(|claim| claim.reuses_port);
+    let stays = place.device == options.bound_interface()
+        && (socket.transport != Transport::Udp || had_port == options.has(Switches::REUSEPORT));
+    if stays { renew_claim(socket) } else { enter(socket) }
 }
 
 /// Gives a socket a port if it has none (`inet_autobind`). `EAGAIN`: none is free; `ENOMEM`.
