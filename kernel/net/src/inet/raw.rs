@@ -39,6 +39,7 @@ pub fn transmit(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<(
         message.get_mut(offset..offset + 2).ok_or(Errno::EINVAL)?.fill(0);
         let sum = network::checksum(source, destination, socket.protocol(), message);
         message[offset..offset + 2].copy_from_slice(&sum.to_be_bytes());
+        packet.is_checked = true;
     }
     finish(socket, plan, packet)
 }

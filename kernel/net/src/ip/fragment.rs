@@ -50,6 +50,7 @@ fn piece(of: &Packet, length: usize) -> Result<Packet> {
     let mut piece = Packet::with_room(HEAD_ROOM, length)?;
     (piece.protocol, piece.kind, piece.device) = (of.protocol, of.kind, of.device.clone());
     (piece.mark, piece.priority, piece.charge) = (of.mark, of.priority, of.charge.clone());
+    piece.is_checked = of.is_checked;
     piece.mark_network_header();
     Ok(piece)
 }
@@ -480,7 +481,7 @@ fn join_v6(parts: Reassembly<Packet>) -> Option<Packet> {
     let fragment_at = head - ipv6::FRAGMENT_HEADER;
     let next = *joined.bytes().get(fragment_at)?;
     let mut whole = piece(&joined, joined.len()).ok()?;
-    (whole.is_checked, whole.received_ns) = (joined.is_checked, joined.received_ns);
+    whole.received_ns = joined.received_ns;
     whole.append(joined.bytes().get(..fragment_at)?).ok()?;
     whole.append(joined.bytes().get(head..)?).ok()?;
     let payload = u16::try_from(whole.len() - ipv6::HEADER).ok()?;
