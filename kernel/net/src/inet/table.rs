@@ -100,13 +100,19 @@ pub struct Table {
     /// How many are connected, how many bound to an interface: look-ups leave out what nobody is.
     connected: AtomicUsize,
     bound: AtomicUsize,
-    count: AtomicUsize,
+    /// Sockets of AF_INET and of AF_INET6.
+    counts: [AtomicUsize; 2],
 }
 
 impl Table {
     /// How many sockets there are.
     pub fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.count(false) + self.count(true)
+    }
+
+    /// How many there are of one family.
+    pub fn count(&self, is_v6: bool) -> usize {
+        self.counts[usize::from(is_v6)].load(Ordering::Relaxed)
     }
 
     /// Whether there are none.
@@ -114,8 +120,8 @@ impl Table {
         self.len() == 0
     }
 
-    fn note(&self, place: &Place, step: usize) {
-        self.count.fetch_add(step, Ordering::AcqRel);
+    fn note(&self, place: &Place, socket: &InetSocket, step: usize) {
+        self.counts[usize::from(socket.is_v6())].fetch_add(step, Ordering::AcqRel);
         if place.remote.is_some() {
             self.connected.fetch_add(step, Ordering::AcqRel);
         }
@@ -130,7 +136,7 @@ impl Table {
             let entry = Entry { key: key_of(place, socket), target: Target::One(socket.clone()) };
             let node = try_box(Node::new(entry)).map_err(|_| Errno::ENOMEM)?;
             self.tree.write().insert(node);
-            self.note(&place, 1);
+            self.note(&place, socket, 1);
             return Ok(());
         }
         let user = socket.core().owner().0;
@@ -156,7 +162,7 @@ impl Table {
         drop(tree);
         if done.is_ok() {
             socket.set_group(Some(joined));
-            self.note(&place, 1);
+            self.note(&place, socket, 1);
         }
         done
     }
@@ -171,7 +177,7 @@ impl Table {
         };
         drop(tree);
         drop(gone);
-        self.note(&place, usize::MAX);
+        self.note(&place, socket, usize::MAX);
     }
 
     /// The socket for a packet to one host.

@@ -190,13 +190,29 @@ impl Item for ByAge {
     fn merge((): (), (): ()) {}
 }
 
+/// What unfinished packets of a family take up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held {
+    /// Unfinished packets.
+    pub packets: usize,
+    /// Bytes of memory of their parts.
+    pub bytes: usize,
+}
+
+impl Held {
+    fn subtract(&mut self, entry: &Entry) {
+        self.packets -= 1;
+        self.bytes -= entry.cost;
+    }
+}
+
 #[derive(Default)]
 struct Table {
     entries: Tree<Box<Entry>>,
     ages: Tree<ByAge>,
     serial: u64,
-    /// Bytes that parts cost, of each family.
-    cost: [usize; 2],
+    /// What each family has.
+    held: [Held; 2],
     timer: Option<Timer>,
 }
 
@@ -205,7 +221,7 @@ impl Table {
     fn remove(&mut self, key: &Key) -> Option<Box<Node<Box<Entry>>>> {
         let entry = self.entries.remove(key)?;
         drop(self.ages.remove(&entry.serial));
-        self.cost[usize::from(key.4)] -= entry.cost;
+        self.held[usize::from(key.4)].subtract(&entry);
         Some(entry)
     }
 
@@ -221,6 +237,11 @@ impl Table {
 pub(crate) struct Fragments(SpinLock<Table>);
 
 impl Fragments {
+    /// What the unfinished packets of a family take up.
+    pub(crate) fn held(&self, is_v6: bool) -> Held {
+        self.0.lock().held[usize::from(is_v6)]
+    }
+
     /// Lets go of all: the namespace ends.
     pub(crate) fn clear(&self) {
         let table = core::mem::take(&mut *self.0.lock());
@@ -322,6 +343,7 @@ fn collect(
             (entry.serial, age.serial) = (table.serial, table.serial);
             let expires_ns = entry.expires_ns;
             table.ages.insert(age);
+            table.held[usize::from(is_v6)].packets += 1;
             if let Some(timer) = table.timer.as_ref().filter(|timer| timer.deadline_ns().is_none()) {
                 timer.arm(expires_ns);
             }
@@ -332,7 +354,7 @@ fn collect(
     match entry.parts.put(part, about.is_last) {
         Put::Waits => {
             entry.cost += cost;
-            table.cost[usize::from(is_v6)] += cost;
+            table.held[usize::from(is_v6)].bytes += cost;
             table.entries.insert(entry);
             None
         }
@@ -342,13 +364,14 @@ fn collect(
         }
         Put::Complete => {
             drop(table.ages.remove(&entry.serial));
-            table.cost[usize::from(is_v6)] -= entry.cost;
+            table.held[usize::from(is_v6)].subtract(&entry);
             drop(table);
             Some(core::mem::take(&mut entry.parts))
         }
         Put::Bad => {
+            net.ip.counters.of(is_v6, Count::ReassemblyOverlaps);
             drop(table.ages.remove(&entry.serial));
-            table.cost[usize::from(is_v6)] -= entry.cost;
+            table.held[usize::from(is_v6)].subtract(&entry);
             drop(table);
             net.ip.counters.of(is_v6, Count::ReassemblyFailures);
             drop(entry);
@@ -383,7 +406,7 @@ fn make_room(net: &Arc<NetState>, is_v6: bool, cost: usize) {
     let most = net.ip_number(which).max(0) as usize;
     loop {
         let mut table = net.ip.fragments.0.lock();
-        if table.cost[usize::from(is_v6)] + cost <= most {
+        if table.held[usize::from(is_v6)].bytes + cost <= most {
             return;
         }
         let Some(oldest) = table.oldest(is_v6) else { return };
