@@ -7,8 +7,11 @@ use abi::inet::*;
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr};
 use linnet_lib::wire::Sum;
+use linnet_lib::wire::ipv4_options::Asked;
+use machine::memory::try_arc;
 use machine::sync::Lazy;
 use machine::sync::atomic::Ordering;
+use security::Capability;
 
 use super::address::{Endpoint, code, needs_scope};
 use super::errors::{Trouble, meaning_of_icmp, meaning_of_icmp6};
@@ -209,8 +212,9 @@ impl Way {
         USUAL
     }
 
-    /// Sends a packet that begins with its transport header. `EMSGSIZE`: it must not be cut and is too long; what the layers below say.
-    pub fn send(&self, socket: &InetSocket, manner: &Manner, packet: Packet) -> Result<()> {
+    /// Sends a packet that begins with its transport header, with options of IPv4. `EMSGSIZE`: it must not be cut and is too long; what
+    /// the layers below say.
+    pub fn send(&self, socket: &InetSocket, manner: &Manner, options: &[u8], packet: Packet) -> Result<()> {
         let header = Header {
             source: self.source,
             destination: self.destination,
@@ -219,6 +223,7 @@ impl Way {
             traffic_class: manner.traffic_class,
             flow_label: manner.flow_label,
             dont_fragment: manner.dont_fragment,
+            options,
             ..Header::default()
         };
         output::send(socket.core().namespace().state(), &self.route, &header, packet)
@@ -227,6 +232,17 @@ impl Way {
     /// Sends a packet with its IP header.
     pub fn send_raw(&self, socket: &InetSocket, packet: Packet) -> Result<()> {
         output::send_raw(socket.core().namespace().state(), &self.route, packet)
+    }
+}
+
+/// What IP_OPTIONS (or IP_RETOPTS of a message) asks for. `EINVAL`: they are wrong, or only for those with CAP_NET_RAW; `ENOMEM`.
+pub fn ip_options(socket: &InetSocket, given: &[u8]) -> Result<Option<Arc<Asked>>> {
+    let state = socket.core().namespace().state();
+    let is_elsewhere = |address: Ipv4Addr| kind_of(state, address.into(), 0) == AddressKind::Other;
+    let asked = Asked::new(given, socket.may(Capability::NetRaw), &is_elsewhere);
+    match asked.map_err(|_| Errno::EINVAL)? {
+        Some(asked) => Ok(Some(try_arc(asked)?)),
+        None => Ok(None),
     }
 }
 

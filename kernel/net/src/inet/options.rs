@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::address::{Endpoint, Given, parse};
 use super::membership::{self, Change};
-use super::network::{Aim, Way, kind_of};
+use super::network::{self, Aim, Way, kind_of};
 use super::settings::Flag;
 use super::socket::{InetSocket, Transport};
 use super::udp;
@@ -212,7 +212,12 @@ fn set_v4(socket: &Arc<InetSocket>, name: u32, value: &[u8]) -> Result<()> {
         MCAST_JOIN_SOURCE_GROUP | MCAST_LEAVE_SOURCE_GROUP | MCAST_BLOCK_SOURCE | MCAST_UNBLOCK_SOURCE => {
             change_source_any(socket, name, value)
         }
-        // Packets with IP options are not sent.
+        IP_OPTIONS => {
+            let asked = network::ip_options(socket, value)?;
+            let old = core::mem::replace(&mut *settings.ip_options.lock(), asked);
+            drop(old);
+            Ok(())
+        }
         _ => Err(Errno::ENOPROTOOPT),
     }
 }
@@ -568,7 +573,10 @@ fn get_v4(socket: &Arc<InetSocket>, name: u32, value: &mut [u8]) -> Result<usize
             return put(&settings.more.lock().multicast_source.octets(), value);
         }
         IP_MTU => connected_mtu(socket)? as i32,
-        IP_OPTIONS => return Ok(0),
+        IP_OPTIONS => {
+            let asked = settings.ip_options.lock().clone();
+            return put(asked.as_ref().map_or(&[], |asked| asked.as_given()), value);
+        }
         _ => return Err(Errno::ENOPROTOOPT),
     };
     // A program with room for less than a number gets a byte, if that holds it (ip(7)).

@@ -8,6 +8,7 @@ use abi::socket::*;
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr};
 use linnet_lib::bpf;
+use linnet_lib::wire::ipv4::Ipv4;
 use machine::memory::try_arc;
 use zerocopy::IntoBytes;
 
@@ -244,20 +245,21 @@ fn tell(socket: &Arc<InetSocket>, datagram: &Datagram, message: &mut ReceiveMess
     if core.options.has(Switches::RCVPRIORITY) {
         add(message, SOL_SOCKET, SO_PRIORITY, about.priority.as_bytes())?;
     }
-    tell_about(socket, about, message)
+    tell_about(socket, about, &datagram.packet, message)
 }
 
 /// The control messages of IP and IPv6 about a packet.
-pub(super) fn tell_about(
+fn tell_about(
     socket: &Arc<InetSocket>,
     about: &About,
+    packet: &Packet,
     message: &mut ReceiveMessage<'_>,
 ) -> Result<()> {
     if socket.is_v6() {
         tell_v6_info(socket, about, message)?;
     }
     match about.destination.address {
-        IpAddr::V4(destination) => tell_v4(socket, about, destination, message),
+        IpAddr::V4(destination) => tell_v4(socket, about, packet, destination, message),
         IpAddr::V6(_) => tell_v6(socket, about, message),
     }
 }
@@ -265,6 +267,7 @@ pub(super) fn tell_about(
 fn tell_v4(
     socket: &Arc<InetSocket>,
     about: &About,
+    packet: &Packet,
     destination: Ipv4Addr,
     message: &mut ReceiveMessage<'_>,
 ) -> Result<()> {
@@ -284,6 +287,9 @@ fn tell_v4(
     if settings.has(Flag::RECEIVE_TOS) {
         add(message, SOL_IP, IP_TOS, &[about.traffic_class])?;
     }
+    if settings.has_any(Flag::RECEIVE_OPTIONS | Flag::RETURN_OPTIONS) {
+        tell_options(socket, packet, message)?;
+    }
     if settings.has(Flag::ORIGINAL_DESTINATION) {
         let address = about.destination.to_socket_address(AF_INET as u16);
         add(message, SOL_IP, IP_ORIGDSTADDR, address.as_bytes())?;
@@ -291,9 +297,26 @@ fn tell_v4(
     Ok(())
 }
 
+/// The options that a packet came with; those to answer with.
+fn tell_options(socket: &Arc<InetSocket>, packet: &Packet, message: &mut ReceiveMessage<'_>) -> Result<()> {
+    let Ok(header) = Ipv4::read_unchecked(packet.from_network_header()) else { return Ok(()) };
+    if header.options.is_empty() {
+        return Ok(());
+    }
+    if socket.settings.has(Flag::RECEIVE_OPTIONS) {
+        add(message, SOL_IP, IP_RECVOPTS, header.options)?;
+    }
+    if socket.settings.has(Flag::RETURN_OPTIONS) {
+        let asked = crate::ip::options::answer(socket.core().namespace().state(), header.options);
+        add(message, SOL_IP, IP_RETOPTS, asked.as_ref().map_or(&[], |asked| asked.as_given()))?;
+    }
+    Ok(())
+}
+
 /// What AF_INET6 sockets are told of packets of both families.
 fn tell_v6_info(socket: &Arc<InetSocket>, about: &About, message: &mut ReceiveMessage<'_>) -> Result<()> {
-    let info = In6Pktinfo { ipi6_addr: octets(about.destination.address), ipi6_ifindex: about.device };
+    let device = if about.has_interface { about.device } else { 0 };
+    let info = In6Pktinfo { ipi6_addr: octets(about.destination.address), ipi6_ifindex: device };
     if socket.settings.has(Flag::V6_PACKET_INFO) {
         add(message, SOL_IPV6, IPV6_PKTINFO, info.as_bytes())?;
     }

@@ -3,7 +3,9 @@
 //! Key types: [`Settings`], [`Flag`] (what is on or off). Locks: a leaf around what is more than a number.
 
 use abi::inet::*;
+use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use linnet_lib::wire::ipv4_options::Asked;
 use machine::sync::SpinLock;
 use machine::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
@@ -139,6 +141,8 @@ pub struct Settings {
     pub icmp_filter: AtomicU32,
     /// What is more than a number.
     pub more: SpinLock<More>,
+    /// IP_OPTIONS.
+    pub ip_options: SpinLock<Option<Arc<Asked>>>,
 }
 
 /// The values that are more than a number.
@@ -188,6 +192,7 @@ impl Settings {
                 sticky: None,
                 icmp6_filter: [0; 8],
             }),
+            ip_options: SpinLock::new(None),
         }
     }
 

@@ -122,6 +122,9 @@ pub(crate) fn receive_v4(mut packet: Packet) {
     let route = route::input(&net, &device, &flow);
     if let Ok(route) = &route {
         count_cast(&net, false, route, length);
+        if has_options && !super::options::note(&net, &device, route, &mut packet) {
+            return net.ip.counters.v4(Count::InHeaderErrors);
+        }
     }
     match route {
         Ok(route) if route.kind == RouteKind::Unicast => forward::forward_v4(&net, &device, &route, packet),
