@@ -315,6 +315,13 @@ pub fn disconnect(socket: &Arc<InetSocket>) -> Result<()> {
     enter(socket)
 }
 
+/// Somebody ends what a socket does (SOCK_DESTROY in sock_diag(7), `udp_abort`): its program is told by `ECONNABORTED`.
+pub fn abort(socket: &Arc<InetSocket>) -> Result<()> {
+    socket.core().set_error(Errno::ECONNABORTED);
+    socket.core().wake_all();
+    disconnect(socket)
+}
+
 /// The socket is closed: nobody finds it and its port is free.
 pub fn close(socket: &Arc<InetSocket>) {
     let _one = socket.binding.lock();

@@ -36,4 +36,5 @@ mod table;
 mod tests;
 pub mod udp;
 
+pub use bind::abort;
 pub use socket::{InetNamespace, InetSocket, Transport, create};
