@@ -17,7 +17,7 @@ use super::errors;
 use super::network::{self, Received};
 use super::settings::Flag;
 use super::socket::{InetSocket, Transport, copy};
-use crate::account::{ReceiveCharge, datagram_cost};
+use crate::account::{ReceiveCharge, packet_cost};
 use crate::message::{ControlMessage, MessageFlags, ReceiveMessage};
 use crate::options::Switches;
 use crate::packet::Packet;
@@ -124,7 +124,13 @@ pub fn deliver(socket: &Arc<InetSocket>, packet: &Packet, header: usize, about: 
             some => some.clamp(header, kept.max(header)),
         };
     }
-    let Some(charge) = ReceiveCharge::try_new(core, datagram_cost(packet.len())) else { return false };
+    let data = packet.len().saturating_sub(header);
+    let cost = packet_cost(packet.from_network_header().len().saturating_sub(data), data);
+    let charged = match socket.transport {
+        Transport::Udp => ReceiveCharge::try_within(core, cost),
+        Transport::Ping | Transport::Raw => ReceiveCharge::try_new(core, cost),
+    };
+    let Some(charge) = charged else { return false };
     let mut packet = packet.clone();
     // What waits here holds neither a device nor its sender's buffer.
     (packet.device, packet.charge) = (None, None);
