@@ -60,6 +60,10 @@ pub fn bind(socket: &Arc<InetSocket>, endpoint: &Endpoint) -> Result<()> {
         endpoints.is_address_chosen = !endpoint.address.is_unspecified();
         endpoints.is_port_chosen = endpoint.port != 0;
     });
+    if endpoint.address.is_ipv6() && !endpoint.address.is_unspecified() {
+        // It has nothing to do with IPv4 from then on, as on Linux.
+        socket.settings.switch(Flag::V6_ONLY, true);
+    }
     if has_port && late { Ok(()) } else { enter(socket) }
 }
 
@@ -289,7 +293,8 @@ pub fn connect(socket: &Arc<InetSocket>, wanted: &Endpoint) -> Result<()> {
     enter(socket)
 }
 
-/// connect(2) to AF_UNSPEC: as it was before it was connected.
+/// connect(2) to AF_UNSPEC: as it was before it was connected. A raw socket loses its protocol as others a port that they did not choose,
+/// and receives nothing from then on, as on Linux.
 pub fn disconnect(socket: &Arc<InetSocket>) -> Result<()> {
     let _one = socket.binding.lock();
     let mut freed = None;
@@ -304,7 +309,7 @@ pub fn disconnect(socket: &Arc<InetSocket>) -> Result<()> {
         if !endpoints.is_address_chosen {
             (endpoints.local, endpoints.source) = (any(family), any(family));
         }
-        if !endpoints.is_port_chosen && socket.transport != Transport::Raw {
+        if !endpoints.is_port_chosen {
             freed = endpoints.claim.take().map(|claim| (endpoints.port, claim));
             endpoints.port = 0;
         }

@@ -19,8 +19,8 @@ use super::receive::About;
 use super::settings::Flag;
 use super::socket::InetSocket;
 use crate::device::NetDevice;
-use crate::ip::address::select_source;
 pub use crate::ip::address::{AddressKind, kind_of};
+use crate::ip::address::{inet6, select_source};
 pub use crate::ip::input::{IcmpError, Received};
 use crate::ip::output::{self, Header};
 use crate::ip::route::{self, Flow, Route, RouteKind};
@@ -119,7 +119,7 @@ pub struct Manner {
 }
 
 impl Way {
-    /// Finds it. `ENETUNREACH`, `EHOSTUNREACH`, `EACCES`, `EINVAL`, as routes say.
+    /// Finds it. `ENETUNREACH`, `EHOSTUNREACH`, `EACCES`, `EINVAL`, as routes say; `EADDRNOTAVAIL`: no address to send from (IPv6).
     pub fn find(socket: &InetSocket, aim: &Aim) -> Result<Way> {
         let state = socket.core().namespace().state();
         let mut destination = aim.destination;
@@ -141,7 +141,13 @@ impl Way {
             ports: aim.ports,
             ..Flow::to(destination)
         };
-        let route = route::output(state, &flow)?;
+        let route = route::output(state, &flow).map_err(|error| match destination {
+            // IPv6 looks for an address to send from first, wherever it might go through (`ip6_dst_lookup_tail`).
+            IpAddr::V6(to) if aim.source.is_none() && inet6::select_source(state, None, to).is_none() => {
+                Errno::EADDRNOTAVAIL
+            }
+            _ => error,
+        })?;
         let source =
             aim.source.or(route.source).or_else(|| source_on(state, &route.device, destination)).unwrap_or(
                 super::address::any(if destination.is_ipv4() {

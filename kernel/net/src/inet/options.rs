@@ -71,6 +71,7 @@ fn flag_v6(name: u32) -> Option<Flag> {
         IPV6_FLOWINFO_SEND => Flag::V6_FLOW_INFO_SEND,
         IPV6_FREEBIND => Flag::FREE_BIND,
         IPV6_RECVFRAGSIZE => Flag::V6_FRAGMENT_SIZE,
+        IPV6_ROUTER_ALERT_ISOLATE => Flag::V6_ALERT_ISOLATE,
         _ => return None,
     })
 }
@@ -337,14 +338,11 @@ fn change_group_v4(socket: &Arc<InetSocket>, value: &[u8], change: Change) -> Re
     if !group.is_multicast() {
         return Err(if change == Change::Join { Errno::EINVAL } else { Errno::EADDRNOTAVAIL });
     }
-    let device = group_device(socket, &request);
     let is_any = request.imr_ifindex == 0 && Ipv4Addr::from(request.imr_address).is_unspecified();
-    if device.is_none() && !(change == Change::Leave && is_any) {
-        return Err(Errno::ENODEV);
-    }
-    // Leaving without saying where means wherever it is.
-    let device = if change == Change::Leave && is_any { None } else { device };
-    membership::change(socket, group.into(), device, change)
+    // Without saying where means where routing sends it, also for leaving.
+    let missing = if change == Change::Leave && !is_any { Errno::EADDRNOTAVAIL } else { Errno::ENODEV };
+    let device = group_device(socket, &request).ok_or(missing)?;
+    membership::change(socket, group.into(), Some(device), change)
 }
 
 fn change_source_v4(socket: &Arc<InetSocket>, name: u32, value: &[u8]) -> Result<()> {

@@ -51,6 +51,8 @@ pub struct About {
     pub mark: u32,
     /// SO_PRIORITY of the packet.
     pub priority: u32,
+    /// Whether the socket wanted to be told of the interface when it was received (`ipv4_pktinfo_prepare`).
+    pub has_interface: bool,
 }
 
 impl About {
@@ -72,6 +74,7 @@ impl About {
             time_ns: sched::clock::realtime_ns(),
             mark: packet.mark,
             priority: packet.priority,
+            has_interface: true,
         }
     }
 }
@@ -137,7 +140,10 @@ pub fn deliver(socket: &Arc<InetSocket>, packet: &Packet, header: usize, about: 
     if packet.pull(header).is_none() {
         return false;
     }
-    let datagram = Datagram { packet, length: kept - header, about: *about, _charge: charge };
+    let has_interface = about.destination.address.is_ipv6()
+        || socket.settings.has_any(Flag::PACKET_INFO | Flag::V6_PACKET_INFO | Flag::V6_OLD_PACKET_INFO);
+    let about = About { has_interface, ..*about };
+    let datagram = Datagram { packet, length: kept - header, about, _charge: charge };
     let queued = try_arc(datagram).map_err(Errno::from).and_then(|one| socket.queue.push(one, |_| Ok(())));
     if queued.is_err() {
         core.count_drop();
@@ -279,12 +285,11 @@ fn tell_v4(
 ) -> Result<()> {
     let settings = &socket.settings;
     if settings.has(Flag::PACKET_INFO) {
-        let own = network::own_address(socket.core().namespace().state(), about);
-        let info = InPktinfo {
-            ipi_ifindex: about.device,
-            ipi_spec_dst: own.octets(),
-            ipi_addr: destination.octets(),
-        };
+        let mut info = InPktinfo { ipi_addr: destination.octets(), ..InPktinfo::default() };
+        if about.has_interface {
+            info.ipi_ifindex = about.device;
+            info.ipi_spec_dst = network::own_address(socket.core().namespace().state(), about).octets();
+        }
         add(message, SOL_IP, IP_PKTINFO, info.as_bytes())?;
     }
     if settings.has(Flag::RECEIVE_TTL) {

@@ -326,7 +326,8 @@ fn plan(socket: &Arc<InetSocket>, message: &SendMessage<'_>) -> Result<Plan> {
 /// `ENOBUFS`, those of routing, and the pending error.
 pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<usize> {
     let length = message.data.remaining();
-    if length > PACKET_MAX {
+    // UDP and raw sockets of IPv6 find it out later, and tell of it.
+    if length > PACKET_MAX && (!socket.is_v6() || socket.transport() == Transport::Ping) {
         return Err(Errno::EMSGSIZE);
     }
     // UDP of IPv6 does not look at it.
@@ -341,9 +342,10 @@ pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<u
     if socket.transport() == Transport::Ping {
         ping::check_length(length)?;
     }
-    let plan = match cork.as_ref() {
-        Some(corked) => corked.plan.clone(),
-        None => plan(socket, message)?,
+    // What was collected is lost if the next part fails (`udp_flush_pending_frames`).
+    let (plan, mut bytes) = match cork.take() {
+        Some(Corked { plan, bytes }) => (plan, bytes),
+        None => (plan(socket, message)?, Vec::new()),
     };
     if core.is_send_shut() {
         return Err(Errno::EPIPE);
@@ -352,10 +354,8 @@ pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<u
     if message.flags.contains(MessageFlags::from_bits_retain(MSG_PROBE)) && length == 0 {
         return Ok(0);
     }
-    let before = cork.as_ref().map_or(0, |corked| corked.bytes.len());
-    check_total(socket, &plan, before + length)?;
+    check_total(socket, &plan, bytes.len() + length)?;
     wait_for_room(socket, message)?;
-    let mut bytes = cork.take().map(|corked| corked.bytes).unwrap_or_default();
     read_into(message, &mut bytes, length)?;
     if more {
         *cork = Some(Corked { plan, bytes });

@@ -182,6 +182,27 @@ impl Table {
 
     /// The socket for a packet to one host.
     pub fn find(&self, wanted: &Wanted, hash: impl Fn() -> u32) -> Option<Arc<InetSocket>> {
+        self.find_map(wanted, |target| match target {
+            Target::One(socket) => Some(socket.clone()),
+            Target::Group(group) => group.pick(hash()),
+        })
+    }
+
+    /// The latest of the sockets that a packet to one host may be for, whatever they are bound to (`ping_lookup`).
+    pub fn find_latest(&self, wanted: &Wanted) -> Option<Arc<InetSocket>> {
+        let mut latest: Option<Arc<InetSocket>> = None;
+        self.find_map(wanted, |target| {
+            let Target::One(socket) = target else { return None };
+            if latest.as_ref().is_none_or(|latest| latest.number() < socket.number()) {
+                latest = Some(socket.clone());
+            }
+            None::<()>
+        });
+        latest
+    }
+
+    /// Offers what is first at each of the places that a packet may be for, the most specific first, until `take` takes one.
+    fn find_map<R>(&self, wanted: &Wanted, mut take: impl FnMut(&Target) -> Option<R>) -> Option<R> {
         if self.is_empty() {
             return None;
         }
@@ -193,11 +214,9 @@ impl Table {
             for remote in [remote, None].into_iter().filter(|remote| has_connected || remote.is_none()) {
                 for device in [wanted.device, 0].into_iter().filter(|device| has_bound || *device == 0) {
                     let place = Place { port: wanted.port, local, device, remote };
-                    if let Some(found) = tree.first_from(&(place, 0)).filter(|found| found.key.0 == place) {
-                        return match &found.target {
-                            Target::One(socket) => Some(socket.clone()),
-                            Target::Group(group) => group.pick(hash()),
-                        };
+                    let found = tree.first_from(&(place, 0)).filter(|found| found.key.0 == place);
+                    if let Some(taken) = found.and_then(|found| take(&found.target)) {
+                        return Some(taken);
                     }
                 }
             }
