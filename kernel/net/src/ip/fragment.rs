@@ -260,6 +260,7 @@ struct About {
 
 /// A part of a packet of IPv4 came in: the whole packet, if it was the last that was missing.
 pub(super) fn collect_v4(net: &Arc<NetState>, device: &Arc<NetDevice>, packet: Packet) -> Option<Packet> {
+    net.ip.counters.v4(Count::ReassemblyRequests);
     let header = Ipv4::read_unchecked(packet.bytes()).ok()?;
     let about = About {
         key: (
@@ -284,6 +285,7 @@ pub(super) fn collect_v6(
     packet: Packet,
     offset: usize,
 ) -> Option<Packet> {
+    net.ip.counters.v6(Count::ReassemblyRequests);
     let header = Ipv6::read_unchecked(packet.bytes()).ok()?;
     let place = ipv6::HEADER + offset;
     let fragment = Fragment::read(packet.bytes().get(place..)?).ok()?;
@@ -318,7 +320,6 @@ fn collect(
     about: &About,
 ) -> Option<Reassembly<Packet>> {
     let is_v6 = about.key.4;
-    net.ip.counters.of(is_v6, Count::ReassemblyRequests);
     let length = packet.len().checked_sub(about.head)?;
     let fits =
         about.offset + length <= ipv4::PACKET_MOST && (about.is_last || (length % 8 == 0 && length > 0));

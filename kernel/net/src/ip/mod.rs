@@ -41,6 +41,8 @@ pub mod show_counters;
 pub mod sysctl;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wire_tests;
 
 use machine::sync::atomic::AtomicU32;
 
