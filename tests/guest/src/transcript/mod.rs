@@ -10,6 +10,7 @@ mod files;
 mod futexes;
 mod identity;
 mod inet;
+mod inet_more;
 mod internet;
 mod locks;
 mod memory;
@@ -102,6 +103,7 @@ pub fn print(filters: &[String]) {
         futexes::SECTIONS,
         identity::SECTIONS,
         inet::SECTIONS,
+        inet_more::SECTIONS,
         internet::SECTIONS,
         locks::SECTIONS,
         memory::SECTIONS,
