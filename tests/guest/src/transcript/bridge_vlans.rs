@@ -349,15 +349,10 @@ fn default(t: &mut Transcript) -> Outcome {
     add(t, s, "a0", &[(9, PVID)]);
     set(t, s, 11);
     set(t, s, 0);
-    act(t, "a port leaves", s, SETLINK, 0, &{
-        let index = s.index_of("a0");
-        Builder::link(index, 0, 0).number(MASTER, 0)
-    });
-    let master = s.index_of("br0");
-    act(t, "and returns", s, SETLINK, 0, &{
-        let index = s.index_of("a0");
-        Builder::link(index, 0, 0).number(MASTER, master)
-    });
+    let (port, master) = (s.index_of("a0"), s.index_of("br0"));
+    for (what, new) in [("a port leaves", 0), ("and returns", master)] {
+        act(t, what, s, SETLINK, 0, &Builder::link(port, 0, 0).number(MASTER, new));
+    }
     list(t, s, 4);
     set(t, s, 3);
     Ok(())
