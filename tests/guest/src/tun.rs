@@ -125,8 +125,8 @@ fn descriptor_outlives_its_device() -> Outcome {
     ensure_eq!(s.errno(SETLINK, 0, &Builder::link(index, 0, 0).number(28, there.0)), 0);
     ensure!(tun.read(100) == Err(libc::EAGAIN));
     drop(there);
-    wait_for("the device's end", || Ok(tun.poll() == libc::POLLERR))?;
-    ensure_eq!(tun.read(100), Err(libc::EBADFD));
+    wait_for("the device's end", || Ok(tun.read(100) == Err(libc::EBADFD)))?;
+    ensure_eq!(tun.poll(), libc::POLLERR);
     ensure_eq!(tun.write(&[0x45; 20]), Err(libc::EBADFD));
     ensure_eq!(tun.set("t", IFF_TAP), Ok("t".to_owned()));
     Ok(())

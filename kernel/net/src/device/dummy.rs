@@ -9,7 +9,7 @@ use linnet_lib::netlink::Outcome;
 use super::statistics::Counted;
 use super::{
     DeviceOperations, HardwareAddress, LinkKind, NetDevice, NewLink, Template, check_ethernet_address,
-    limits, random_address,
+    random_address,
 };
 use crate::namespace::NetState;
 use crate::packet::Packet;
@@ -48,7 +48,5 @@ pub(crate) fn create(namespace: &Arc<NetState>, address: Option<HardwareAddress>
         is_bound: false,
         kind: Some(&KIND),
     };
-    let device = NetDevice::new(namespace, template, Box::new(Dummy))?;
-    device.limits.set_most(limits::SIZE_MAX);
-    Ok(device)
+    NetDevice::new(namespace, template, Box::new(Dummy))
 }

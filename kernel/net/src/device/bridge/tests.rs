@@ -112,10 +112,14 @@ fn a_bridge_joins_namespaces() {
     });
 }
 
+/// A frame with the tag of a VLAN in it.
+fn tagged(frame: &[u8], vlan: u8) -> Vec<u8> {
+    [&frame[..12], &[0x81, 0, 0, vlan], &frame[12..]].concat()
+}
+
 #[test]
 fn vlans_keep_frames_apart() {
     use abi::link::{BRIDGE_VLAN_INFO_PVID, BRIDGE_VLAN_INFO_UNTAGGED};
-    let tagged = |frame: &[u8], vlan: u8| [&frame[..12], &[0x81, 0, 0, vlan], &frame[12..]].concat();
     simulate(|| {
         let net = net(3);
         let [a, b, c] = &net.hosts[..] else { unreachable!() };

@@ -10,6 +10,7 @@ use abi::link::*;
 use alloc::sync::Arc;
 use machine::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::table::{BY_USER, EXTERNAL, LOCAL, STATIC};
 use super::{Bridge, Port, Setting};
 use crate::device::{NetDevice, Rtnl, tag};
 use crate::packet::Packet;
@@ -206,12 +207,15 @@ impl Bridge {
         changed
     }
 
-    /// Takes a VLAN away; whether it was there. What was known in it there is forgotten.
+    /// Takes a VLAN away; whether it was there. What was learned in it there is forgotten, and that the own address is in it.
     pub(crate) fn remove_vlan(&self, device: &Arc<NetDevice>, port: Option<&Arc<Port>>, number: u16) -> bool {
         let vlans = port.map_or(&self.vlans, |port| &port.vlans);
         let was_there = vlans.take(number);
         if was_there {
-            self.forget_at(device, port, |view| view.key.vlan == number);
+            self.forget_at(device, port, |view| {
+                let is_own = view.flags & LOCAL != 0 && view.flags & BY_USER == 0;
+                view.key.vlan == number && (is_own || view.flags & (STATIC | EXTERNAL) == 0)
+            });
         }
         was_there
     }

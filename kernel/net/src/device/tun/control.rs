@@ -284,14 +284,12 @@ fn check_offloads(wanted: u32) -> Result<()> {
 
 /// Bytes of the address of a type of hardware, of those that a tun can be said to be (`tun_get_addr_len`).
 fn address_length(kind: u16) -> usize {
-    const INFINIBAND: u16 = 32;
     const TUNNEL6: u16 = 769;
     const IP6GRE: u16 = 823;
     match kind {
         linux::ARPHRD_ETHER => 6,
         linux::ARPHRD_TUNNEL | linux::ARPHRD_SIT | linux::ARPHRD_IPGRE => 4,
         TUNNEL6 | IP6GRE => 16,
-        INFINIBAND => 20,
         _ => 0,
     }
 }

@@ -153,12 +153,18 @@ impl TunFile {
                 (Some(protocol), _) => protocol,
                 (None, Some(4)) => TYPE_IPV4,
                 (None, Some(6)) => TYPE_IPV6,
-                _ => return Err(Errno::EINVAL),
+                _ => return Err(dropped(device, Errno::EINVAL)),
             };
         }
         packet.mark_network_header();
         Ok(packet)
     }
+}
+
+/// Counts a packet that cannot go in, and gives the reason.
+fn dropped(device: &NetDevice, reason: Errno) -> Errno {
+    device.statistics.count(Counted::ReceiveDropped, 0);
+    reason
 }
 
 /// Does what the header asks for. `EINVAL`: it lies, or the packet would have to be segmented.
@@ -198,7 +204,7 @@ impl FileOperations for TunFile {
         let total = from.remaining();
         let packet = TunFile::packet(&device, tun, from)?;
         if !device.is_up() {
-            return Err(Errno::EIO);
+            return Err(dropped(&device, Errno::EIO));
         }
         device.statistics.count(Counted::Received, packet.from_link_header().len());
         traffic::receive(&device, packet);

@@ -175,7 +175,7 @@ impl Tun {
         if on {
             queue.join(device)
         } else {
-            queue.shut()
+            queue.pause()
         }
         self.relist()
     }

@@ -1,7 +1,7 @@
 //! One descriptor's side of a tun device: the packets that wait to be read, and which device it belongs to.
 //!
 //! Key type: [`Queue`]. It takes as many packets as its device's queue may be long (`tx_queue_len`) and [`BYTES_MAX`] bytes; what does
-//! not fit is dropped by whoever sends it. A queue that is shut takes nothing and wakes who waits.
+//! not fit is dropped by whoever sends it. A queue whose device goes is shut: it takes nothing and wakes who waits.
 //! Locks: the packets and the device (spin, leaves); packets come with preemption off.
 
 use abi::errno::{Errno, Result};
@@ -18,11 +18,23 @@ pub(super) const BYTES_MAX: usize = 16 << 20;
 
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
+/// What a queue does with packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Mode {
+    /// It takes them.
+    #[default]
+    Open,
+    /// It takes none; who reads waits for better times.
+    Paused,
+    /// It takes none and there will be none.
+    Shut,
+}
+
 #[derive(Default)]
 struct Contents {
     packets: VecDeque<Packet>,
     bytes: usize,
-    is_shut: bool,
+    mode: Mode,
 }
 
 /// See the module.
@@ -62,20 +74,23 @@ impl Queue {
     pub(super) fn join(&self, device: &Arc<NetDevice>) {
         let old = self.device.lock().replace(device.clone());
         drop(old);
-        self.contents.lock().is_shut = false;
+        self.contents.lock().mode = Mode::Open;
     }
 
     /// It belongs to none any more.
     pub(super) fn leave(&self) {
         let old = self.device.lock().take();
         drop(old);
-        self.shut();
+        self.empty(Mode::Shut);
     }
 
-    /// It takes no packets any more; those there were are dropped.
-    pub(super) fn shut(&self) {
-        let old =
-            core::mem::replace(&mut *self.contents.lock(), Contents { is_shut: true, ..Contents::default() });
+    /// It takes no packets until it joins again; those there were are dropped.
+    pub(super) fn pause(&self) {
+        self.empty(Mode::Paused);
+    }
+
+    fn empty(&self, mode: Mode) {
+        let old = core::mem::replace(&mut *self.contents.lock(), Contents { mode, ..Contents::default() });
         drop(old);
         self.changed.wake_all();
     }
@@ -84,7 +99,7 @@ impl Queue {
     pub(super) fn push(&self, packet: Packet, most: usize) -> core::result::Result<(), Packet> {
         let footprint = packet.footprint();
         let mut contents = self.contents.lock();
-        let has_room = !contents.is_shut
+        let has_room = contents.mode == Mode::Open
             && contents.packets.len() < most
             && contents.bytes + footprint <= BYTES_MAX
             && contents.packets.try_reserve(1).is_ok();
@@ -111,7 +126,7 @@ impl Queue {
                 contents.bytes -= packet.footprint();
                 Some(Ok(packet))
             }
-            None if contents.is_shut => Some(Err(Errno::EFAULT)),
+            None if contents.mode == Mode::Shut => Some(Err(Errno::EFAULT)),
             None => None,
         }
     }
@@ -148,7 +163,10 @@ mod tests {
         assert_eq!(queue.take(false).unwrap().bytes(), [2]);
         assert_eq!(queue.take(true).unwrap().bytes(), [4]);
         assert_eq!(queue.take(true).err(), Some(Errno::EAGAIN));
-        queue.shut();
+        queue.pause();
+        assert!(queue.push(packet(5), 2).is_err());
+        assert_eq!(queue.take(true).err(), Some(Errno::EAGAIN));
+        queue.leave();
         assert_eq!(queue.take(false).err(), Some(Errno::EFAULT));
         assert!(queue.push(packet(5), 2).is_err());
     }

@@ -104,7 +104,7 @@ fn next_range(one: BridgeVlan, begin: &mut Option<BridgeVlan>) -> Outcome<Option
             return fail("bridge: Pvid isn't allowed in a range");
         }
         if begin.is_some() && one.flags & BRIDGE_VLAN_INFO_RANGE_BEGIN != 0 {
-            return fail("bridge: New vlan range start while processing one");
+            return fail("bridge: Found a new vlan range start while processing one");
         }
     }
     match (begin.take(), one.flags & RANGE) {
@@ -112,7 +112,6 @@ fn next_range(one: BridgeVlan, begin: &mut Option<BridgeVlan>) -> Outcome<Option
             *begin = Some(one);
             Ok(None)
         }
-        (None, BRIDGE_VLAN_INFO_RANGE_END) => fail("bridge: Vlan range end without a start"),
         (None, _) => Ok(Some((one.vid, one.vid, one.flags))),
         (Some(_), flags) if flags & BRIDGE_VLAN_INFO_RANGE_END == 0 => {
             fail("bridge: Vlan range end flag is missing")
@@ -164,12 +163,12 @@ fn change_entries(request: &Request<'_>) -> Outcome<()> {
         return if all.has(BRIDGE_VLANDB_GLOBAL_OPTIONS) {
             Err(Errno::EOPNOTSUPP.into())
         } else {
-            fail("No vlan entries to process")
+            fail("bridge: No vlans found to process")
         };
     }
     let result = rtnl::with_pair(&device, &[], |_| {
         let place = Place::of(&device)
-            .ok_or(Failure::new(Errno::EINVAL, "The device is not a valid bridge or bridge port"))?;
+            .ok_or(Failure::new(Errno::EINVAL, "bridge: The device is not a valid bridge or bridge port"))?;
         let payload = request.message.payload.get(HEADER..).unwrap_or_default();
         let mut begin = None;
         for nest in linnet_lib::netlink::AttributeIter::new(payload, HEADER) {
@@ -194,10 +193,12 @@ fn change_entry(
     begin: &mut Option<BridgeVlan>,
 ) -> Outcome<()> {
     let entry: Entry<'_> = Attributes::parse(nest.nested(), &ENTRY, Strictness::Liberal)?;
-    let Some(info) = entry.get(BRIDGE_VLANDB_ENTRY_INFO) else { return fail("Missing vlan entry info") };
+    let Some(info) = entry.get(BRIDGE_VLANDB_ENTRY_INFO) else {
+        return fail("bridge: Missing vlan entry info");
+    };
     let (one, _) = BridgeVlan::read_from_prefix(info.value).map_err(|_| Errno::EINVAL)?;
     if one.flags & RANGE != 0 {
-        return fail("Old-style vlan ranges are not allowed when using RTM vlan calls");
+        return fail("bridge: Old-style vlan ranges are not allowed when using RTM vlan calls");
     }
     check_number(one.vid)?;
     let range = match entry.get(BRIDGE_VLANDB_ENTRY_RANGE) {

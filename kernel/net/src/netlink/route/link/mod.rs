@@ -51,6 +51,8 @@ const ATTRIBUTES: usize = IFLA_TAILROOM as usize + 1;
 /// The attributes of a link, by type.
 pub(crate) type Parsed<'a> = Attributes<'a, ATTRIBUTES>;
 
+/// More than the room that Linux keeps for TCP's and lower headers (`MAX_TCP_HEADER`).
+const MORE_THAN_HEADERS: Policy = Policy::U32Range(321, u32::MAX);
 const REJECT: Policy = Policy::Reject("Attribute failed policy validation");
 
 static POLICIES: Policies = Policies {
@@ -85,7 +87,7 @@ static POLICIES: Policies = Policies {
         (IFLA_LINK_NETNSID, Policy::S32),
         (IFLA_PROTO_DOWN, Policy::U8),
         (IFLA_GSO_MAX_SEGS, Policy::U32),
-        (IFLA_GSO_MAX_SIZE, Policy::U32),
+        (IFLA_GSO_MAX_SIZE, MORE_THAN_HEADERS),
         (IFLA_XDP, Policy::Nest),
         (IFLA_EVENT, Policy::U32),
         (IFLA_TARGET_NETNSID, Policy::S32),
@@ -99,7 +101,7 @@ static POLICIES: Policies = Policies {
         (IFLA_PERM_ADDRESS, REJECT),
         (IFLA_PROTO_DOWN_REASON, Policy::Nest),
         (IFLA_GRO_MAX_SIZE, Policy::U32),
-        (IFLA_GSO_IPV4_MAX_SIZE, Policy::U32),
+        (IFLA_GSO_IPV4_MAX_SIZE, MORE_THAN_HEADERS),
         (IFLA_GRO_IPV4_MAX_SIZE, Policy::U32),
         (IFLA_TSO_MAX_SIZE, REJECT),
         (IFLA_TSO_MAX_SEGS, REJECT),
