@@ -521,12 +521,15 @@ fn moves(t: &mut Transcript) -> Outcome {
     let (tun, mut socket) = running(IFF_TUN | IFF_NO_PI)?;
     let s = &mut socket;
     let there = new_namespace()?;
+    inside(&there, || {
+        without_ipv6();
+        Ok(())
+    })?;
     let index = s.index_of("t");
     act(t, "move", s, SETLINK, 0, &Builder::link(index, 0, 0).number(28, there.0));
     t.note("is here", s.index_of("t") > 0);
     t.note("flags", flags_of(&tun));
     let udp = inside(&there, || {
-        without_ipv6();
         give_address(&mut Socket::route()?, "t", HERE)?;
         inet_help::up("t")?;
         let udp = inet_help::udp(V4)?;
