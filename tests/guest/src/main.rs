@@ -26,6 +26,8 @@ mod sys;
 mod threads;
 mod time;
 mod transcript;
+mod tun;
+mod tun_help;
 mod unix;
 mod unix_help;
 
@@ -88,6 +90,7 @@ fn all() -> Vec<&'static Case> {
         unix::CASES,
         namespaces::CASES,
         netns::CASES,
+        tun::CASES,
         fuzz::CASES,
     ];
     groups.into_iter().flatten().collect()

@@ -7,7 +7,8 @@ use alloc::sync::Arc;
 
 use super::statistics::Counted;
 use super::{
-    DeviceOperations, HardwareAddress, InterfaceName, NetDevice, Rtnl, Template, registry, traffic, veth,
+    DeviceOperations, HardwareAddress, InterfaceName, NetDevice, Rtnl, Template, limits, registry, traffic,
+    veth,
 };
 use crate::namespace::NetState;
 use crate::packet::Packet;
@@ -49,6 +50,7 @@ pub(crate) fn create(namespace: &Arc<NetState>) -> Result<()> {
         kind: None,
     };
     let device = NetDevice::new(namespace, template, Box::new(Loopback))?;
+    device.limits.set_most(limits::SIZE_MAX);
     let rtnl = Rtnl::lock(namespace);
     registry::register(&rtnl, &device, InterfaceName::new(b"lo")?, None).map_err(|failure| failure.errno)
 }

@@ -185,6 +185,18 @@ fn run_some(cpu: CpuId) -> bool {
     more || !backlog.queue.lock().is_empty()
 }
 
+/// A packet to the VLAN of its tag, or to the device's handler; the packet back if it is the device's own.
+fn hand_over(device: &Arc<NetDevice>, mut packet: Packet) -> Option<Packet> {
+    let is_tagged = |packet: &Packet| matches!(packet.protocol, ETH_P_8021Q | ETH_P_8021AD);
+    if is_tagged(&packet) {
+        packet = vlan::receive(device, packet)?;
+    }
+    if let Some(handler) = device.handler.load_arc() {
+        packet = handler.receive(device, packet)?;
+    }
+    if is_tagged(&packet) { vlan::leftover(packet) } else { Some(packet) }
+}
+
 /// One packet: to the taps, to the device's handler, to its protocol. Preemption is off.
 fn deliver(packet: Packet) {
     let Some(device) = packet.device.clone() else { return };
@@ -192,21 +204,7 @@ fn deliver(packet: Packet) {
         return;
     }
     taps::tell_all(&device, &packet, Direction::In);
-    let packet = match packet.protocol {
-        ETH_P_8021Q | ETH_P_8021AD => match vlan::receive(&device, packet) {
-            Some(packet) => packet,
-            None => return,
-        },
-        _ => packet,
-    };
-    let handler = device.handler.load_arc();
-    let packet = match handler {
-        Some(handler) => match handler.receive(&device, packet) {
-            Some(packet) => packet,
-            None => return,
-        },
-        None => packet,
-    };
+    let Some(packet) = hand_over(&device, packet) else { return };
     let heard = taps::tell(&device, &packet, packet.protocol, Direction::In);
     match PROTOCOLS.iter().find(|(protocol, _)| *protocol == packet.protocol) {
         Some((_, take)) => take(packet),

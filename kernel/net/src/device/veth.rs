@@ -15,7 +15,7 @@ use machine::sync::atomic::Ordering;
 use super::statistics::Counted;
 use super::{
     DeviceOperations, HardwareAddress, LinkKind, NetDevice, NewLink, Rtnl, Template, change,
-    check_ethernet_address, random_address, traffic, validate_ethernet,
+    check_ethernet_address, limits, random_address, traffic, validate_ethernet,
 };
 use crate::namespace::NetState;
 use crate::netlink::route::link::Parsed;
@@ -143,12 +143,15 @@ pub(crate) fn create(namespace: &Arc<NetState>, address: Option<HardwareAddress>
         is_bound: false,
         kind: Some(&KIND),
     };
-    NetDevice::new(namespace, template, Box::new(Veth::default()))
+    let device = NetDevice::new(namespace, template, Box::new(Veth::default()))?;
+    device.limits.set_most(limits::SIZE_MAX);
+    Ok(device)
 }
 
 /// A new end has no carrier: the other is not up.
 pub(crate) fn without_carrier(end: &Arc<NetDevice>) {
     end.carrier.store(false, Ordering::Relaxed);
+    end.operational.store(linux::IF_OPER_DOWN, Ordering::Relaxed);
 }
 
 /// Joins two ends.
