@@ -81,6 +81,7 @@ pub mod sysinfo;
 pub mod termios;
 pub mod time;
 pub mod timerfd;
+pub mod tun;
 pub mod uio;
 pub mod utsname;
 pub mod wait;

@@ -1,4 +1,5 @@
-//! rtnetlink(7): neighbours. Values from the UAPI header `neighbour.h`.
+//! rtnetlink(7): neighbours, and the forwarding entries of bridges, which are told in the same words. Values from the UAPI header
+//! `neighbour.h`.
 
 constants! {
     /// Attributes of a neighbour.
@@ -19,6 +20,15 @@ constants! {
     NDA_NH_ID = 13;
     NDA_FDB_EXT_ATTRS = 14;
     NDA_FLAGS_EXT = 15;
+}
+
+constants! {
+    /// States of a neighbour or forwarding entry.
+    u16:
+    NUD_REACHABLE = 0x02;
+    NUD_STALE = 0x04;
+    NUD_NOARP = 0x40;
+    NUD_PERMANENT = 0x80;
 }
 
 constants! {

@@ -28,6 +28,8 @@ mod sys;
 mod threads;
 mod time;
 mod transcript;
+mod tun;
+mod tun_help;
 mod unix;
 mod unix_help;
 
@@ -90,6 +92,7 @@ fn all() -> Vec<&'static Case> {
         unix::CASES,
         namespaces::CASES,
         netns::CASES,
+        tun::CASES,
         fuzz::CASES,
         floods::CASES,
         link::CASES,

@@ -7,11 +7,13 @@ use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr};
 use linnet_lib::wire::icmp::{self as wire, Icmp, v4};
 use linnet_lib::wire::ipv4::{self, Ipv4};
+use linnet_lib::wire::ipv4_options::{Bytes, Surroundings};
 
 use super::address::{AddressKind, inet, kind_of};
 use super::config::v4 as settings;
 use super::counters::Count;
 use super::input::{self, IcmpError, Received};
+use super::options;
 use super::output::{self, Header};
 use super::route::{self, Flow, RouteKind};
 use super::sysctl;
@@ -88,8 +90,16 @@ pub(crate) fn complain(net: &Arc<NetState>, about: &Packet, complaint: Complaint
     const INTERNETWORK_CONTROL: u8 = 0xc0;
     let tos = header.tos & 0x1e | INTERNETWORK_CONTROL;
     let room = MOST - ipv4::HEADER - wire::HEADER;
-    let quoted = &quoted[..quoted.len().min(room)];
-    let _ = send(net, header.source, own, tos, said, quoted, about.mark);
+    let message = Message {
+        to: header.source,
+        from: own,
+        tos,
+        mark: about.mark,
+        header: said,
+        body: &quoted[..quoted.len().min(room)],
+        options: header.options,
+    };
+    let _ = send(net, &message);
 }
 
 /// Whether a message of ICMP, as much as there is of it, tells of an error: nobody complains of those.
@@ -118,16 +128,22 @@ pub(super) fn take_from_all(net: &NetState) -> bool {
     net.ip.errors_to_send.take(number(sysctl::ICMP_PER_SECOND), number(sysctl::ICMP_AT_ONCE))
 }
 
-/// Sends a message.
-fn send(
-    net: &Arc<NetState>,
+/// A message to be sent.
+struct Message<'a> {
     to: Ipv4Addr,
+    /// None: as routing says.
     from: Option<Ipv4Addr>,
     tos: u8,
-    header: Icmp,
-    body: &[u8],
     mark: u32,
-) -> abi::errno::Result<()> {
+    header: Icmp,
+    body: &'a [u8],
+    /// Of the packet that it answers.
+    options: &'a [u8],
+}
+
+/// Sends a message.
+fn send(net: &Arc<NetState>, message: &Message<'_>) -> abi::errno::Result<()> {
+    let Message { to, from, tos, mark, header, body, .. } = *message;
     let flow =
         Flow { source: from.map(IpAddr::V4), tos, protocol: wire::PROTOCOL_4, mark, ..Flow::to(to.into()) };
     let route = route::output(net, &flow)?;
@@ -147,15 +163,28 @@ fn send(
     net.ip.counters.v4(Count::IcmpOut);
     let hop_limit = u8::try_from(net.ip_number(sysctl::DEFAULT_TTL)).unwrap_or(u8::MAX);
     let hop_limit = route.hop_limit.unwrap_or(hop_limit);
+    let options = match (options::answer(net, message.options), source) {
+        (Some(asked), IpAddr::V4(own)) => {
+            let time_ms = options::milliseconds();
+            asked.fill(to, &Surroundings { own, time_ms, is_elsewhere: &|_| false })
+        }
+        _ => Bytes::new(),
+    };
     let header = Header {
         source,
         destination: to.into(),
         protocol: wire::PROTOCOL_4,
         hop_limit,
         traffic_class: tos,
+        options: &options,
         ..Header::default()
     };
     output::send(net, &route, &header, packet)
+}
+
+/// The options of a packet whose network header is marked.
+fn options_of(packet: &Packet) -> &[u8] {
+    Ipv4::read_unchecked(packet.from_network_header()).map_or(&[], |header| header.options)
 }
 
 /// A message came in; its bytes begin with the ICMP header. Preemption is off.
@@ -199,21 +228,26 @@ fn answer(packet: Packet, about: &Received, header: Icmp) {
         return about.net.ip.counters.v4(Count::IcmpOutLimited);
     }
     let body = packet.bytes().get(wire::HEADER..).unwrap_or_default();
-    let _ = send(&about.net, to, own_address(about), about.traffic_class, header, body, 0);
+    reply(&packet, about, to, header, body);
 }
 
 /// The times of arrival and of the answer, in milliseconds since midnight (RFC 792).
 fn answer_timestamp(packet: Packet, about: &Received, header: Icmp) {
-    const DAY_MS: u64 = 86_400_000;
     let IpAddr::V4(to) = about.source else { return };
-    let now = sched::clock::realtime_ns() / 1_000_000 % DAY_MS;
+    let now = options::milliseconds();
     let Some(asked) = packet.bytes().get(8..12) else { return };
     let mut body = [0; 12];
     body[..4].copy_from_slice(asked);
-    body[4..8].copy_from_slice(&(now as u32).to_be_bytes());
-    body[8..].copy_from_slice(&(now as u32).to_be_bytes());
-    let reply = Icmp { kind: v4::TIMESTAMP_REPLY, ..header };
-    let _ = send(&about.net, to, own_address(about), about.traffic_class, reply, &body, 0);
+    body[4..8].copy_from_slice(&now.to_be_bytes());
+    body[8..].copy_from_slice(&now.to_be_bytes());
+    reply(&packet, about, to, Icmp { kind: v4::TIMESTAMP_REPLY, ..header }, &body);
+}
+
+/// Answers a message, with the options that it came with.
+fn reply(packet: &Packet, about: &Received, to: Ipv4Addr, header: Icmp, body: &[u8]) {
+    let (from, tos) = (own_address(about), about.traffic_class);
+    let message = Message { to, from, tos, mark: 0, header, body, options: options_of(packet) };
+    let _ = send(&about.net, &message);
 }
 
 /// Something sent from here did not arrive: whoever sent it is told.

@@ -9,7 +9,7 @@
 //! | `route` | tables, rules, look-ups |
 //! | `control`, `map`, `sysctl` | what a namespace has of all this; maps that are read without a lock; numbers to set |
 //! | `input`, `output`, `forward` | packets in, out, and on |
-//! | `fragment` | packets cut and put together |
+//! | `fragment`, `options` | packets cut and put together; options of IPv4 |
 //! | `icmp`, `icmp6`, `limits` | echoes and errors; how often others are told |
 //! | `neighbour` | who is on a link, and where: ARP, neighbour discovery |
 //! | `counters` | what is counted |
@@ -33,6 +33,7 @@ pub(crate) mod limits;
 pub(crate) mod map;
 pub mod multicast;
 pub mod neighbour;
+pub(crate) mod options;
 pub mod output;
 pub(crate) mod reports;
 pub mod route;
@@ -41,6 +42,8 @@ pub mod show_counters;
 pub mod sysctl;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wire_tests;
 
 use machine::sync::atomic::AtomicU32;
 

@@ -96,9 +96,9 @@ impl NetState {
         (*ports.start(), *ports.end())
     }
 
-    /// Sets it. `EINVAL`: none is between them.
+    /// Sets it. `EINVAL`: none is between them, or there are privileged ones.
     pub fn set_local_ports(&self, first: u16, last: u16) -> Result<()> {
-        if first == 0 || first > last {
+        if first == 0 || first > last || i32::from(first) < self.ip_number(UNPRIVILEGED_PORT_START) {
             return Err(Errno::EINVAL);
         }
         *self.ip.control.ports.lock() = first..=last;

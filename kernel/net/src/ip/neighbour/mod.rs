@@ -408,14 +408,12 @@ pub fn group_link(group: IpAddr) -> [u8; 6] {
 /// # Errors
 /// `ENETDOWN`: the device is down; `EHOSTUNREACH`: the neighbour does not answer; `ENOBUFS`: there is no room for one more; `ENOMEM`.
 pub fn send(device: &Arc<NetDevice>, next_hop: IpAddr, cast: Cast, mut packet: Packet) -> Result<()> {
-    match device.hardware_type() {
-        linux::ARPHRD_ETHER => {}
-        linux::ARPHRD_LOOPBACK => return transmit(device, &[0; 6], packet),
-        // No link-layer header.
-        _ => {
-            packet.mark_link_header();
-            return traffic::transmit(device, packet);
-        }
+    if device.header_length() == 0 {
+        packet.mark_link_header();
+        return traffic::transmit(device, packet);
+    }
+    if device.is_loopback() {
+        return transmit(device, &[0; 6], packet);
     }
     match cast {
         Cast::Broadcast => transmit(device, &device.broadcast(), packet),
