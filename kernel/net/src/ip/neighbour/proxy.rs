@@ -65,10 +65,13 @@ impl Proxies {
         device: Option<&Arc<NetDevice>>,
         proxy: Proxy,
     ) -> Result<()> {
-        let is_new = self.get(proxy.address).is_none();
+        let known = self.get(proxy.address);
         let address = proxy.address;
-        self.0.set(key_of(address), try_arc(proxy)?)?;
-        if let (true, Some(device), IpAddr::V6(address)) = (is_new, device, address) {
+        // Who does not say who makes it leaves that as it was.
+        let protocol = known.as_ref().map_or(0, |known| known.protocol);
+        let protocol = if proxy.protocol == 0 { protocol } else { proxy.protocol };
+        self.0.set(key_of(address), try_arc(Proxy { protocol, ..proxy })?)?;
+        if let (true, Some(device), IpAddr::V6(address)) = (known.is_none(), device, address) {
             let _ = multicast::join(net, device, multicast::solicited_node(address).into());
         }
         Ok(())

@@ -147,7 +147,7 @@ fn gateway(
 ) -> Outcome<Option<IpAddr>> {
     if let Some(other) = other {
         if is_v6 {
-            return Err(Failure::new(Errno::EINVAL, "IPv6 does not support RTA_VIA attribute").at(other));
+            return fail(Errno::EINVAL, "IPv6 does not support RTA_VIA attribute");
         }
         let found = via(other)?;
         if gateway.is_some() {

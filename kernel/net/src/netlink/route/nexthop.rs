@@ -265,7 +265,6 @@ fn describe(kind: u16, one: &NextHop, flags: u16, out: &mut Builder, reply: &Rep
 
 fn put_group(members: &[Member], out: &mut Builder) -> Result<()> {
     out.u16(NHA_GROUP_TYPE, NEXTHOP_GRP_TYPE_MPATH)?;
-    out.u32(NHA_OP_FLAGS, NHA_OP_FLAG_RESP_GRP_RESVD_0)?;
     let mut bytes = Vec::new();
     let size = size_of::<NextHopMember>();
     bytes.try_reserve_exact(members.len() * size).map_err(|_| Errno::ENOMEM)?;
@@ -274,7 +273,8 @@ fn put_group(members: &[Member], out: &mut Builder) -> Result<()> {
         let one = NextHopMember { id: member.id, weight, weight_high, resvd2: 0 };
         bytes.extend_from_slice(one.as_bytes());
     }
-    out.attribute(NHA_GROUP, &bytes)
+    out.attribute(NHA_GROUP, &bytes)?;
+    out.u32(NHA_OP_FLAGS, NHA_OP_FLAG_RESP_GRP_RESVD_0)
 }
 
 /// Tells RTNLGRP_NEXTHOP of a next hop.
