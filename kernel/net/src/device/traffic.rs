@@ -83,7 +83,7 @@ pub fn transmit(device: &Arc<NetDevice>, mut packet: Packet) -> Result<()> {
     Ok(())
 }
 
-/// A packet that is sent comes to this machine, too: as [`receive`], and works it off.
+/// A packet that is sent comes to this machine, too, or a program hands it to a device as if it had come from outside: as [`receive`], and works it off.
 pub fn loop_back(device: &Arc<NetDevice>, packet: Packet) {
     work_off(|| receive(device, packet));
 }

@@ -328,7 +328,7 @@ fn check_held(net: &NetState, own: &NetDevice, listeners: &[Arc<Socket>]) {
     let ip = own.ip().unwrap();
     for is_v6 in [false, true] {
         assert!(net.ip.fragments.held(is_v6).bytes <= FRAGMENTS_MOST);
-        assert!(ip.neighbours(is_v6).len() <= super::neighbour::table::MOST);
+        assert!(ip.neighbours(is_v6).len() <= super::neighbour::settings::family(is_v6).threshold(2));
     }
     assert!(ip.addresses6.len() <= 20, "{} addresses", ip.addresses6.len());
     assert!(net.ip.control.paths.len() <= 4096);
