@@ -58,6 +58,7 @@ pub mod mman;
 pub mod mount;
 pub mod neighbour;
 pub mod netlink;
+pub mod nexthop;
 pub mod nr;
 pub mod packet;
 pub mod personality;

@@ -373,14 +373,11 @@ fn check(attribute: &Attribute<'_>, policy: Policy, strictness: Strictness, dept
         return Err(Failure::new(Errno::EINVAL, "NLA_F_NESTED not expected").at(attribute));
     }
     let number = |bytes: usize| {
-        if length < bytes {
-            return fail(Errno::ERANGE);
-        }
         if strict && length != bytes {
             let failure = Failure::new(Errno::EINVAL, "invalid attribute length").at(attribute);
             return Err(Failure { policy: Some(policy), ..failure });
         }
-        Ok(())
+        if length < bytes { fail(Errno::ERANGE) } else { Ok(()) }
     };
     let range = |inside: bool| {
         if inside {

@@ -11,9 +11,11 @@ mod calls;
 mod case;
 mod elf;
 mod files;
+mod floods;
 mod fuzz;
 mod hostile;
 mod inet_help;
+mod link;
 mod memory;
 mod namespaces;
 mod netlink;
@@ -92,6 +94,8 @@ fn all() -> Vec<&'static Case> {
         netns::CASES,
         tun::CASES,
         fuzz::CASES,
+        floods::CASES,
+        link::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

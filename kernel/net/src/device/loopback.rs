@@ -24,10 +24,9 @@ impl DeviceOperations for Loopback {
         let length = packet.len();
         device.statistics.count(Counted::Sent, length);
         device.statistics.count(Counted::Received, length);
-        packet.is_checked = true;
-        let kind = veth::kind_of(packet.bytes(), device);
-        if let Some(header) = packet.pull(HEADER) {
-            (packet.kind, packet.protocol) = (kind, u16::from_be_bytes([header[12], header[13]]));
+        let (kind, protocol) = (veth::kind_of(packet.bytes(), device), veth::protocol_of(packet.bytes()));
+        if packet.pull(HEADER).is_some() {
+            (packet.kind, packet.protocol) = (kind, protocol);
             packet.mark_network_header();
             traffic::receive(device, packet);
         }

@@ -209,10 +209,12 @@ impl DeviceOperations for Macvlan {
                 let mut copy = packet.clone();
                 copy.mark_link_header();
                 let kind = super::veth::kind_of(copy.bytes(), &self.lower);
-                let Some(header) = copy.pull(HEADER) else { return };
-                copy.protocol = u16::from_be_bytes([header[12], header[13]]);
+                copy.protocol = super::veth::protocol_of(copy.bytes());
+                if copy.pull(HEADER).is_none() {
+                    return;
+                }
                 copy.mark_network_header();
-                (copy.kind, copy.is_checked) = (kind, true);
+                copy.kind = kind;
                 copy.leave_namespace();
                 match &to {
                     Some(to) => return deliver(to, copy, PacketKind::Host),

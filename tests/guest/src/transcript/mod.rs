@@ -11,6 +11,7 @@ mod files;
 mod futexes;
 mod identity;
 mod inet;
+mod inet_more;
 mod internet;
 mod locks;
 mod memory;
@@ -21,6 +22,7 @@ mod netlink;
 mod notify;
 mod packet;
 mod processes;
+mod reports;
 mod scheduling;
 mod signals;
 mod sockets;
@@ -105,6 +107,7 @@ pub fn print(filters: &[String]) {
         futexes::SECTIONS,
         identity::SECTIONS,
         inet::SECTIONS,
+        inet_more::SECTIONS,
         internet::SECTIONS,
         locks::SECTIONS,
         memory::SECTIONS,
@@ -119,6 +122,7 @@ pub fn print(filters: &[String]) {
         notify::SECTIONS,
         packet::SECTIONS,
         processes::SECTIONS,
+        reports::SECTIONS,
         scheduling::SECTIONS,
         signals::SECTIONS,
         sockets::SECTIONS,

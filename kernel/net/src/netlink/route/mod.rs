@@ -11,7 +11,9 @@ mod fib_get;
 pub mod link;
 pub mod maddress;
 pub mod neighbour;
+mod neighbour_table;
 pub mod netconf;
+pub mod nexthop;
 pub mod nsid;
 pub mod rule;
 pub mod stats;
@@ -66,6 +68,8 @@ const HANDLERS: &[&[Handler]] = &[
     netconf::HANDLERS,
     maddress::HANDLERS,
     neighbour::HANDLERS,
+    neighbour_table::HANDLERS,
+    nexthop::HANDLERS,
 ];
 
 fn find<T>(message: u16, family: u8, want: impl Fn(&Handler) -> Option<T>) -> Option<T> {

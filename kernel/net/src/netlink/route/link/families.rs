@@ -127,7 +127,8 @@ fn describe_alone(device: &NetDevice, ip: &IpDevice, out: &mut Builder, reply: &
         out.i32(IFLA_LINK, peer.index())?;
     }
     out.u8(IFLA_OPERSTATE, device.operational_state())?;
-    let nest = out.nest(IFLA_PROTINFO | NLA_F_NESTED)?;
+    // Older than the flag of nests, which this one never got.
+    let nest = out.nest(IFLA_PROTINFO)?;
     describe6(ip, out)?;
     out.end_nest(nest);
     out.end(mark);

@@ -193,7 +193,7 @@ fn each_of_group(
 ) -> Outcome<usize> {
     let (mut next, mut count) = (0, 0);
     while let Some(device) = namespace.devices.next_from(next) {
-        next = device.index().saturating_add(1);
+        next = device.index().wrapping_add(1);
         if device.gauge(device::Gauge::Group) == group {
             count += 1;
             act(&device)?;
