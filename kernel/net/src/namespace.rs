@@ -1,6 +1,6 @@
 //! A network namespace: the root of all network state (network_namespaces(7)).
 //!
-//! Key types: [`NetNamespace`] (a reference that keeps one alive: sockets, tasks, nsfs files and open `/proc/PID/net` files
+//! Key types: [`NetNamespace`] (a reference that keeps one alive: sockets, tasks, nsfs files, tun descriptors, open `/proc/PID/net` files
 //! hold an `Arc` of it) and [`NetState`] (what is in one). Devices, ids and packets hold the state only: it stays as
 //! long as someone looks at it, while the namespace dies with its last reference (see [`crate::lifetime`]).
 //! Nothing in this crate is global that Linux has per namespace. State is built when it is first used, so that a namespace
