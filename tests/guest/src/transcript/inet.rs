@@ -97,6 +97,8 @@ pub const SECTIONS: &[Section] = &[
     ("inet_ping_permission", ping_permission),
     ("inet_ping_4", |t| ping(t, V4)),
     ("inet_ping_6", |t| ping(t, V6)),
+    ("inet_ping_latest_4", |t| ping_latest(t, V4)),
+    ("inet_ping_latest_6", |t| ping_latest(t, V6)),
     ("inet_ping_errors", ping_errors),
     ("inet_tables", tables),
 ];
@@ -1836,6 +1838,32 @@ fn ping(t: &mut Transcript, family: i32) -> Outcome {
     set_number(fd, level, ttl, 1);
     send_to(fd, &echo(request, 5, b""), 0, &[]);
     t.note("told", receive(fd, 100, libc::MSG_DONTWAIT).map(|got| got.control));
+    Ok(())
+}
+
+/// What the latest of two with one identifier gets, and the other when it is alone.
+fn ping_latest(t: &mut Transcript, family: i32) -> Outcome {
+    isolated()?;
+    let _ = std::fs::write(PING_GROUPS, "0 0");
+    let (protocol, request) = if family == V4 { (1, 8) } else { (58, 128) };
+    let (fd, other) =
+        (socket(family, libc::SOCK_DGRAM, protocol)?, socket(family, libc::SOCK_DGRAM, protocol)?);
+    for fd in [fd, other] {
+        t.call("bind", bind(fd, &address(any(family), 77)));
+    }
+    t.call("connect", connect(fd, &address(loopback(family), 0)));
+    let (level, ttl) = if family == V4 { (SOL_IP, 12) } else { (SOL_IPV6, 51) };
+    set_number(fd, level, ttl, 1);
+    t.call("send", send_to(fd, &echo(request, 5, b"data"), 0, &[]));
+    while let Ok(got) = receive(other, 100, libc::MSG_DONTWAIT) {
+        t.note("the other got", (got.bytes, shown(&got.from)));
+    }
+    close(other);
+    send_to(fd, &echo(request, 5, b"alone"), 0, &[]);
+    t.note(
+        "alone",
+        receive(fd, 100, libc::MSG_DONTWAIT).map(|got| (got.bytes, shown(&got.from), got.control)),
+    );
     Ok(())
 }
 

@@ -360,8 +360,6 @@ fn netstat(t: &mut Transcript) -> Outcome {
         ("able to", "127.0.0.1", 100, 2),
         ("otherwise", "127.0.0.1", 100, 1),
         ("to all", "127.255.255.255", 100, 0),
-        // Nobody is in it: joining would be told at some time of its own.
-        ("to a group", "224.1.2.3", 100, 0),
         ("a large one", "127.0.0.1", 65_507, 0),
     ] {
         set_number(b, SOL_IP, 1, tos);
