@@ -134,7 +134,8 @@ pub fn without_ipv6() {
 pub fn give_address(s: &mut Socket, name: &str, address: [u8; 4]) -> Result<(), Failure> {
     let index = s.index_of(name);
     let header = [&[2, 24, 0, 0][..], &index.to_ne_bytes()].concat();
-    match s.errno(20, CREATE, &Builder::default().raw(&header).attribute(2, &address).attribute(1, &address)) {
+    match s.errno(20, CREATE, &Builder::default().raw(&header).attribute(2, &address).attribute(1, &address))
+    {
         0 => Ok(()),
         error => Err(Failure::Wrong(format!("no address for {name}: {error}"))),
     }

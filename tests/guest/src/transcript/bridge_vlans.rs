@@ -75,7 +75,14 @@ fn numbers(t: &mut Transcript) -> Outcome {
         (41, &[0]),
         (45, &[0]),
     ] {
-        act(t, &format!("{kind} = {value:?}"), s, NEWLINK, 0, &of("br0", Builder::default().attribute(kind, value)));
+        act(
+            t,
+            &format!("{kind} = {value:?}"),
+            s,
+            NEWLINK,
+            0,
+            &of("br0", Builder::default().attribute(kind, value)),
+        );
         data(t, "then", s, all);
     }
     act(t, "delete", s, DELLINK, 0, &named("br0"));
@@ -98,7 +105,14 @@ fn bridge(t: &mut Transcript, ports: usize) -> Result<(Socket, Vec<Tun>), Failur
         taps.push(Tun::attached(&name, IFF_TAP | IFF_NO_PI)?);
         let index = s.index_of(&name);
         let address = [2, 0, 0, 0, 1, number as u8];
-        act(t, &name, &mut s, SETLINK, 0, &Builder::link(index, 0, 0).attribute(1, &address).number(MASTER, master));
+        act(
+            t,
+            &name,
+            &mut s,
+            SETLINK,
+            0,
+            &Builder::link(index, 0, 0).attribute(1, &address).number(MASTER, master),
+        );
         inet_help::up(&name)?;
     }
     inet_help::up("br0")?;
@@ -239,7 +253,9 @@ fn refused(t: &mut Transcript) -> Outcome {
     ] {
         add(t, s, "a0", vlans);
     }
-    for (name, flags) in [("br0", 0), ("br0", 1), ("br0", 2), ("a0", 1), ("a0", 2), ("a0", 3), ("lo", 0), ("lo", 2)] {
+    for (name, flags) in
+        [("br0", 0), ("br0", 1), ("br0", 2), ("a0", 1), ("a0", 2), ("a0", 3), ("lo", 0), ("lo", 2)]
+    {
         let body = spec(s, name, flags, &[(5, 0)]);
         act(t, &format!("{name} with flags {flags}"), s, SETLINK, 0, &body);
     }
@@ -318,7 +334,14 @@ fn entries(t: &mut Transcript) -> Outcome {
     act(t, "in one that it is not in", s, NEWNEIGH, CREATE | EXCL, &entry(port, 0x40, 4, &address, Some(6)));
     act(t, "in none", s, NEWNEIGH, CREATE | EXCL, &entry(port, 0x40, 4, &address, Some(0)));
     act(t, "in too great a one", s, NEWNEIGH, CREATE | EXCL, &entry(port, 0x40, 4, &address, Some(4095)));
-    act(t, "in all, one of which is there", s, NEWNEIGH, CREATE | EXCL, &entry(port, 0x40, 4, &address, None));
+    act(
+        t,
+        "in all, one of which is there",
+        s,
+        NEWNEIGH,
+        CREATE | EXCL,
+        &entry(port, 0x40, 4, &address, None),
+    );
     known(t, s);
     act(t, "replace in all", s, NEWNEIGH, CREATE | 0x100, &entry(port, 0x80, 4, &address, None));
     known(t, s);
@@ -390,7 +413,15 @@ fn come(t: &mut Transcript, taps: &[Tun]) {
     }
 }
 
-fn send(t: &mut Transcript, taps: &[Tun], from: usize, to: [u8; 6], source: u8, tag: Option<u16>, data: &str) {
+fn send(
+    t: &mut Transcript,
+    taps: &[Tun],
+    from: usize,
+    to: [u8; 6],
+    source: u8,
+    tag: Option<u16>,
+    data: &str,
+) {
     let bytes = frame(to, source, tag, data.as_bytes());
     t.note(&format!("{data} from a{from}"), taps[from].write(&bytes) == Ok(bytes.len() as i64));
     come(t, taps);
@@ -419,7 +450,14 @@ fn frames(t: &mut Transcript) -> Outcome {
     act(t, "filtering off", s, NEWLINK, 0, &of("br0", Builder::default().attribute(7, &[0])));
     send(t, &taps, 0, ALL, 1, Some(77), "of 77 through all");
     send(t, &taps, 1, ALL, 2, None, "untagged through all");
-    act(t, "on", s, NEWLINK, 0, &of("br0", Builder::default().attribute(7, &[1]).attribute(8, &[0x88, 0xa8])));
+    act(
+        t,
+        "on",
+        s,
+        NEWLINK,
+        0,
+        &of("br0", Builder::default().attribute(7, &[1]).attribute(8, &[0x88, 0xa8])),
+    );
     send(t, &taps, 1, ALL, 2, Some(5), "of another protocol");
     Ok(())
 }
@@ -472,7 +510,8 @@ fn heard(t: &mut Transcript) -> Outcome {
     ear.option(1, 33)?;
     let tell = |t: &mut Transcript| {
         for message in ear.pending().iter().flat_map(|received| &received.messages) {
-            let shown = if [NEWVLAN, DELVLAN].contains(&message.kind) { shown_entries(message) } else { Vec::new() };
+            let shown =
+                if [NEWVLAN, DELVLAN].contains(&message.kind) { shown_entries(message) } else { Vec::new() };
             t.note("  heard", (message.kind, shown));
         }
     };

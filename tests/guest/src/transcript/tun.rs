@@ -282,7 +282,10 @@ fn counters(t: &mut Transcript, s: &mut Socket, name: &str) {
     let get = |at: usize| {
         wide.get(8 * at..8 * at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes)
     };
-    t.note("counters", (get(0), get(1), get(2), get(3), ("errors", get(4), get(5)), ("drops", get(6), get(7))));
+    t.note(
+        "counters",
+        (get(0), get(1), get(2), get(3), ("errors", get(4), get(5)), ("drops", get(6), get(7))),
+    );
 }
 
 fn packets(t: &mut Transcript) -> Outcome {
@@ -301,7 +304,8 @@ fn packets(t: &mut Transcript) -> Outcome {
     t.note("short read", tun.read(20).map(|bytes| bytes.len()));
     t.note("read", tun.read(100).map(|bytes| shown(&bytes)));
     let mut parts = [[0u8; 20], [0; 20]];
-    let vectors = parts.each_mut().map(|part| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: 20 });
+    let vectors =
+        parts.each_mut().map(|part| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: 20 });
     // SAFETY: two buffers of 20 bytes.
     t.note("readv", result(unsafe { libc::readv(tun.0, vectors.as_ptr(), 2) } as i64));
     t.note("is", shown(&parts.concat()));
@@ -311,7 +315,8 @@ fn packets(t: &mut Transcript) -> Outcome {
     t.note("write", tun.write(&packet));
     t.note("comes", inet_help::receive(udp, 100, 0).map(|got| inet_help::lossy(&got.bytes)));
     let (head, tail) = packet.split_at(13);
-    let vectors = [head, tail].map(|part| libc::iovec { iov_base: part.as_ptr() as *mut _, iov_len: part.len() });
+    let vectors =
+        [head, tail].map(|part| libc::iovec { iov_base: part.as_ptr() as *mut _, iov_len: part.len() });
     // SAFETY: two live slices.
     t.note("writev", result(unsafe { libc::writev(tun.0, vectors.as_ptr(), 2) } as i64));
     t.note("comes", inet_help::receive(udp, 100, 0).map(|got| inet_help::lossy(&got.bytes)));
@@ -403,9 +408,7 @@ fn tap_frames(t: &mut Transcript) -> Outcome {
         address.extend([0, 0]);
         address
     };
-    let frame = |to: [u8; 6], data: &[u8]| {
-        [&to[..], &[2, 0, 0, 0, 0, 2], &KIND.to_be_bytes(), data].concat()
-    };
+    let frame = |to: [u8; 6], data: &[u8]| [&to[..], &[2, 0, 0, 0, 0, 2], &KIND.to_be_bytes(), data].concat();
     let sent = frame([2, 0, 0, 0, 0, 9], b"a frame of somebody");
     t.note("send", inet_help::send_to(raw, &sent, 0, &place([2, 0, 0, 0, 0, 9])));
     t.note("read", tap.read(100) == Ok(sent));
@@ -455,7 +458,8 @@ fn queues(t: &mut Transcript) -> Outcome {
     t.note("flags", (flags_of(&one), flags_of(&two)));
     link(t, "two", s, "t");
     let udp = inet_help::udp(V4)?;
-    let send = |number: u8| inet_help::send_to(udp, b"x", 0, &inet_help::address(&format!("10.9.0.{number}"), 9));
+    let send =
+        |number: u8| inet_help::send_to(udp, b"x", 0, &inet_help::address(&format!("10.9.0.{number}"), 9));
     for number in 2..34 {
         send(number);
     }
@@ -580,7 +584,9 @@ fn files(t: &mut Transcript) -> Outcome {
     t.note("name", tun.set("t", IFF_TUN | IFF_NO_PI));
     information(t);
     t.note("owner", tun.ioctl(TUNSETOWNER, 1000));
-    for file in ["tun_flags", "owner", "group", "type", "address", "addr_assign_type", "tx_queue_len", "uevent"] {
+    for file in
+        ["tun_flags", "owner", "group", "type", "address", "addr_assign_type", "tx_queue_len", "uevent"]
+    {
         read(t, &format!("/sys/class/net/t/{file}"));
     }
     t.note("group", tun.ioctl(TUNSETGROUP, 7));
