@@ -1,5 +1,4 @@
-//! Kinds of links and the forwarding entries of bridges. Values from the UAPI headers `if_link.h`, `if_bridge.h`,
-//! `if_vlan.h`, `if_ether.h`, `neighbour.h`.
+//! Kinds of links. Values from the UAPI headers `if_link.h`, `if_bridge.h`, `if_vlan.h`, `if_ether.h`.
 
 constants! {
     /// Families of messages.
@@ -31,7 +30,18 @@ constants! {
     IFLA_BR_GC_TIMER = 19;
     IFLA_BR_GROUP_ADDR = 20;
     IFLA_BR_FDB_FLUSH = 21;
+    IFLA_BR_MCAST_ROUTER = 22;
+    IFLA_BR_MCAST_SNOOPING = 23;
+    IFLA_BR_NF_CALL_IPTABLES = 36;
+    IFLA_BR_NF_CALL_ARPTABLES = 38;
+    IFLA_BR_VLAN_DEFAULT_PVID = 39;
+    IFLA_BR_PAD = 40;
+    IFLA_BR_VLAN_STATS_ENABLED = 41;
+    IFLA_BR_MCAST_STATS_ENABLED = 42;
+    IFLA_BR_MCAST_MLD_VERSION = 44;
+    IFLA_BR_VLAN_STATS_PER_PORT = 45;
     IFLA_BR_MULTI_BOOLOPT = 46;
+    IFLA_BR_MCAST_QUERIER_STATE = 47;
     IFLA_BR_FDB_N_LEARNED = 48;
     IFLA_BR_FDB_MAX_LEARNED = 49;
 }
@@ -78,6 +88,41 @@ constants! {
     IFLA_BRPORT_MAB = 40;
     IFLA_BRPORT_NEIGH_VLAN_SUPPRESS = 43;
     IFLA_BRPORT_BACKUP_NHID = 44;
+}
+
+constants! {
+    /// Attributes in IFLA_AF_SPEC of a bridge or port, and in an entry of its VLANs.
+    u16:
+    IFLA_BRIDGE_FLAGS = 0;
+    IFLA_BRIDGE_MODE = 1;
+    IFLA_BRIDGE_VLAN_INFO = 2;
+    IFLA_BRIDGE_VLAN_TUNNEL_INFO = 3;
+    BRIDGE_VLANDB_ENTRY = 1;
+    BRIDGE_VLANDB_GLOBAL_OPTIONS = 2;
+    BRIDGE_VLANDB_ENTRY_INFO = 1;
+    BRIDGE_VLANDB_ENTRY_RANGE = 2;
+    BRIDGE_VLANDB_ENTRY_STATE = 3;
+    BRIDGE_VLANDB_DUMP_FLAGS = 1;
+}
+
+constants! {
+    /// For whom IFLA_BRIDGE_FLAGS says that a request is, and what is said of a VLAN.
+    u16:
+    BRIDGE_FLAGS_MASTER = 1;
+    BRIDGE_FLAGS_SELF = 2;
+    BRIDGE_VLAN_INFO_MASTER = 0x01;
+    BRIDGE_VLAN_INFO_PVID = 0x02;
+    BRIDGE_VLAN_INFO_UNTAGGED = 0x04;
+    BRIDGE_VLAN_INFO_RANGE_BEGIN = 0x08;
+    BRIDGE_VLAN_INFO_RANGE_END = 0x10;
+    BRIDGE_VLAN_INFO_ONLY_OPTS = 0x40;
+}
+
+constants! {
+    /// What a listing of VLANs shall have in it besides.
+    u32:
+    BRIDGE_VLANDB_DUMPF_STATS = 1;
+    BRIDGE_VLANDB_DUMPF_GLOBAL = 2;
 }
 
 constants! {
@@ -142,74 +187,27 @@ constants! {
     MACVLAN_MODE_SOURCE = 16;
 }
 
-constants! {
-    /// Attributes of a neighbour or forwarding entry.
-    u16:
-    NDA_DST = 1;
-    NDA_LLADDR = 2;
-    NDA_CACHEINFO = 3;
-    NDA_VLAN = 5;
-    NDA_MASTER = 9;
-    NDA_FLAGS_EXT = 15;
-}
-
-constants! {
-    /// States of a neighbour or forwarding entry.
-    u16:
-    NUD_REACHABLE = 0x02;
-    NUD_STALE = 0x04;
-    NUD_NOARP = 0x40;
-    NUD_PERMANENT = 0x80;
-}
-
-constants! {
-    /// Flags of a neighbour or forwarding entry.
-    u8:
-    NTF_USE = 0x01;
-    NTF_SELF = 0x02;
-    NTF_MASTER = 0x04;
-    NTF_EXT_LEARNED = 0x10;
-    NTF_STICKY = 0x40;
-}
-
-constants! {
-    /// What a listing of links shall have in it besides.
-    u32:
-    RTEXT_FILTER_BRVLAN = 2;
-    RTEXT_FILTER_BRVLAN_COMPRESSED = 4;
-}
-
 abi_struct! {
-    /// What messages about neighbours begin with (`struct ndmsg`).
-    pub struct ForwardingMessage: 12 {
-        /// `AF_BRIDGE`.
-        pub ndm_family: u8,
-        /// Zero.
-        pub ndm_pad1: u8,
-        /// Zero.
-        pub ndm_pad2: u16,
-        /// Which interface.
-        pub ndm_ifindex: i32,
-        /// `NUD_*`.
-        pub ndm_state: u16,
-        /// `NTF_*`.
-        pub ndm_flags: u8,
-        /// Zero.
-        pub ndm_type: u8,
+    /// One VLAN, or an end of a range (`struct bridge_vlan_info`).
+    pub struct BridgeVlan: 4 {
+        /// `BRIDGE_VLAN_INFO_*`.
+        pub flags: u16,
+        /// Its number.
+        pub vid: u16,
     }
 }
 
 abi_struct! {
-    /// Times of an entry in 1/100 s (`struct nda_cacheinfo`).
-    pub struct CacheInfo: 16 {
-        /// Since it was confirmed.
-        pub ndm_confirmed: u32,
-        /// Since it was used.
-        pub ndm_used: u32,
-        /// Since it was updated.
-        pub ndm_updated: u32,
-        /// References.
-        pub ndm_refcnt: u32,
+    /// What RTM_NEWVLAN and its like begin with (`struct br_vlan_msg`).
+    pub struct BridgeVlanMessage: 8 {
+        /// `AF_BRIDGE`.
+        pub family: u8,
+        /// Nothing.
+        pub reserved1: u8,
+        /// Nothing.
+        pub reserved2: u16,
+        /// Which bridge or port.
+        pub ifindex: u32,
     }
 }
 

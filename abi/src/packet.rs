@@ -62,6 +62,21 @@ constants! {
 }
 
 constants! {
+    /// Kinds of groups (PACKET_FANOUT), and flags: the upper byte of Linux's `type_flags`.
+    u8:
+    PACKET_FANOUT_HASH = 0;
+    PACKET_FANOUT_LB = 1;
+    PACKET_FANOUT_CPU = 2;
+    PACKET_FANOUT_ROLLOVER = 3;
+    PACKET_FANOUT_RND = 4;
+    PACKET_FANOUT_QM = 5;
+    PACKET_FANOUT_FLAG_ROLLOVER = 0x10;
+    PACKET_FANOUT_FLAG_UNIQUEID = 0x20;
+    PACKET_FANOUT_FLAG_IGNORE_OUTGOING = 0x40;
+    PACKET_FANOUT_FLAG_DEFRAG = 0x80;
+}
+
+constants! {
     /// Versions of the ring's layout.
     u32:
     TPACKET_V1 = 0;

@@ -16,6 +16,7 @@ constants! {
     IFA_RT_PRIORITY = 9;
     IFA_TARGET_NETNSID = 10;
     IFA_PROTO = 11;
+    IFA_MC_USERS = 12;
 }
 
 constants! {

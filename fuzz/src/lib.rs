@@ -4,11 +4,16 @@
 //! |---|---|
 //! | [`netlink`] | messages and attributes, under every strictness, and back through the builder |
 //! | [`filter`] | classic BPF programs, checked and run over a packet |
+//! | [`frame`] | an Ethernet frame and all headers in it, written again as far as they are read |
+//! | [`discovery`] | neighbour discovery's messages |
+//! | [`fragments`] | parts of one packet, put together against a model |
 //!
 //! `cargo fuzz run --features libfuzzer NAME` goes on from `corpus/NAME` (on a nightly toolchain); `cargo test` here runs what is
 //! in the corpus, and changes of it, on any.
 
 #![forbid(unsafe_code)]
+
+mod wire;
 
 use linnet_lib::bpf::{INSTRUCTIONS_MAX, Instruction, Program};
 use linnet_lib::netlink::{
@@ -19,7 +24,15 @@ use linnet_lib::netlink::{
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their corpus.
-pub const TARGETS: &[(&str, Target)] = &[("netlink", netlink), ("filter", filter)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("netlink", netlink),
+    ("filter", filter),
+    ("frame", frame),
+    ("discovery", discovery),
+    ("fragments", fragments),
+];
+
+pub use wire::{discovery, fragments, frame};
 
 static INNER: Policies = Policies {
     max: 8,

@@ -62,11 +62,17 @@ fn show_devices() -> Result<()> {
     /// Major numbers of memory devices and of serial lines.
     const MEMORY: u32 = 1;
     const SERIAL: u32 = 4;
+    /// What has no major number of its own.
+    const OTHER: u32 = 10;
     /// Not told: what a node has by itself.
     const ROOT_ONLY: u32 = 0o600;
     for (name, id, mode) in devfs::NODES {
         let node = DeviceNode { kind: FileKind::CharDevice, id, mode: (mode != ROOT_ONLY).then_some(mode) };
-        let class = if id.major == MEMORY { "mem" } else { "tty" };
+        let class = match id.major {
+            MEMORY => "mem",
+            OTHER => "misc",
+            _ => "tty",
+        };
         let parent = if id.major == SERIAL { "platform/serial8250" } else { "virtual" };
         sysfs::register_device(Device { name, class, parent, node: Some(node), attributes: Vec::new() })?
             .keep();
@@ -90,6 +96,7 @@ pub fn register_late() -> Result<()> {
     }
     tty::init()?;
     net::lifetime::start()?;
+    net::device::tun::register()?;
     show_devices()?;
     ipc::pipe::register_fifos();
     Ok(())

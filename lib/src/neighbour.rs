@@ -62,10 +62,14 @@ pub struct Parameters {
     pub delay_ns: u64,
     /// Between two questions.
     pub retransmit_ns: u64,
-    /// Questions to all before it fails.
-    pub group_probes: u32,
-    /// Questions to the neighbour itself before it fails.
+    /// Questions to the neighbour itself, where it was known, before others are asked.
     pub own_probes: u32,
+    /// Questions to a program that knows neighbours, after those.
+    pub program_probes: u32,
+    /// Questions to all, of one that was not known, before it fails.
+    pub group_probes: u32,
+    /// Questions to all, of one that was known, before it fails.
+    pub group_reprobes: u32,
     /// What was learnt so long ago may be replaced by an answer (ARP).
     pub lock_ns: u64,
 }
@@ -79,6 +83,8 @@ pub enum Step {
     AskGroup,
     /// Ask the neighbour itself.
     AskNeighbour,
+    /// Ask the program that knows neighbours.
+    AskProgram,
     /// It failed: who waits for it is to be told.
     Fail,
 }
@@ -131,12 +137,17 @@ impl Reachability {
         Reachability { used_ns: now_ns, updated_ns: now_ns, confirmed_ns: now_ns, ..Reachability::default() }
     }
 
+    /// One that needs no asking.
+    pub fn without_asking(now_ns: u64) -> Reachability {
+        Reachability { state: Nud::NoArp, ..Reachability::new(now_ns) }
+    }
+
     /// How sure we are.
     pub fn state(&self) -> Nud {
         self.state
     }
 
-    /// Questions asked since the state began.
+    /// Questions asked, in the order of own, program's and all's; of one that was not known the first kind counts as asked.
     pub fn probes(&self) -> u32 {
         self.probes
     }
@@ -154,14 +165,14 @@ impl Reachability {
     pub fn use_for_sending(&mut self, now_ns: u64, parameters: &Parameters) -> Step {
         self.used_ns = now_ns;
         match self.state {
-            Nud::None | Nud::Failed if parameters.group_probes == 0 => {
+            Nud::None | Nud::Failed if parameters.group_probes == 0 && parameters.program_probes == 0 => {
                 self.enter(Nud::Failed, now_ns, None);
                 Step::Fail
             }
             Nud::None | Nud::Failed => {
-                self.probes = 1;
+                self.probes = parameters.own_probes;
                 self.enter(Nud::Incomplete, now_ns, Some(now_ns + parameters.retransmit_ns));
-                Step::AskGroup
+                self.ask(parameters)
             }
             Nud::Stale => {
                 self.enter(Nud::Delay, now_ns, Some(now_ns + parameters.delay_ns));
@@ -169,6 +180,11 @@ impl Reachability {
             }
             _ => Step::Nothing,
         }
+    }
+
+    /// Something was sent to it, whose state is connected.
+    pub fn mark_used(&mut self, now_ns: u64) {
+        self.used_ns = now_ns;
     }
 
     /// A transport heard from it: it is there.
@@ -199,12 +215,12 @@ impl Reachability {
                 (true, Step::Nothing)
             }
             Nud::Delay => {
-                self.probes = 1;
+                self.probes = 0;
                 self.enter(Nud::Probe, now_ns, Some(now_ns + parameters.retransmit_ns));
-                (true, Step::AskNeighbour)
+                (true, self.ask(parameters))
             }
-            Nud::Incomplete => self.ask_again(now_ns, parameters, parameters.group_probes, Step::AskGroup),
-            Nud::Probe => self.ask_again(now_ns, parameters, parameters.own_probes, Step::AskNeighbour),
+            Nud::Incomplete => self.ask_again(now_ns, parameters, parameters.group_probes),
+            Nud::Probe => self.ask_again(now_ns, parameters, parameters.group_reprobes),
             _ => {
                 self.deadline_ns = None;
                 (false, Step::Nothing)
@@ -212,14 +228,27 @@ impl Reachability {
         }
     }
 
-    fn ask_again(&mut self, now_ns: u64, parameters: &Parameters, most: u32, step: Step) -> (bool, Step) {
+    /// The next question: whom it goes to.
+    fn ask(&mut self, parameters: &Parameters) -> Step {
+        let asked = self.probes;
+        self.probes = asked.saturating_add(1);
+        if asked < parameters.own_probes {
+            Step::AskNeighbour
+        } else if asked - parameters.own_probes < parameters.program_probes {
+            Step::AskProgram
+        } else {
+            Step::AskGroup
+        }
+    }
+
+    fn ask_again(&mut self, now_ns: u64, parameters: &Parameters, of_group: u32) -> (bool, Step) {
+        let most = parameters.own_probes.saturating_add(parameters.program_probes).saturating_add(of_group);
         if self.probes >= most {
             self.enter(Nud::Failed, now_ns, None);
             return (true, Step::Fail);
         }
-        self.probes += 1;
         self.deadline_ns = Some(now_ns + parameters.retransmit_ns);
-        (false, step)
+        (false, self.ask(parameters))
     }
 
     /// Somebody says something of it (`neigh_update`). Nothing that others say changes what an administrator said.
@@ -296,8 +325,10 @@ mod tests {
         reachable_ns: 30 * SECOND,
         delay_ns: 5 * SECOND,
         retransmit_ns: SECOND,
-        group_probes: 3,
         own_probes: 3,
+        program_probes: 0,
+        group_probes: 3,
+        group_reprobes: 0,
         lock_ns: SECOND,
     };
     const ANSWER: News = News {
@@ -340,6 +371,25 @@ mod tests {
         one.confirm(77 * SECOND);
         assert_eq!(one.expire(81 * SECOND, &PARAMETERS), (true, Step::Nothing));
         assert_eq!(one.state(), Nud::Reachable);
+    }
+
+    #[test]
+    fn a_program_is_asked_before_all() {
+        let parameters = Parameters { program_probes: 1, group_probes: 1, ..PARAMETERS };
+        let mut one = Reachability::new(0);
+        assert_eq!(one.use_for_sending(0, &parameters), Step::AskProgram);
+        assert_eq!((one.probes(), one.expire(SECOND, &parameters)), (4, (false, Step::AskGroup)));
+        assert_eq!(one.expire(2 * SECOND, &parameters), (true, Step::Fail));
+    }
+
+    #[test]
+    fn one_that_was_known_is_asked_itself_then_by_all() {
+        let parameters = Parameters { own_probes: 1, group_reprobes: 1, ..PARAMETERS };
+        let mut one = Reachability::new(0);
+        one.hear(News { state: Nud::Probe, ..ANSWER }, 0, &parameters);
+        assert_eq!(one.expire(0, &parameters), (false, Step::AskNeighbour));
+        assert_eq!(one.expire(SECOND, &parameters), (false, Step::AskGroup));
+        assert_eq!(one.expire(2 * SECOND, &parameters), (true, Step::Fail));
     }
 
     #[test]
@@ -404,7 +454,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(one.deadline_ns().is_some(), one.state().has_timer());
-                prop_assert!(one.probes() <= PARAMETERS.own_probes.max(PARAMETERS.group_probes));
+                prop_assert!(one.probes() <= PARAMETERS.own_probes + PARAMETERS.group_probes);
             }
         }
     }

@@ -373,14 +373,11 @@ fn check(attribute: &Attribute<'_>, policy: Policy, strictness: Strictness, dept
         return Err(Failure::new(Errno::EINVAL, "NLA_F_NESTED not expected").at(attribute));
     }
     let number = |bytes: usize| {
-        if length < bytes {
-            return fail(Errno::ERANGE);
-        }
         if strict && length != bytes {
             let failure = Failure::new(Errno::EINVAL, "invalid attribute length").at(attribute);
             return Err(Failure { policy: Some(policy), ..failure });
         }
-        Ok(())
+        if length < bytes { fail(Errno::ERANGE) } else { Ok(()) }
     };
     let range = |inside: bool| {
         if inside {
@@ -421,7 +418,10 @@ fn check(attribute: &Attribute<'_>, policy: Policy, strictness: Strictness, dept
             check_text(attribute.value, most).or_else(fail)
         }
         Policy::Binary(most) if most > 0 && length > most => fail(Errno::ERANGE),
-        Policy::Exact(bytes) if length != bytes => fail(Errno::EINVAL),
+        Policy::Exact(bytes) if length != bytes => {
+            let failure = Failure::new(Errno::ERANGE, "binary attribute size out of range").at(attribute);
+            Err(Failure { policy: Some(policy), ..failure })
+        }
         Policy::Nested(_) | Policy::Nest if length > 0 && length < ATTRIBUTE_HEADER => fail(Errno::ERANGE),
         Policy::Nested(inner) if length > 0 => {
             validate(attribute.nested(), inner, strictness, depth + 1, &mut |_| {}).map(drop)

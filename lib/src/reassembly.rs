@@ -1,7 +1,8 @@
 //! Putting the parts of a packet together again (RFC 791, RFC 815; RFC 5722 for parts that overlap).
 //!
 //! Key type: [`Reassembly`]: the parts of one packet, by offset. Pure: who keeps the packet's parts gives any value with each, and a
-//! node of memory. Parts that overlap make the packet bad; the same part twice does not.
+//! node of memory. Parts that overlap make the packet bad; what is there already does not: a part that lies within parts that came
+//! one right after the other (a run), as a copy of one of them does.
 
 use crate::tree::{Item, Node, Tree};
 use alloc::boxed::Box;
@@ -10,13 +11,15 @@ use alloc::boxed::Box;
 pub struct Part<P> {
     offset: usize,
     length: usize,
+    /// Where its run begins.
+    run: usize,
     payload: P,
 }
 
 impl<P> Part<P> {
     /// A part.
     pub fn new(offset: usize, length: usize, payload: P) -> Part<P> {
-        Part { offset, length, payload }
+        Part { offset, length, run: offset, payload }
     }
 
     /// What the caller gave.
@@ -47,7 +50,7 @@ pub enum Put {
     Waits,
     /// It was the last that was missing.
     Complete,
-    /// It is there already.
+    /// All of it is there already.
     Twice,
     /// It cannot be of the same packet: the packet is to be dropped.
     Bad,
@@ -69,44 +72,50 @@ impl<P> Default for Reassembly<P> {
 
 impl<P> Reassembly<P> {
     /// Adds a part; what was given for one that is not kept is dropped. `is_last`: nothing follows it.
-    pub fn put(&mut self, part: Box<Node<Part<P>>>, is_last: bool) -> Put {
-        let (offset, length) = (part.offset, part.length);
-        let end = offset + length;
-        if self.parts.get(&offset).is_some_and(|old| old.length == length)
-            && (!is_last || self.end == Some(end))
+    pub fn put(&mut self, mut part: Box<Node<Part<P>>>, is_last: bool) -> Put {
+        let (offset, end) = (part.offset, part.offset + part.length);
+        let last = self.parts.summary().unwrap_or(0);
+        let is_beyond = self.end.is_some_and(|known| if is_last { known != end } else { end > known });
+        if is_beyond || (is_last && end < last) || part.length == 0 {
+            return Put::Bad;
+        }
+        // The parts that its first and its last byte are in, or that come last before them.
+        let (first, final_one) = (self.before(offset + 1), self.before(end));
+        if let (Some((from, to, run)), Some((_, final_to, final_run))) = (first, final_one)
+            && (from <= offset && offset < to && end <= final_to && run == final_run)
         {
             return Put::Twice;
         }
-        let last = self.parts.summary().unwrap_or(0);
-        let is_beyond = self.end.is_some_and(|known| if is_last { known != end } else { end > known });
-        if is_beyond || (is_last && end < last) || length == 0 && !is_last {
+        if first.is_some_and(|(_, to, _)| to > offset) || first.map(|one| one.0) != final_one.map(|one| one.0)
+        {
             return Put::Bad;
         }
-        let follows = self.parts.first_from(&offset);
-        let overlaps_next = follows.is_some_and(|next| next.offset < end || next.offset == offset);
-        if overlaps_next || self.overlaps_before(offset) {
-            return Put::Bad;
+        if let Some((_, to, run)) = first
+            && to == offset
+            && to == last
+        {
+            part.run = run;
         }
         if is_last {
             self.end = Some(end);
         }
-        self.bytes += length;
+        self.bytes += part.length;
         self.parts.insert(part);
         if self.end == Some(self.bytes) { Put::Complete } else { Put::Waits }
     }
 
-    /// Whether a part that begins before `offset` goes beyond it. Parts do not overlap, so it can only be the last before it.
-    fn overlaps_before(&self, offset: usize) -> bool {
+    /// The last part that begins before `place`: where it begins and ends, and its run.
+    fn before(&self, place: usize) -> Option<(usize, usize, usize)> {
         let mut before = None;
         self.parts.descend(|_, part| {
-            if part.offset < offset {
-                before = Some(part.offset + part.length);
+            if part.offset < place {
+                before = Some((part.offset, part.offset + part.length, part.run));
                 crate::tree::Turn::Right
             } else {
                 crate::tree::Turn::Left
             }
         });
-        before.is_some_and(|end| end > offset)
+        before
     }
 
     /// How many bytes the packet has, once it is complete.
@@ -150,12 +159,26 @@ mod tests {
         assert_eq!(all.put(part(8, &[1; 8]), false), Put::Twice);
         assert_eq!(all.put(part(0, &[0; 9]), false), Put::Bad);
         assert_eq!(all.put(part(12, &[0; 9]), false), Put::Bad);
-        assert_eq!(all.put(part(8, &[1; 16]), false), Put::Bad);
+        assert_eq!(all.put(part(8, &[1; 17]), false), Put::Bad);
         assert_eq!(all.put(part(16, &[2; 3]), true), Put::Waits);
         assert_eq!(all.put(part(19, &[2; 3]), false), Put::Bad);
         assert_eq!(all.put(part(0, &[0; 8]), false), Put::Complete);
         assert_eq!(all.length(), Some(19));
         assert_eq!(drain(all).len(), 19);
+    }
+
+    #[test]
+    fn what_is_in_a_run_is_there_already() {
+        let mut all = Reassembly::default();
+        assert_eq!(all.put(part(8, &[1; 8]), false), Put::Waits);
+        assert_eq!(all.put(part(16, &[2; 8]), false), Put::Waits);
+        assert_eq!(all.put(part(10, &[1; 4]), false), Put::Twice, "within one");
+        assert_eq!(all.put(part(8, &[1; 16]), false), Put::Twice, "two of a run");
+        assert_eq!(all.put(part(0, &[0; 8]), false), Put::Waits, "before the run: one of its own");
+        assert_eq!(all.put(part(4, &[0; 8]), false), Put::Bad, "across two runs");
+        let mut all = Reassembly::default();
+        assert_eq!(all.put(part(0, &[0; 8]), false), Put::Waits);
+        assert_eq!(all.put(part(8, &[]), true), Put::Bad, "an end without anything");
     }
 
     proptest! {

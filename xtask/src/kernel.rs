@@ -58,7 +58,12 @@ pub fn build(profile: Profile) -> Result<Built> {
     let stripped = full.with_file_name("linnet.stripped");
     strip(&full, &stripped)?;
     let mut bytes = std::fs::read(&stripped)?;
-    crate::symbols::add(&std::fs::read(&full)?, &mut bytes)?;
+    let linked = std::fs::read(&full)?;
+    if profile == Profile::Release {
+        // Without optimisation frames are larger, and so are the stacks.
+        crate::frames::check(&linked)?;
+    }
+    crate::symbols::add(&linked, &mut bytes)?;
     std::fs::write(&stripped, bytes)?;
     Ok(Built { full, stripped })
 }

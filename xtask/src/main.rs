@@ -10,6 +10,7 @@ mod compat;
 mod cpio;
 mod deps;
 mod docs;
+mod frames;
 mod guest;
 mod kernel;
 mod linux;

@@ -24,7 +24,7 @@ use security::{Credentials, Kgid, Kuid};
 use vfs::{DeviceId, FileKind, FileSystemType, Inode, MountRequest, NewContent, NewInode};
 
 /// The nodes that are there from the start, with Linux's numbers and modes.
-pub const NODES: [(&str, DeviceId, u32); 10] = [
+pub const NODES: [(&str, DeviceId, u32); 11] = [
     ("null", DeviceId::new(1, 3), 0o666),
     ("zero", DeviceId::new(1, 5), 0o666),
     ("full", DeviceId::new(1, 7), 0o666),
@@ -35,6 +35,7 @@ pub const NODES: [(&str, DeviceId, u32); 10] = [
     ("console", DeviceId::new(5, 1), 0o600),
     ("ptmx", DeviceId::new(5, 2), 0o666),
     ("ttyS0", DeviceId::new(4, 64), 0o600),
+    ("net/tun", DeviceId::new(10, 200), 0o600),
 ];
 
 /// The type `devtmpfs`.
@@ -66,24 +67,37 @@ impl DevTmpFs {
         };
         let root = store.mount(&own)?;
         for (name, device, mode) in NODES {
-            add_node(&root, name.as_bytes(), device, mode)?;
+            add_node(&root, name, device, mode)?;
         }
         if provoke::is_registered() {
-            add_node(&root, b"provoke", provoke::NUMBER, 0o600)?;
+            add_node(&root, "provoke", provoke::NUMBER, 0o600)?;
         }
         if machine::serial::SerialPort::Second.is_present() {
-            add_node(&root, b"ttyS1", DeviceId::new(4, 65), 0o600)?;
+            add_node(&root, "ttyS1", DeviceId::new(4, 65), 0o600)?;
         }
         Ok(root)
     }
 }
 
-/// Makes a character device node, owned by root.
-fn add_node(root: &Arc<Inode>, name: &[u8], device: DeviceId, mode: u32) -> Result<()> {
-    let content = NewContent::Device(FileKind::CharDevice, device);
+/// Makes something in a directory, owned by root.
+fn add(directory: &Arc<Inode>, name: &str, content: NewContent<'_>, mode: u32) -> Result<Arc<Inode>> {
     let new = NewInode { content, mode, uid: Kuid::ROOT, gid: Kgid::ROOT };
-    let _change = root.lock.write();
-    root.operations().create(root, name, &new)?;
+    let _change = directory.lock.write();
+    directory.operations().create(directory, name.as_bytes(), &new)
+}
+
+/// Makes a character device node, in a directory of its own if it has one in its name.
+fn add_node(root: &Arc<Inode>, name: &str, device: DeviceId, mode: u32) -> Result<()> {
+    let content = NewContent::Device(FileKind::CharDevice, device);
+    match name.split_once('/') {
+        Some((directory, name)) => {
+            let directory = add(root, directory, NewContent::Directory, 0o755)?;
+            add(&directory, name, content, mode)?;
+        }
+        None => {
+            add(root, name, content, mode)?;
+        }
+    }
     Ok(())
 }
 

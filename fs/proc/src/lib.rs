@@ -68,6 +68,9 @@ pub fn register(identity: Identity) -> Result<()> {
     network::add("arp", net::ip::show_counters::write_arp)?;
     network::add("snmp", net::ip::show_counters::write_snmp)?;
     network::add("snmp6", net::ip::show_counters::write_snmp6)?;
+    network::add("netstat", net::ip::show_counters::write_netstat)?;
+    network::add("sockstat", net::inet::sockstat::write_sockstat)?;
+    network::add("sockstat6", net::inet::sockstat::write_sockstat6)?;
     network::add("udp", net::inet::show::write_udp)?;
     network::add("udp6", net::inet::show::write_udp6)?;
     network::add("raw", net::inet::show::write_raw)?;

@@ -8,8 +8,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use machine::sync::atomic::Ordering;
 use net::NetNamespace;
 use net::ip::config::{v4, v6};
+use net::ip::neighbour::settings;
 use net::ip::sysctl::{NUMBERS, Place};
 use security::Capability;
 use vfs::pseudo::{Directory, Lister, Node, StaticDirectory, Text};
@@ -120,6 +122,7 @@ pub(crate) fn ipv4() -> StaticDirectory {
     let forward = setting(b"all".to_vec(), false, v4::FORWARDING);
     scalars(StaticDirectory::new(), "ipv4/")
         .add("conf", Node::directory(Arc::new(Folder::Interfaces(false))))
+        .add("neigh", Node::directory(Arc::new(Folder::Neighbours(false))))
         .add("ip_forward", forward)
         .add("ip_local_port_range", ports)
         .add("ping_group_range", groups)
@@ -130,6 +133,7 @@ pub(crate) fn ipv6() -> StaticDirectory {
     let icmp = scalars(StaticDirectory::new(), "ipv6/icmp/");
     scalars(StaticDirectory::new(), "ipv6/")
         .add("conf", Node::directory(Arc::new(Folder::Interfaces(true))))
+        .add("neigh", Node::directory(Arc::new(Folder::Neighbours(true))))
         .add("icmp", Node::directory(Arc::new(icmp)))
 }
 
@@ -195,12 +199,72 @@ fn setting(place: Vec<u8>, is_v6: bool, which: usize) -> Node {
     )
 }
 
+/// One of the numbers by which the neighbours of an interface, or of those to come, are asked.
+fn neighbour_setting(place: Vec<u8>, is_v6: bool, setting: &'static settings::File) -> Node {
+    let place = Arc::new(place);
+    let name = place.clone();
+    file(
+        move |net, out| match Place::named(net, &name).ok_or(Errno::ENOENT)? {
+            Place::Device(_, ip) => print(out, setting.get(ip.neighbours(is_v6).settings(), is_v6).into()),
+            _ => print(out, setting.get(&settings::family(is_v6).defaults, is_v6).into()),
+        },
+        move |net, input| match Place::named(net, &place).ok_or(Errno::ENOENT)? {
+            Place::Device(_, ip) => setting.set(ip.neighbours(is_v6).settings(), is_v6, one(input)?),
+            _ => setting.set_default(net.state(), is_v6, one(input)?),
+        },
+    )
+}
+
+/// What only the whole machine has of neighbours, besides what new interfaces copy.
+const LIMITS: [&str; 4] = ["gc_thresh1", "gc_thresh2", "gc_thresh3", "gc_interval"];
+/// `gc_interval` is kept in milliseconds.
+const SECOND_MS: i32 = 1000;
+
+fn neighbour_limit(is_v6: bool, number: usize) -> Node {
+    let place = move || {
+        let family = settings::family(is_v6);
+        family.thresholds.get(number).map_or((&family.interval, SECOND_MS), |threshold| (threshold, 1))
+    };
+    file(
+        move |_, out| print(out, (place().0.load(Ordering::Relaxed) / place().1).into()),
+        move |_, input| {
+            let value =
+                one(input)?.checked_mul(place().1).filter(|value| *value >= 0).ok_or(Errno::EINVAL)?;
+            place().0.store(value, Ordering::Relaxed);
+            Ok(())
+        },
+    )
+}
+
+/// Whether what is the whole machine's is to be seen: only from its first namespace.
+fn shows_limits() -> bool {
+    of_caller().is_initial()
+}
+
 /// A folder whose entries are computed.
 enum Folder {
     /// `conf` of a family (whether it is IPv6).
     Interfaces(bool),
     /// The settings of one place.
     Settings(bool, Vec<u8>),
+    /// `neigh` of a family.
+    Neighbours(bool),
+    /// How the neighbours of one place are asked.
+    NeighbourSettings(bool, Vec<u8>),
+}
+
+/// The interfaces of the reader's namespace.
+fn add_interfaces(names: &mut Vec<String>) {
+    let net = of_caller();
+    let mut next = 0;
+    while let Some(device) = net.devices().next_from(next) {
+        next = device.index().wrapping_add(1);
+        names.push(String::from_utf8_lossy(device.name().as_bytes()).into_owned());
+    }
+}
+
+fn has_limits(place: &[u8]) -> bool {
+    place == b"default"
 }
 
 impl Folder {
@@ -210,11 +274,18 @@ impl Folder {
             Folder::Settings(is_v6, _) => names.extend(offered(*is_v6).map(|(_, name)| name.into())),
             Folder::Interfaces(_) => {
                 names.extend(["all".into(), "default".into()]);
-                let net = of_caller();
-                let mut next = 0;
-                while let Some(device) = net.devices().next_from(next) {
-                    next = device.index().saturating_add(1);
-                    names.push(String::from_utf8_lossy(device.name().as_bytes()).into_owned());
+                add_interfaces(&mut names);
+            }
+            Folder::Neighbours(_) => {
+                if shows_limits() {
+                    names.push("default".into());
+                }
+                add_interfaces(&mut names);
+            }
+            Folder::NeighbourSettings(_, place) => {
+                names.extend(settings::FILES.iter().map(|file| file.name.into()));
+                if has_limits(place) {
+                    names.extend(LIMITS.map(String::from));
                 }
             }
         }
@@ -229,6 +300,22 @@ impl Directory for Folder {
                 Place::named(of_caller().state(), name).ok_or(Errno::ENOENT)?;
                 Ok(Node::directory(Arc::new(Folder::Settings(*is_v6, name.to_vec()))))
             }
+            Folder::Neighbours(is_v6) => {
+                let is_default = name == b"default";
+                if name == b"all" || (is_default && !shows_limits()) {
+                    return Err(Errno::ENOENT);
+                }
+                Place::named(of_caller().state(), name).ok_or(Errno::ENOENT)?;
+                Ok(Node::directory(Arc::new(Folder::NeighbourSettings(*is_v6, name.to_vec()))))
+            }
+            Folder::NeighbourSettings(is_v6, place) => {
+                if let Some(file) = settings::FILES.iter().find(|file| file.name.as_bytes() == name) {
+                    return Ok(neighbour_setting(place.clone(), *is_v6, file));
+                }
+                let limit = LIMITS.iter().position(|limit| limit.as_bytes() == name);
+                let number = limit.filter(|_| has_limits(place)).ok_or(Errno::ENOENT)?;
+                Ok(neighbour_limit(*is_v6, number))
+            }
             Folder::Settings(is_v6, place) => {
                 let found = offered(*is_v6).find(|(_, known)| known.as_bytes() == name);
                 let (which, _) = found.ok_or(Errno::ENOENT)?;
@@ -239,8 +326,8 @@ impl Directory for Folder {
 
     fn list(&self, cursor: u64, take: Lister<'_>) -> Result<()> {
         let kind = match self {
-            Folder::Interfaces(_) => FileKind::Directory,
-            Folder::Settings(..) => FileKind::Regular,
+            Folder::Interfaces(_) | Folder::Neighbours(_) => FileKind::Directory,
+            Folder::Settings(..) | Folder::NeighbourSettings(..) => FileKind::Regular,
         };
         for (index, name) in (0u64..).zip(self.names()).skip(cursor as usize) {
             if !take(name.as_bytes(), kind, index + 1, index + 1) {

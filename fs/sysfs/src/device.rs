@@ -22,7 +22,7 @@ use vfs::{DeviceId, FileKind};
 
 /// What a device is like.
 pub struct Device<'a> {
-    /// Its name, also in `/dev` if it has a number.
+    /// Its name in `/dev` if it has a number; the last part of it is its name here.
     pub name: &'a str,
     /// Its class: a directory of `/sys/class`.
     pub class: &'a str,
@@ -65,11 +65,12 @@ fn uevent(device: &Device<'_>) -> String {
 /// Shows a device until what this gives is dropped. Errors: `EEXIST`: one of that name, or number, is there.
 pub fn register_device(device: Device<'_>) -> Result<Entries> {
     let top = tree();
-    let place = format!("devices/{}/{}/{}", device.parent, device.class, device.name);
+    let name = device.name.rsplit('/').next().unwrap_or_default();
+    let place = format!("devices/{}/{}/{name}", device.parent, device.class);
     let own = Folder::new();
     let mut entries = Vec::new();
     let siblings = top.folder_at(&format!("devices/{}/{}", device.parent, device.class))?;
-    entries.push(siblings.add(device.name, own.node())?);
+    entries.push(siblings.add(name, own.node())?);
     let levels = place.split('/').count();
     let text = uevent(&device);
     own.add("uevent", Node::text(0o444, move |out| out.write_str(&text)))?.keep();
@@ -82,13 +83,13 @@ pub fn register_device(device: Device<'_>) -> Result<Entries> {
         let numbers = top.folder_at(if block { "dev/block" } else { "dev/char" })?;
         entries.push(numbers.add(&number, link_up(2, &place))?);
         if block {
-            entries.push(top.folder("block")?.add(device.name, link_up(1, &place))?);
+            entries.push(top.folder("block")?.add(name, link_up(1, &place))?);
         }
     }
     for (name, node) in device.attributes {
         own.add(name, node)?.keep();
     }
-    entries.push(top.folder_at(&format!("class/{}", device.class))?.add(device.name, link_up(2, &place))?);
+    entries.push(top.folder_at(&format!("class/{}", device.class))?.add(name, link_up(2, &place))?);
     Ok(Entries(entries))
 }
 

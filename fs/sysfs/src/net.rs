@@ -13,7 +13,7 @@ use net::device::attributes::{self, Attribute};
 use net::device::{InterfaceName, NetDevice};
 use net::namespace::NetState;
 use vfs::pseudo::{Directory, Lister, Node};
-use vfs::{FileKind, NameCaching};
+use vfs::{AccessMask, FileKind, NameCaching};
 
 use crate::folder::Folder;
 
@@ -161,7 +161,11 @@ fn file(device: &Weak<NetDevice>, attribute: &'static Attribute) -> Node {
         Some(store) => {
             Node::writable_text(readable | 0o200, read, move |text: &[u8]| store(&alive(&to)?, text))
         }
-        None => Node::text_with(readable, read),
+        // Nobody may write, whatever its capabilities are.
+        None => Node::text_with(readable, read).allow(|_, mask| {
+            let refused = AccessMask::WRITE | AccessMask::EXECUTE;
+            if mask.intersects(refused) { Err(Errno::EACCES) } else { Ok(()) }
+        }),
     }
 }
 
@@ -228,7 +232,8 @@ impl Directory for Device {
     fn lookup(&self, name: &[u8]) -> Result<Node> {
         let device = alive(&self.0).map_err(|_| Errno::ENOENT)?;
         let name = core::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
-        if let Some(attribute) = attributes::DEVICE.iter().find(|attribute| attribute.name == name) {
+        let mut files = attributes::DEVICE.iter().chain(attributes::of_kind(&device));
+        if let Some(attribute) = files.find(|attribute| attribute.name == name) {
             return Ok(file(&self.0, attribute));
         }
         let found = self.parts(&device).into_iter().find(|(own, _)| own == name).map(|(_, node)| node);
@@ -245,7 +250,8 @@ impl Directory for Device {
 
     fn list(&self, cursor: u64, take: Lister<'_>) -> Result<()> {
         let device = alive(&self.0)?;
-        let files = attributes::DEVICE.iter().map(|file| (String::from(file.name), FileKind::Regular));
+        let files = attributes::DEVICE.iter().chain(attributes::of_kind(&device));
+        let files = files.map(|file| (String::from(file.name), FileKind::Regular));
         let parts = self.parts(&device).into_iter().map(|(name, node)| (name, node.kind()));
         let link = |prefix: &'static str| {
             move |found: Arc<NetDevice>| (format!("{prefix}{}", found.name()), FileKind::Symlink)

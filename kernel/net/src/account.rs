@@ -36,6 +36,20 @@ pub fn datagram_cost(length: usize) -> usize {
     cost(length - paged, paged)
 }
 
+/// What a packet with `headers` bytes of headers and `data` bytes behind them costs (`__ip_append_data`): linear if that fits, else its data is
+/// in pages and counts as it is.
+pub fn packet_cost(headers: usize, data: usize) -> usize {
+    /// The link's header, and what aligns it.
+    const ROOM: usize = 31;
+    /// What the cache for small heads gives (`SKB_SMALL_HEAD_CACHE_SIZE`).
+    const SMALL: usize = 640;
+    let head = |bytes: usize| match (bytes + ROOM).next_multiple_of(64) + TAIL {
+        small if small <= SMALL => HEADER + SMALL,
+        large => HEADER + large.next_power_of_two(),
+    };
+    if headers + data + ROOM < LINEAR_MAX { head(headers + data) } else { head(headers) + data }
+}
+
 /// Bytes charged to a sender until they are taken by the receiver, or dropped.
 pub struct SendCharge {
     core: Arc<SocketCore>,
@@ -93,8 +107,23 @@ impl ReceiveCharge {
             core.count_drop();
             return None;
         }
+        Some(ReceiveCharge::new(core, bytes))
+    }
+
+    /// Charges if that stays within the limit of the receiver's buffer, or if nothing waits there (`__udp_enqueue_schedule_skb`); else
+    /// counts a drop and gives none.
+    pub fn try_within(core: &Arc<SocketCore>, bytes: usize) -> Option<ReceiveCharge> {
+        let waits = core.receive_charged();
+        if waits > 0 && waits + bytes > core.options.receive_buffer() {
+            core.count_drop();
+            return None;
+        }
+        Some(ReceiveCharge::new(core, bytes))
+    }
+
+    fn new(core: &Arc<SocketCore>, bytes: usize) -> ReceiveCharge {
         core.receive_charged.fetch_add(bytes, Ordering::AcqRel);
-        Some(ReceiveCharge { core: core.clone(), bytes })
+        ReceiveCharge { core: core.clone(), bytes }
     }
 
     /// How much.
@@ -112,6 +141,14 @@ impl Drop for ReceiveCharge {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_cost_what_they_cost_on_linux() {
+        let of = |data| packet_cost(28, data);
+        assert_eq!([0, 250, 300, 600, 700].map(of), [896, 896, 1280, 1280, 2304]);
+        assert_eq!([4000, 8000, 16_000, 20_000, 60_000].map(of), [8448, 16_640, 16_640, 20_896, 60_896]);
+        assert_eq!((packet_cost(48, 250), packet_cost(48, 16_000)), (1280, 16_896));
+    }
 
     #[test]
     fn costs_are_those_of_linux() {

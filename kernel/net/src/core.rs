@@ -51,6 +51,12 @@ pub struct SocketCore {
     writable: Arc<WaitQueue>,
 }
 
+impl Drop for SocketCore {
+    fn drop(&mut self) {
+        self.namespace.count_socket(usize::MAX);
+    }
+}
+
 impl SocketCore {
     /// A core with default options, owned by whom the credentials name. `ENOMEM`.
     pub fn new(
@@ -60,6 +66,9 @@ impl SocketCore {
         namespace: Arc<NetNamespace>,
         credentials: &Credentials,
     ) -> Result<Arc<SocketCore>> {
+        let readable = try_arc(WaitQueue::new())?;
+        let writable = try_arc(WaitQueue::new())?;
+        namespace.count_socket(1);
         let core = SocketCore {
             family,
             kind,
@@ -77,8 +86,8 @@ impl SocketCore {
             send_charged: AtomicUsize::new(0),
             receive_charged: AtomicUsize::new(0),
             drops: AtomicU32::new(0),
-            readable: try_arc(WaitQueue::new())?,
-            writable: try_arc(WaitQueue::new())?,
+            readable,
+            writable,
         };
         Ok(try_arc(core)?)
     }

@@ -115,6 +115,8 @@ impl Sender {
 pub trait Caller: Sync {
     /// Who it is.
     fn sender(&self) -> Option<Sender>;
+    /// Its network namespace.
+    fn network(&self) -> Option<Arc<NetNamespace>>;
     /// What paths mean to it.
     fn file_system(&self) -> Option<Arc<FsContext>>;
     /// How many descriptors it may have (`RLIMIT_NOFILE`).

@@ -1,6 +1,6 @@
 //! A network namespace: the root of all network state (network_namespaces(7)).
 //!
-//! Key types: [`NetNamespace`] (a reference that keeps one alive: sockets, tasks, nsfs files and open `/proc/PID/net` files
+//! Key types: [`NetNamespace`] (a reference that keeps one alive: sockets, tasks, nsfs files, tun descriptors, open `/proc/PID/net` files
 //! hold an `Arc` of it) and [`NetState`] (what is in one). Devices, ids and packets hold the state only: it stays as
 //! long as someone looks at it, while the namespace dies with its last reference (see [`crate::lifetime`]).
 //! Nothing in this crate is global that Linux has per namespace. State is built when it is first used, so that a namespace
@@ -13,7 +13,7 @@ use alloc::sync::{Arc, Weak};
 use core::ops::Deref;
 use linnet_lib::tree::Node;
 use machine::memory::{try_arc, try_box};
-use machine::sync::atomic::{AtomicU64, Ordering};
+use machine::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use machine::sync::{Lazy, Mutex, Once};
 use security::{NamespaceHead, UserNamespace};
 
@@ -56,6 +56,8 @@ pub struct NetState {
     packet_sockets: PacketTable,
     inet: InetNamespace,
     pub(crate) ip: IpState,
+    /// Sockets of all families.
+    sockets: AtomicUsize,
     /// What it has in common with other kinds; set by who makes it known to programs.
     head: Once<NamespaceHead>,
 }
@@ -75,6 +77,7 @@ impl NetNamespace {
             packet_sockets: PacketTable::default(),
             inet: InetNamespace::default(),
             ip: IpState::new(),
+            sockets: AtomicUsize::new(0),
             head: Once::new(),
         })?;
         let grave = try_box(Node::new(Grave::new(state.clone()))).map_err(|_| Errno::ENOMEM)?;
@@ -176,6 +179,16 @@ impl NetState {
     /// The index of the interface with this name.
     pub fn interface_index(&self, name: &[u8]) -> Option<i32> {
         self.devices.by_name(name).map(|device| device.index())
+    }
+
+    /// How many sockets there are in it, of all families.
+    pub fn socket_count(&self) -> usize {
+        self.sockets.load(Ordering::Relaxed)
+    }
+
+    /// Notes that there is one more, or with `usize::MAX` one less.
+    pub(crate) fn count_socket(&self, step: usize) {
+        self.sockets.fetch_add(step, Ordering::Relaxed);
     }
 
     /// Lets go of everything in it that is not an id. Thread context, no lock held.

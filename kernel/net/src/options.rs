@@ -423,9 +423,11 @@ fn set_timestamps(options: &Options, name: u32, on: bool) {
     }
 }
 
+/// Bytes of an interface's name with its zero (`IFNAMSIZ`).
+const NAME_SIZE: usize = 16;
+
 /// `SO_BINDTODEVICE`: a name, an empty one for none. `EPERM`: bound before, without `CAP_NET_RAW`; `ENODEV`.
 fn bind_to_device(core: &SocketCore, value: &[u8], who: &Credentials) -> Result<()> {
-    const NAME_SIZE: usize = 16;
     let name = value.get(..value.len().min(NAME_SIZE - 1)).unwrap_or_default();
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
     let index =
@@ -544,8 +546,26 @@ fn get_structure(core: &SocketCore, name: u32, room: usize) -> Result<Answer> {
             Answer::of(&core.namespace().cookie())
         }
         SO_MEMINFO => Answer::of(&memory_info(core)),
+        SO_BINDTODEVICE => bound_name(core, room)?,
         _ => return Err(Errno::ENOPROTOOPT),
     })
+}
+
+/// The name of the interface that the socket is bound to, nothing if it is to none. `EINVAL`: no room for every name; `ENODEV`: it
+/// is gone.
+fn bound_name(core: &SocketCore, room: usize) -> Result<Answer> {
+    let index = core.options.bound_interface();
+    if index == 0 {
+        return Ok(Answer { bytes: [0; 64], length: 0 });
+    }
+    if room < NAME_SIZE {
+        return Err(Errno::EINVAL);
+    }
+    let device = core.namespace().devices().by_index(index).ok_or(Errno::ENODEV)?;
+    let mut name = [0; NAME_SIZE];
+    let length = device.name().as_bytes().len();
+    name.iter_mut().zip(device.name().as_bytes()).for_each(|(place, byte)| *place = *byte);
+    Ok(Answer { length: length + 1, ..Answer::of(&name) })
 }
 
 fn timeout_of(place: &AtomicU64) -> Timeval {

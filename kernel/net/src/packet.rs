@@ -52,7 +52,7 @@ pub struct Packet {
     pub priority: u32,
     /// When it was received (monotonic nanoseconds); 0 for never.
     pub received_ns: u64,
-    /// Whether the checksum of its transport header is known to be right, or need not be (it never left the machine).
+    /// Whether the checksum of its transport header is known to be right: it was made here and has not left the machine.
     pub is_checked: bool,
     /// What is charged for it until it is dropped.
     pub charge: Option<Arc<dyn Any + Send + Sync>>,

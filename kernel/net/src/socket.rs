@@ -116,8 +116,8 @@ pub trait SocketOperations: Any + Send + Sync {
         let _ = (socket, command, argument);
         Err(Errno::ENOIOCTLCMD)
     }
-    /// The socket was bound to another interface, or to none.
-    fn bound_to_interface(&self, socket: &Socket) -> Result<()> {
+    /// `SO_BINDTODEVICE`, `SO_BINDTOIFINDEX`, `SO_REUSEADDR` or `SO_REUSEPORT` was set: where the socket is bound, or with whom.
+    fn binding_changed(&self, socket: &Socket) -> Result<()> {
         let _ = socket;
         Ok(())
     }

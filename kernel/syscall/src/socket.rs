@@ -240,14 +240,17 @@ pub fn setsockopt(
     if level as u32 == SOL_SOCKET {
         match options::set(socket.core(), name, &bytes, &context.credentials()) {
             Err(Errno::ENOPROTOOPT) => {}
-            Ok(()) if matches!(name as u32, SO_BINDTODEVICE | SO_BINDTOIFINDEX) => {
-                return socket.operations().bound_to_interface(socket).map(|()| 0);
+            Ok(()) if BINDING_OPTIONS.contains(&(name as u32)) => {
+                return socket.operations().binding_changed(socket).map(|()| 0);
             }
             other => return other.map(|()| 0),
         }
     }
     socket.operations().set_option(socket, level, name, &bytes).map(|()| 0)
 }
+
+/// The options that say where a socket is bound, and with whom.
+const BINDING_OPTIONS: [u32; 4] = [SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_REUSEADDR, SO_REUSEPORT];
 
 /// getsockopt(2). Errors: as [`setsockopt`], `ERANGE`.
 pub fn getsockopt(

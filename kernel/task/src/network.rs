@@ -33,6 +33,10 @@ impl Caller for CallingTask {
         })
     }
 
+    fn network(&self) -> Option<Arc<NetNamespace>> {
+        with_current(|task| task.live_namespaces().ok().map(|set| set.net.clone()))?
+    }
+
     fn file_system(&self) -> Option<Arc<FsContext>> {
         with_current(|task| task.fs())?
     }

@@ -313,7 +313,7 @@ impl Mount {
     pub(crate) fn children(&self) -> Vec<Arc<Mount>> {
         let Some(children) = self.children.load_arc() else { return Vec::new() };
         let mut list: Vec<_> = children.0.iter().map(|child| child.mount.clone()).collect();
-        list.sort_by_key(|mount| mount.id);
+        list.sort_unstable_by_key(|mount| mount.id);
         list
     }
     /// The namespace it is in; none if it has been detached.
@@ -387,7 +387,7 @@ impl Mount {
         let old = self.children.load_arc();
         let mut list = old.map(|children| children.0.to_vec()).unwrap_or_default();
         change(&mut list);
-        list.sort_by_key(Child::key);
+        list.sort_unstable_by_key(Child::key);
         let table = (!list.is_empty()).then(|| Arc::new(Children(list.into_boxed_slice())));
         self.children.replace(table);
     }

@@ -339,7 +339,9 @@ pub fn unmount(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result
 /// Takes a tree off, and what propagation takes with it. Gives the mounts.
 fn take_off(top: &Arc<Mount>, topology: &TopologyGuard) -> Vec<Arc<Mount>> {
     let mut doomed = all_below(top);
-    let mut numbers: BTreeSet<u64> = doomed.iter().map(|mount| mount.id()).collect();
+    // Not collected: that sorts first, with a page of stack for it.
+    let mut numbers = BTreeSet::new();
+    numbers.extend(doomed.iter().map(|mount| mount.id()));
     let mut others = Vec::new();
     // Those deepest first: a counterpart goes if all that is on it goes too.
     for mount in doomed.iter().rev() {

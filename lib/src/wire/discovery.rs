@@ -268,4 +268,16 @@ impl Redirect {
         }
         Ok(Redirect { target, destination, link: link_address(&message[40..], TARGET_LINK)? })
     }
+
+    /// Writes it without a checksum and without what it quotes: the bytes, and how many they are.
+    pub fn write(&self) -> ([u8; 48], usize) {
+        let mut bytes = [0; 48];
+        bytes[0] = icmp::v6::REDIRECT;
+        bytes[8..24].copy_from_slice(&self.target.octets());
+        bytes[24..40].copy_from_slice(&self.destination.octets());
+        let Some(link) = self.link else { return (bytes, 40) };
+        bytes[40..42].copy_from_slice(&[TARGET_LINK, 1]);
+        bytes[42..].copy_from_slice(&link);
+        (bytes, 48)
+    }
 }

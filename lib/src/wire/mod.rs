@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `checksum` | the Internet checksum |
 //! | `ethernet`, `arp` | the link layer |
-//! | `ipv4`, `ipv6` | the network layer |
+//! | `ipv4`, `ipv6`, `ipv4_options` | the network layer |
 //! | `icmp`, `discovery` | errors, echoes; neighbours and routers of IPv6 |
 //! | `udp` | the transport |
 //!
@@ -16,6 +16,7 @@ pub mod discovery;
 pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
+pub mod ipv4_options;
 pub mod ipv6;
 #[cfg(test)]
 mod tests;

@@ -89,7 +89,11 @@ fn campaign(time: Duration) -> Outcome {
     // SAFETY: a C string.
     let gone = unsafe { libc::umount2(sys::c(&dir).as_ptr(), libc::MNT_DETACH) };
     let error = std::io::Error::last_os_error();
-    ensure!(gone == 0, "seed {seed}: umount {dir}: {error}; mounts:\n{}", std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    ensure!(
+        gone == 0,
+        "seed {seed}: umount {dir}: {error}; mounts:\n{}",
+        std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
+    );
     let status = std::process::Command::new("/bin/true").status().map_err(|e| e.to_string())?;
     ensure!(status.success(), "/bin/true: {status}");
     let made = shared.made.load(Ordering::Relaxed);

@@ -24,14 +24,10 @@ pub fn scoped(to: &str, port: u16, scope: u32) -> Vec<u8> {
         Ok(IpAddr::V4(to)) => {
             [&(V4 as u16).to_ne_bytes()[..], &port.to_be_bytes(), &to.octets(), &[0; 8]].concat()
         }
-        Ok(IpAddr::V6(to)) => [
-            &(V6 as u16).to_ne_bytes()[..],
-            &port.to_be_bytes(),
-            &[0; 4],
-            &to.octets(),
-            &scope.to_ne_bytes(),
-        ]
-        .concat(),
+        Ok(IpAddr::V6(to)) => {
+            [&(V6 as u16).to_ne_bytes()[..], &port.to_be_bytes(), &[0; 4], &to.octets(), &scope.to_ne_bytes()]
+                .concat()
+        }
         Err(_) => Vec::new(),
     }
 }
@@ -179,9 +175,8 @@ pub fn set_number(fd: i32, level: i32, name: i32, value: i32) -> i64 {
 pub fn get(fd: i32, level: i32, name: i32, room: usize) -> Result<Vec<u8>, String> {
     let (mut bytes, mut length) = (vec![0_u8; room.max(1)], room as i32);
     // SAFETY: a buffer and its length.
-    let result = unsafe {
-        libc::syscall(libc::SYS_getsockopt, fd, level, name, bytes.as_mut_ptr(), &raw mut length)
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_getsockopt, fd, level, name, bytes.as_mut_ptr(), &raw mut length) };
     if result != 0 {
         return Err(std::io::Error::last_os_error().to_string());
     }
@@ -230,14 +225,25 @@ pub struct Got {
 
 impl std::fmt::Debug for Got {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {:?} from {} flags {:#x}", self.count, lossy(&self.bytes), shown(&self.from), self.flags)?;
+        write!(
+            f,
+            "{} {:?} from {} flags {:#x}",
+            self.count,
+            lossy(&self.bytes),
+            shown(&self.from),
+            self.flags
+        )?;
         self.control.iter().try_for_each(|(level, kind, data)| write!(f, " {level}/{kind} {data:?}"))
     }
 }
 
 /// Bytes as text if they are short, else how many.
 pub fn lossy(bytes: &[u8]) -> String {
-    if bytes.len() > 40 { format!("{} bytes", bytes.len()) } else { String::from_utf8_lossy(bytes).into_owned() }
+    if bytes.len() > 40 {
+        format!("{} bytes", bytes.len())
+    } else {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
 }
 
 /// recvmsg(2) with room for so many bytes, an address and control messages.

@@ -11,9 +11,11 @@ mod calls;
 mod case;
 mod elf;
 mod files;
+mod floods;
 mod fuzz;
 mod hostile;
 mod inet_help;
+mod link;
 mod memory;
 mod namespaces;
 mod netlink;
@@ -26,6 +28,8 @@ mod sys;
 mod threads;
 mod time;
 mod transcript;
+mod tun;
+mod tun_help;
 mod unix;
 mod unix_help;
 
@@ -88,7 +92,10 @@ fn all() -> Vec<&'static Case> {
         unix::CASES,
         namespaces::CASES,
         netns::CASES,
+        tun::CASES,
         fuzz::CASES,
+        floods::CASES,
+        link::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

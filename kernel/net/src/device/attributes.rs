@@ -249,6 +249,11 @@ pub const BRIDGE: &[Attribute] = bridge::attributes::BRIDGE;
 /// `brport`, of a bridge's port.
 pub const PORT: &[Attribute] = bridge::attributes::PORT;
 
+/// The files that a device has of its kind.
+pub fn of_kind(device: &NetDevice) -> &'static [Attribute] {
+    device.kind().map_or(&[], |kind| kind.files)
+}
+
 /// Whether a device is a bridge.
 pub fn is_bridge(device: &NetDevice) -> bool {
     device.operations_as::<bridge::Bridge>().is_some()

@@ -114,7 +114,7 @@ pub fn set_mtu(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, mtu: u32) -> Outcome<()
         return Ok(());
     }
     check_mtu(device, mtu)?;
-    device.operations().was_set(device, DeviceEvent::MtuChanged);
+    device.operations().was_set(device, DeviceEvent::MtuChanged, rtnl);
     store_mtu(rtnl, device, mtu);
     Ok(())
 }
@@ -178,7 +178,7 @@ pub fn set_address(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address: &[u8]) -> 
     let address = HardwareAddress::try_from(address).map_err(|_| Errno::EINVAL)?;
     store_address(rtnl, device, address);
     device.address_origin.store(super::ADDRESS_SET, Ordering::Relaxed);
-    device.operations().was_set(device, DeviceEvent::AddressChanged);
+    device.operations().was_set(device, DeviceEvent::AddressChanged, rtnl);
     Ok(())
 }
 
@@ -255,9 +255,9 @@ pub fn set_carrier(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, present: bool) -> R
     Ok(())
 }
 
-/// A device has carrier while the one below it has.
+/// A device has carrier while the one below it has, be that up or not (`netif_stacked_transfer_operstate`).
 pub(super) fn follow_carrier(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, lower: &NetDevice) {
-    if lower.has_carrier() && lower.is_up() { carrier_on(rtnl, device) } else { carrier_off(rtnl, device) }
+    if lower.has_carrier() { carrier_on(rtnl, device) } else { carrier_off(rtnl, device) }
 }
 
 /// The driver sees a carrier.
@@ -286,8 +286,17 @@ fn carrier_changed(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     }
 }
 
+/// Something about a device changed that its kind tells (`netdev_state_change`).
+pub(super) fn state_changed(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
+    device.namespace().devices.note_change();
+    if device.is_up() {
+        let _ = notify(rtnl, device, DeviceEvent::Changed);
+        link::announce(device, 0);
+    }
+}
+
 /// RFC 2863's state from carrier and peer (`default_operstate`).
-fn update_operational_state(device: &Arc<NetDevice>) {
+pub(super) fn update_operational_state(device: &Arc<NetDevice>) {
     let state = if device.has_carrier() {
         linux::IF_OPER_UP
     } else {

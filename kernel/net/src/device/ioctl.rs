@@ -77,6 +77,15 @@ fn named(namespace: &NetNamespace, request: &Request) -> Result<Arc<NetDevice>> 
     namespace.devices().by_name(name).ok_or(Errno::ENODEV)
 }
 
+/// A device's address as a `struct sockaddr` whose family is its type of hardware (`netif_get_mac_address`).
+pub(super) fn write_address(device: &NetDevice, request: &mut Request) {
+    let address = device.address();
+    request[NAME..NAME + 2].copy_from_slice(&device.hardware_type().to_ne_bytes());
+    let place = &mut request[NAME + 2..NAME + 16];
+    place.fill(0);
+    place.iter_mut().zip(&address).for_each(|(place, byte)| *place = *byte);
+}
+
 fn look(device: &NetDevice, command: u32, request: &mut Request) {
     let value = match command {
         SIOCGIFFLAGS => {
@@ -85,11 +94,7 @@ fn look(device: &NetDevice, command: u32, request: &mut Request) {
             return;
         }
         SIOCGIFHWADDR => {
-            let address = device.address();
-            request[NAME..NAME + 2].copy_from_slice(&device.hardware_type().to_ne_bytes());
-            let place = &mut request[NAME + 2..NAME + 16];
-            place.fill(0);
-            place.iter_mut().zip(&address).for_each(|(place, byte)| *place = *byte);
+            write_address(device, request);
             return;
         }
         SIOCGIFMAP => {

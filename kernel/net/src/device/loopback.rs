@@ -7,7 +7,8 @@ use alloc::sync::Arc;
 
 use super::statistics::Counted;
 use super::{
-    DeviceOperations, HardwareAddress, InterfaceName, NetDevice, Rtnl, Template, registry, traffic, veth,
+    DeviceOperations, HardwareAddress, InterfaceName, NetDevice, Rtnl, Template, limits, registry, traffic,
+    veth,
 };
 use crate::namespace::NetState;
 use crate::packet::Packet;
@@ -23,10 +24,9 @@ impl DeviceOperations for Loopback {
         let length = packet.len();
         device.statistics.count(Counted::Sent, length);
         device.statistics.count(Counted::Received, length);
-        packet.is_checked = true;
-        let kind = veth::kind_of(packet.bytes(), device);
-        if let Some(header) = packet.pull(HEADER) {
-            (packet.kind, packet.protocol) = (kind, u16::from_be_bytes([header[12], header[13]]));
+        let (kind, protocol) = (veth::kind_of(packet.bytes(), device), veth::protocol_of(packet.bytes()));
+        if packet.pull(HEADER).is_some() {
+            (packet.kind, packet.protocol) = (kind, protocol);
             packet.mark_network_header();
             traffic::receive(device, packet);
         }
@@ -50,6 +50,7 @@ pub(crate) fn create(namespace: &Arc<NetState>) -> Result<()> {
         kind: None,
     };
     let device = NetDevice::new(namespace, template, Box::new(Loopback))?;
+    device.limits.set_most(limits::SIZE_MAX);
     let rtnl = Rtnl::lock(namespace);
     registry::register(&rtnl, &device, InterfaceName::new(b"lo")?, None).map_err(|failure| failure.errno)
 }

@@ -14,13 +14,13 @@ use linnet_lib::netlink::{Attribute, Attributes, Builder, Outcome, Policies, Pol
 use linnet_lib::tree::{Item, Node, Tree};
 use machine::memory::{try_arc, try_box};
 use machine::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use machine::sync::{Mutex, RwSpinLock};
+use machine::sync::{Mutex, RwSpinLock, SpinLock};
 
 use super::adjacency::{self, Role};
 use super::statistics::Counted;
 use super::{
-    DeviceOperations, LinkKind, LowerChange, NetDevice, NewLink, ReceiveHandler, Rtnl, Template, change,
-    check_ethernet_address, random_address, registry, traffic, validate_ethernet,
+    DeviceEvent, DeviceOperations, LinkKind, LowerChange, NetDevice, NewLink, ReceiveHandler, Rtnl, Template,
+    change, check_ethernet_address, random_address, registry, traffic, upper, validate_ethernet,
 };
 use crate::netlink::route::link::Parsed;
 use crate::packet::{Packet, PacketKind};
@@ -168,6 +168,8 @@ struct Macvlan {
     switch: Arc<Switch>,
     mode: AtomicU32,
     flags: AtomicU32,
+    /// What the switch finds it by while it is up.
+    key: SpinLock<Option<Key>>,
     /// It counts as one of the switch's.
     attached: AtomicBool,
 }
@@ -186,15 +188,6 @@ impl Macvlan {
         let Ok(address) = <[u8; 6]>::try_from(address) else { return false };
         self.lower.address().as_slice() == address || self.switch.find(&address).is_some()
     }
-}
-
-/// Brings the carrier in line with the lower device's, now or soon.
-fn follow(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
-    registry::now_or_later(rtnl, device, |rtnl, device| {
-        if let Some(lower) = device.peer() {
-            change::follow_carrier(rtnl, device, &lower);
-        }
-    });
 }
 
 impl DeviceOperations for Macvlan {
@@ -216,10 +209,12 @@ impl DeviceOperations for Macvlan {
                 let mut copy = packet.clone();
                 copy.mark_link_header();
                 let kind = super::veth::kind_of(copy.bytes(), &self.lower);
-                let Some(header) = copy.pull(HEADER) else { return };
-                copy.protocol = u16::from_be_bytes([header[12], header[13]]);
+                copy.protocol = super::veth::protocol_of(copy.bytes());
+                if copy.pull(HEADER).is_none() {
+                    return;
+                }
                 copy.mark_network_header();
-                (copy.kind, copy.is_checked) = (kind, true);
+                copy.kind = kind;
                 copy.leave_namespace();
                 match &to {
                     Some(to) => return deliver(to, copy, PacketKind::Host),
@@ -236,25 +231,47 @@ impl DeviceOperations for Macvlan {
     fn open(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) -> Result<()> {
         let is_passthru = self.mode() == MACVLAN_MODE_PASSTHRU;
         if !is_passthru && self.is_taken(&device.address()) {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EADDRINUSE);
         }
         let key = Macvlan::key(device).ok_or(Errno::EINVAL)?;
         let node = try_box(Node::new(Member { key, device: device.clone() })).map_err(|_| Errno::ENOMEM)?;
         if is_passthru && self.flags.load(Ordering::Relaxed) & 1 == 0 {
             change::count_promiscuous(rtnl, &self.lower, true);
         }
+        *self.key.lock() = Some(key);
         self.switch.up.write().insert(node);
         change::follow_carrier(rtnl, device, &self.lower);
         Ok(())
     }
 
-    fn stop(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) {
-        let taken = Macvlan::key(device).and_then(|key| self.switch.up.write().remove(&key));
+    fn stop(&self, _device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) {
+        let key = self.key.lock().take();
+        let taken = key.and_then(|key| self.switch.up.write().remove(&key));
         if taken.is_some()
             && self.mode() == MACVLAN_MODE_PASSTHRU
             && self.flags.load(Ordering::Relaxed) & 1 == 0
         {
             change::count_promiscuous(rtnl, &self.lower, false);
+        }
+    }
+
+    /// While it is up it is found by its address. With passthru the lower device has the same.
+    fn was_set(&self, device: &Arc<NetDevice>, event: DeviceEvent, rtnl: &Rtnl<'_>) {
+        if event != DeviceEvent::AddressChanged {
+            return;
+        }
+        let old = *self.key.lock();
+        if let (Some(old), Some(new)) = (old, Macvlan::key(device)) {
+            let mut up = self.switch.up.write();
+            if let Some(mut node) = up.remove(&old) {
+                node.key = new;
+                up.insert(node);
+            }
+            drop(up);
+            *self.key.lock() = Some(new);
+        }
+        if self.mode() == MACVLAN_MODE_PASSTHRU && self.lower.address() != device.address() {
+            let _ = change::set_address(rtnl, &self.lower, &device.address());
         }
     }
 
@@ -267,20 +284,14 @@ impl DeviceOperations for Macvlan {
         if device.address().as_slice() == address {
             return Ok(());
         }
-        // While it is up it is found by its address.
-        match device.is_up() {
-            true if self.is_taken(address) => Err(Errno::EADDRINUSE),
-            true => Err(Errno::EBUSY),
-            false => Ok(()),
+        if self.mode() == MACVLAN_MODE_PASSTHRU {
+            return self.lower.operations().check_address(&self.lower, address);
         }
+        if device.is_up() && self.is_taken(address) { Err(Errno::EADDRINUSE) } else { Ok(()) }
     }
 
-    fn speed(&self, _device: &NetDevice) -> Option<(i32, &'static str)> {
-        self.lower.operations().speed(&self.lower)
-    }
-
-    fn peer(&self) -> Option<Arc<NetDevice>> {
-        Some(self.lower.clone())
+    fn lower(&self) -> Option<&Arc<NetDevice>> {
+        Some(&self.lower)
     }
 
     fn lower_changed(
@@ -291,13 +302,16 @@ impl DeviceOperations for Macvlan {
         rtnl: &Rtnl<'_>,
     ) {
         match what {
-            LowerChange::Mtu => registry::now_or_later(rtnl, device, |rtnl, device| {
-                let most = device.peer().map_or(u32::MAX, |lower| lower.mtu());
-                if device.mtu() > most {
-                    change::store_mtu(rtnl, device, most);
-                }
-            }),
-            _ => follow(rtnl, device),
+            LowerChange::Mtu => upper::follow_mtu(rtnl, device),
+            LowerChange::Address if self.mode() == MACVLAN_MODE_PASSTHRU => {
+                registry::now_or_later(rtnl, device, |rtnl, device| {
+                    let address = device.peer().map(|lower| lower.address());
+                    if let Some(address) = address.filter(|address| *address != device.address()) {
+                        change::store_address(rtnl, device, address);
+                    }
+                });
+            }
+            _ => upper::follow_carrier(rtnl, device),
         }
     }
 
@@ -337,7 +351,7 @@ fn switch_of(lower: &Arc<NetDevice>) -> Result<Arc<Switch>> {
     if let Some(switch) = lower.macvlans.load_arc() {
         return Ok(switch);
     }
-    if lower.hardware_type() != linux::ARPHRD_ETHER || lower.is_loopback() {
+    if !lower.is_ethernet() {
         return Err(Errno::EINVAL);
     }
     if !lower.handler.is_none() {
@@ -389,9 +403,13 @@ fn create(new: &NewLink<'_>) -> Outcome<Arc<NetDevice>> {
         switch,
         mode: AtomicU32::new(mode),
         flags: AtomicU32::new(flags.into()),
+        key: SpinLock::new(None),
         attached: AtomicBool::new(false),
     };
-    Ok(NetDevice::new(new.namespace, template, Box::new(macvlan))?)
+    let most = macvlan.lower.limits.most();
+    let device = NetDevice::new(new.namespace, template, Box::new(macvlan))?;
+    device.limits.set_most(most);
+    Ok(device)
 }
 
 fn attach(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, _new: &NewLink<'_>) -> Outcome<()> {
@@ -417,7 +435,7 @@ fn attach(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, _new: &NewLink<'_>) -> Outco
         macvlan.attached.store(true, Ordering::Relaxed);
     }
     adjacency::link(rtnl, device, lower, Role::Upper)?;
-    change::follow_carrier(rtnl, device, lower);
+    upper::begin(rtnl, device, lower);
     Ok(())
 }
 

@@ -5,13 +5,13 @@
 //! | `name`, `table` | names; the devices of a namespace by index and name |
 //! | `rtnl` | the lock under which configuration changes |
 //! | `registry` | a device comes, goes, is renamed, moves to another namespace |
-//! | `change` | flags, MTU, address and the like |
+//! | `change`, `limits` | flags, MTU, address and the like; sizes that are only kept |
 //! | `notify` | who is told |
-//! | `traffic`, `taps`, `statistics` | packets in and out, who listens, counters |
+//! | `traffic`, `taps`, `statistics`, `tag` | packets in and out, who listens, counters, VLAN tags |
 //! | `ioctl`, `show` | the old calls; `/proc/net/dev` |
 //! | `attributes` | the files in `/sys/class/net` |
-//! | `adjacency` | which device is on top of which |
-//! | `loopback`, `dummy`, `veth`, `bridge`, `vlan`, `macvlan` | the devices that are software |
+//! | `adjacency`, `upper` | which device is on top of which; what those on one other have in common |
+//! | `loopback`, `dummy`, `veth`, `bridge`, `vlan`, `macvlan`, `tun` | the devices that are software |
 //!
 //! Key types: [`NetDevice`], [`DeviceOperations`], [`LinkKind`].
 //!
@@ -24,6 +24,7 @@ pub(crate) mod bridge;
 mod change;
 pub mod dummy;
 pub(crate) mod ioctl;
+pub(crate) mod limits;
 pub mod loopback;
 pub(crate) mod macvlan;
 mod name;
@@ -33,10 +34,13 @@ pub mod rtnl;
 pub mod show;
 pub mod statistics;
 mod table;
+mod tag;
 pub mod taps;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod traffic;
+pub mod tun;
+mod upper;
 pub mod veth;
 pub(crate) mod vlan;
 
@@ -106,10 +110,13 @@ type Change = fn(&Rtnl<'_>, &Arc<NetDevice>, Attribute<'_>) -> Outcome<()>;
 type ChangePort = fn(&Rtnl<'_>, &Arc<NetDevice>, &Arc<NetDevice>, Attribute<'_>) -> Outcome<()>;
 
 /// A kind of virtual link, as IFLA_INFO_KIND names it (`rtnl_link_ops`).
-#[derive(Debug)]
 pub struct LinkKind {
     /// Its name.
     pub name: &'static str,
+    /// Whether what it sends waits in a queueing discipline on Linux (no IFF_NO_QUEUE).
+    pub(crate) is_queued: bool,
+    /// Files of its own in its directory in `/sys`.
+    pub(crate) files: &'static [attributes::Attribute],
     /// Checks a request's attributes and data before anything is done.
     pub(crate) validate: fn(&Parsed<'_>, Option<Attribute<'_>>) -> Outcome<()>,
     /// Makes one that is in no table yet.
@@ -134,6 +141,8 @@ impl LinkKind {
     ) -> LinkKind {
         LinkKind {
             name,
+            is_queued: false,
+            files: &[],
             validate: |attributes, _| validate_ethernet(attributes),
             create,
             attach: |_, _, _| Ok(()),
@@ -199,19 +208,23 @@ pub trait DeviceOperations: Any + Send + Sync {
     /// Megabits in a second and `full`, `half` or `unknown`, where the driver says so.
     fn speed(&self, device: &NetDevice) -> Option<(i32, &'static str)> {
         let _ = device;
+        self.lower().and_then(|lower| lower.operations().speed(lower))
+    }
+    /// The one device that it is on (see [`upper`]).
+    fn lower(&self) -> Option<&Arc<NetDevice>> {
         None
     }
-    /// The device at the other end (IFLA_LINK).
+    /// The device at the other end, or below (IFLA_LINK).
     fn peer(&self) -> Option<Arc<NetDevice>> {
-        None
+        self.lower().cloned()
     }
     /// Whether it goes when its peer goes, and the other way round: two ends of one thing.
     fn goes_with_peer(&self) -> bool {
         false
     }
     /// An administrator set its address or MTU (the event says which).
-    fn was_set(&self, device: &Arc<NetDevice>, event: DeviceEvent) {
-        let _ = (device, event);
+    fn was_set(&self, device: &Arc<NetDevice>, event: DeviceEvent, rtnl: &Rtnl<'_>) {
+        let _ = (device, event, rtnl);
     }
     /// Takes another device as one of its own (IFLA_MASTER).
     fn enslave(&self, rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, slave: &Arc<NetDevice>) -> Outcome<()> {
@@ -292,7 +305,8 @@ pub struct NetDevice {
     /// Which port of its master it is; 0 for none.
     pub(crate) port: AtomicU32,
     pub(crate) index: AtomicI32,
-    hardware_type: u16,
+    hardware_type: AtomicU32,
+    header_length: usize,
     pub(crate) flags: AtomicU32,
     pub(crate) mtu: AtomicU32,
     mtu_range: (u32, u32),
@@ -314,6 +328,7 @@ pub struct NetDevice {
     pub(crate) group: AtomicU32,
     pub(crate) queue_length: AtomicU32,
     pub(crate) registered: AtomicBool,
+    pub(crate) limits: limits::Limits,
     pub(crate) statistics: Statistics,
     pub(crate) handler: RcuArc<Box<dyn ReceiveHandler>>,
     /// The VLANs on it.
@@ -348,7 +363,11 @@ impl NetDevice {
             adjacency: adjacency::Adjacency::default(),
             port: AtomicU32::new(0),
             index: AtomicI32::new(0),
-            hardware_type: template.hardware_type,
+            hardware_type: AtomicU32::new(template.hardware_type.into()),
+            header_length: match template.hardware_type {
+                linux::ARPHRD_ETHER | linux::ARPHRD_LOOPBACK => abi::packet::ETH_HLEN,
+                _ => 0,
+            },
             flags: AtomicU32::new(template.flags),
             mtu: AtomicU32::new(template.mtu),
             mtu_range: template.mtu_range,
@@ -367,6 +386,7 @@ impl NetDevice {
             group: AtomicU32::new(0),
             queue_length: AtomicU32::new(1000),
             registered: AtomicBool::new(false),
+            limits: limits::Limits::new(),
             statistics: Statistics::new()?,
             handler: RcuArc::empty(),
             vlans: vlan::Group::default(),
@@ -396,7 +416,18 @@ impl NetDevice {
     }
     /// `ARPHRD_*`.
     pub fn hardware_type(&self) -> u16 {
-        self.hardware_type
+        self.hardware_type.load(Ordering::Relaxed) as u16
+    }
+    /// Says that it is of another type, with as long an address of zeros (TUNSETLINK). Its packets stay as they are.
+    pub(crate) fn set_hardware_type(&self, kind: u16, address_length: usize) {
+        self.hardware_type.store(kind.into(), Ordering::Relaxed);
+        let zeros = |length| core::iter::repeat_n(0, length).collect();
+        let mut settings = self.settings.lock();
+        (settings.address, settings.broadcast) = (zeros(address_length), zeros(address_length));
+    }
+    /// Whether its packets are Ethernet frames.
+    pub(crate) fn is_ethernet(&self) -> bool {
+        self.hardware_type() == linux::ARPHRD_ETHER && self.header_length == abi::packet::ETH_HLEN
     }
     /// What kind of virtual link it is.
     pub fn kind(&self) -> Option<&'static LinkKind> {
@@ -450,10 +481,7 @@ impl NetDevice {
     }
     /// Bytes of the header that its packets begin with.
     pub fn header_length(&self) -> usize {
-        match self.hardware_type {
-            linux::ARPHRD_ETHER | linux::ARPHRD_LOOPBACK => abi::packet::ETH_HLEN,
-            _ => 0,
-        }
+        self.header_length
     }
     /// Its link-layer address.
     pub fn address(&self) -> HardwareAddress {

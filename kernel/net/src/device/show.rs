@@ -14,7 +14,7 @@ pub fn write_devices(namespace: &NetNamespace, out: &mut Text) -> fmt::Result {
     )?;
     let mut next = 0;
     while let Some(device) = namespace.devices().next_from(next) {
-        next = device.index().saturating_add(1);
+        next = device.index().wrapping_add(1);
         let sums = device.statistics().sums();
         writeln!(
             out,

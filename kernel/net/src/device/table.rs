@@ -186,8 +186,11 @@ impl DeviceTable {
         passed.saturating_sub(earlier)
     }
 
-    /// The first device with an index from `index` on.
+    /// The first device with an index from `index` on. Behind the greatest index, which wraps around, there is none.
     pub fn next_from(&self, index: i32) -> Option<Arc<NetDevice>> {
+        if index < 0 {
+            return None;
+        }
         self.trees.read().by_index.first_from(&index).map(|found| found.device.clone())
     }
 

@@ -1,6 +1,6 @@
 //! Packets in and out of devices.
 //!
-//! Key functions: [`transmit`], [`receive`], [`run`]. Software devices do not call each other's receivers: what is received goes to
+//! Key functions: [`transmit`], [`receive`]. Software devices do not call each other's receivers: what is received goes to
 //! a queue of the CPU it happens on, at most [`BACKLOG_MAX`] long (what does not fit is dropped and counted), and is worked
 //! off by the sender itself once it holds no spin lock and is not working one off already. So a chain of devices needs no more
 //! stack than one, and a sender pays for what it causes.
@@ -37,7 +37,7 @@ const ROUNDS: usize = 32;
 #[derive(Default)]
 struct Backlog {
     queue: IrqSpinLock<VecDeque<Packet>>,
-    /// Someone works it off.
+    /// It is being worked off, on its CPU and with preemption off.
     active: AtomicBool,
     /// The worker has been asked to.
     asked: AtomicBool,
@@ -75,26 +75,45 @@ pub fn transmit(device: &Arc<NetDevice>, mut packet: Packet) -> Result<()> {
     if !device.is_up() {
         return Err(Errno::ENETDOWN);
     }
-    {
-        let _guard = preempt::disable();
+    work_off(|| {
         packet.mark_link_header();
         taps::tell_all(device, &packet, Direction::Out);
         device.operations().transmit(device, packet);
-    }
-    run();
+    });
     Ok(())
 }
 
-/// Sends a packet on that is being worked off: as [`transmit`], by who has preemption off and is called by [`run`] or
-/// [`transmit`], which works off what this causes. The device is up.
+/// A packet that is sent comes to this machine, too, or a program hands it to a device as if it had come from outside: as [`receive`], and works it off.
+pub fn loop_back(device: &Arc<NetDevice>, packet: Packet) {
+    work_off(|| receive(device, packet));
+}
+
+/// Does what causes packets on this CPU and works them off, before the caller can move to another CPU: what was sent to this machine
+/// is there when the call that sent it is over. Any context.
+fn work_off(cause: impl FnOnce()) {
+    let may_work = preempt::may_sleep();
+    let guard = preempt::disable();
+    cause();
+    let cpu = cpu::current();
+    let more = may_work && run_some(cpu);
+    drop(guard);
+    if !may_work {
+        ask_worker(cpu);
+    } else if more {
+        run_rounds(cpu);
+    }
+}
+
+/// Sends a packet on that is being worked off: as [`transmit`], by who has preemption off and is called by what works off
+/// packets, which works off what this causes, too. The device is up.
 pub(crate) fn pass_on(device: &Arc<NetDevice>, mut packet: Packet) {
     packet.mark_link_header();
     taps::tell_all(device, &packet, Direction::Out);
     device.operations().transmit(device, packet);
 }
 
-/// A packet has come in through `device`; its bytes begin at its network header. Queues it here. Any context; whoever calls it
-/// calls [`run`] afterwards, as soon as it can.
+/// A packet has come in through `device`; its bytes begin at its network header. Queues it here. Called by what a device does with a packet that is
+/// transmitted, or by a protocol: whoever called those works it off.
 pub fn receive(device: &Arc<NetDevice>, mut packet: Packet) {
     packet.device = Some(device.clone());
     packet.received_ns = machine::time::now_ns();
@@ -112,15 +131,6 @@ pub fn receive(device: &Arc<NetDevice>, mut packet: Packet) {
     device.statistics.count(Counted::ReceiveDropped, 0);
 }
 
-/// Works off what this CPU has received, or has it worked off. Any context.
-pub fn run() {
-    if !preempt::may_sleep() {
-        ask_worker(cpu::current());
-        return;
-    }
-    run_rounds(cpu::current());
-}
-
 /// Works off what a sender may be kept busy with; the rest is the worker's: frames that go round in circles keep nobody for ever.
 fn run_rounds(cpu: CpuId) {
     let mut rounds = 0..ROUNDS;
@@ -131,10 +141,11 @@ fn run_rounds(cpu: CpuId) {
     }
 }
 
-/// Asks a CPU's worker to work its queue off: for who holds a lock now.
+/// Asks a CPU's worker to work its queue off: for who holds a lock now. Who is working it off goes on until it is empty.
 fn ask_worker(cpu: CpuId) {
     let backlog = backlogs().get_on(cpu);
-    if backlog.queue.lock().is_empty() || backlog.asked.swap(true, Ordering::AcqRel) {
+    let needs_nobody = backlog.active.load(Ordering::Acquire) || backlog.queue.lock().is_empty();
+    if needs_nobody || backlog.asked.swap(true, Ordering::AcqRel) {
         return;
     }
     let work = move || {
@@ -146,9 +157,14 @@ fn ask_worker(cpu: CpuId) {
     }
 }
 
-/// Works off some packets of a CPU's queue; whether there may be more. Nothing to do for a second one at a time.
+/// Works off some packets of this CPU's queue, which is `cpu`'s unless the caller has been moved; whether there may be more. Does nothing
+/// for who is called by it.
 fn run_some(cpu: CpuId) -> bool {
     let _guard = preempt::disable();
+    if cpu::current() != cpu {
+        ask_worker(cpu);
+        return false;
+    }
     let backlog = backlogs().get_on(cpu);
     if backlog.active.swap(true, Ordering::Acquire) {
         return false;
@@ -165,13 +181,20 @@ fn run_some(cpu: CpuId) -> bool {
         }
     }
     backlog.active.store(false, Ordering::Release);
-    // Who has moved to another CPU meanwhile has caused packets there.
-    let here = cpu::current();
-    if here != cpu {
-        ask_worker(here);
-    }
     // Who came meanwhile found it active and left its packet here.
     more || !backlog.queue.lock().is_empty()
+}
+
+/// A packet to the VLAN of its tag, or to the device's handler; the packet back if it is the device's own.
+fn hand_over(device: &Arc<NetDevice>, mut packet: Packet) -> Option<Packet> {
+    let is_tagged = |packet: &Packet| matches!(packet.protocol, ETH_P_8021Q | ETH_P_8021AD);
+    if is_tagged(&packet) {
+        packet = vlan::receive(device, packet)?;
+    }
+    if let Some(handler) = device.handler.load_arc() {
+        packet = handler.receive(device, packet)?;
+    }
+    if is_tagged(&packet) { vlan::leftover(packet) } else { Some(packet) }
 }
 
 /// One packet: to the taps, to the device's handler, to its protocol. Preemption is off.
@@ -181,21 +204,7 @@ fn deliver(packet: Packet) {
         return;
     }
     taps::tell_all(&device, &packet, Direction::In);
-    let packet = match packet.protocol {
-        ETH_P_8021Q | ETH_P_8021AD => match vlan::receive(&device, packet) {
-            Some(packet) => packet,
-            None => return,
-        },
-        _ => packet,
-    };
-    let handler = device.handler.load_arc();
-    let packet = match handler {
-        Some(handler) => match handler.receive(&device, packet) {
-            Some(packet) => packet,
-            None => return,
-        },
-        None => packet,
-    };
+    let Some(packet) = hand_over(&device, packet) else { return };
     let heard = taps::tell(&device, &packet, packet.protocol, Direction::In);
     match PROTOCOLS.iter().find(|(protocol, _)| *protocol == packet.protocol) {
         Some((_, take)) => take(packet),

@@ -4,6 +4,7 @@
 //! Locks: the reference to the other end, a leaf; changes of both ends need [`Rtnl`] over both namespaces.
 
 use abi::errno::{Errno, Result};
+use abi::packet::{ETH_P_802_2, ETH_P_802_3};
 use abi::rtnetlink as linux;
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
@@ -14,7 +15,7 @@ use machine::sync::atomic::Ordering;
 use super::statistics::Counted;
 use super::{
     DeviceOperations, HardwareAddress, LinkKind, NetDevice, NewLink, Rtnl, Template, change,
-    check_ethernet_address, random_address, traffic, validate_ethernet,
+    check_ethernet_address, limits, random_address, traffic, validate_ethernet,
 };
 use crate::namespace::NetState;
 use crate::netlink::route::link::Parsed;
@@ -40,13 +41,13 @@ impl DeviceOperations for Veth {
         };
         packet.mark_link_header();
         let kind = kind_of(packet.bytes(), &other);
-        let Some(header) = packet.pull(HEADER) else {
+        let protocol = protocol_of(packet.bytes());
+        if packet.pull(HEADER).is_none() {
             device.statistics.count(Counted::SendDropped, length);
             return;
-        };
-        let protocol = u16::from_be_bytes([header[12], header[13]]);
+        }
         packet.mark_network_header();
-        (packet.protocol, packet.kind, packet.is_checked) = (protocol, kind, true);
+        (packet.protocol, packet.kind) = (protocol, kind);
         packet.leave_namespace();
         device.statistics.count(Counted::Sent, length);
         other.statistics.count(Counted::Received, length);
@@ -100,6 +101,22 @@ pub(super) fn kind_of(frame: &[u8], receiver: &NetDevice) -> PacketKind {
     if *destination == [0xff; 6] { PacketKind::Broadcast } else { PacketKind::Multicast }
 }
 
+/// The protocol of a frame's payload: where its header has a length in that place, one of those for such frames (`eth_type_trans`).
+pub(super) fn protocol_of(frame: &[u8]) -> u16 {
+    /// Less is a length (`ETH_P_802_3_MIN`).
+    const LEAST: u16 = 0x600;
+    /// What NetWare's frames begin with.
+    const UNCHECKED: [u8; 2] = [0xff; 2];
+    let Some(field) = frame.get(HEADER - 2..).and_then(|rest| rest.first_chunk::<4>()) else {
+        return frame.get(HEADER - 2..HEADER).map_or(0, |field| u16::from_be_bytes([field[0], field[1]]));
+    };
+    match u16::from_be_bytes([field[0], field[1]]) {
+        length if length < LEAST && field[2..] == UNCHECKED => ETH_P_802_3,
+        length if length < LEAST => ETH_P_802_2,
+        protocol => protocol,
+    }
+}
+
 /// An address that a device can have, and an MTU in its range.
 fn validate(attributes: &Parsed<'_>, _data: Option<Attribute<'_>>) -> Outcome<()> {
     validate_ethernet(attributes)?;
@@ -126,7 +143,9 @@ pub(crate) fn create(namespace: &Arc<NetState>, address: Option<HardwareAddress>
         is_bound: false,
         kind: Some(&KIND),
     };
-    NetDevice::new(namespace, template, Box::new(Veth::default()))
+    let device = NetDevice::new(namespace, template, Box::new(Veth::default()))?;
+    device.limits.set_most(limits::SIZE_MAX);
+    Ok(device)
 }
 
 /// A new end has no carrier: the other is not up.

@@ -20,7 +20,7 @@ use super::adjacency::{self, Role};
 use super::statistics::Counted;
 use super::{
     ADDRESS_STOLEN, DeviceOperations, HardwareAddress, LinkKind, LowerChange, NetDevice, NewLink, Rtnl,
-    Template, change, check_ethernet_address, registry, traffic,
+    Template, change, check_ethernet_address, registry, tag, traffic, upper,
 };
 use crate::netlink::route::link::Parsed;
 use crate::packet::{Packet, PacketKind};
@@ -34,12 +34,6 @@ pub static KIND: LinkKind = LinkKind {
     ..LinkKind::plain("vlan", create)
 };
 
-const HEADER: usize = 14;
-const TAG: usize = 4;
-/// Bytes of the two addresses.
-const ADDRESSES: usize = 12;
-const NUMBER_MASK: u16 = 0x0fff;
-const PRIORITY_SHIFT: u32 = 13;
 const KNOWN_FLAGS: u32 = VLAN_FLAG_REORDER_HDR
     | VLAN_FLAG_GVRP
     | VLAN_FLAG_LOOSE_BINDING
@@ -138,81 +132,58 @@ impl Vlan {
     }
 
     /// The packet with the tag in it; `None` if it is no frame or without memory.
-    fn tagged(&self, mut packet: Packet) -> Option<Packet> {
-        let addresses: [u8; ADDRESSES] = *packet.bytes().first_chunk()?;
-        if packet.len() < HEADER {
-            return None;
-        }
+    fn tagged(&self, packet: Packet) -> Option<Packet> {
         let priority = self.egress.lock().get(&packet.priority).map_or(0, |rule| rule.to as u16 & 7);
-        let control = self.tag.1 | priority << PRIORITY_SHIFT;
-        packet.pull(ADDRESSES)?;
-        let header = packet.push(ADDRESSES + TAG).ok()?;
-        header.get_mut(..ADDRESSES)?.copy_from_slice(&addresses);
-        header.get_mut(ADDRESSES..ADDRESSES + 2)?.copy_from_slice(&self.tag.0.to_be_bytes());
-        header.get_mut(ADDRESSES + 2..)?.copy_from_slice(&control.to_be_bytes());
-        Some(packet)
+        tag::insert(packet, self.tag.0, self.tag.1 | priority << tag::PRIORITY_SHIFT)
     }
 }
 
 /// The packet without its tag; its bytes begin at the network header as before.
-fn untagged(mut packet: Packet, inner: u16) -> Option<Packet> {
-    let addresses: [u8; ADDRESSES] = *packet.from_link_header().first_chunk()?;
-    packet.pull(TAG)?;
-    let header = packet.push(HEADER).ok()?;
-    header.get_mut(..ADDRESSES)?.copy_from_slice(&addresses);
-    header.get_mut(ADDRESSES..)?.copy_from_slice(&inner.to_be_bytes());
-    packet.mark_link_header();
-    packet.pull(HEADER)?;
-    packet.mark_network_header();
-    packet.protocol = inner;
+fn untagged(mut packet: Packet) -> Option<Packet> {
+    packet.rewind_to_link_header();
+    tag::open(tag::remove(packet)?)
+}
+
+/// The control field of a packet's tag, at which its bytes begin.
+fn control_of(packet: &Packet) -> Option<u16> {
+    packet.bytes().first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
+}
+
+/// A packet with a tag that nobody has taken so far: without its tag if that was a priority only, else for somebody else.
+pub(super) fn leftover(mut packet: Packet) -> Option<Packet> {
+    if control_of(&packet)? & tag::NUMBER_MASK == 0 {
+        return untagged(packet);
+    }
+    packet.kind = PacketKind::OtherHost;
     Some(packet)
 }
 
-/// A packet with a tag came in at a device: to its VLAN if there is one. The packet back if it is still the device's own.
-pub(super) fn receive(device: &Arc<NetDevice>, mut packet: Packet) -> Option<Packet> {
-    let [control_high, control_low, inner_high, inner_low, ..] = *packet.bytes() else { return None };
-    let control = u16::from_be_bytes([control_high, control_low]);
-    let inner = u16::from_be_bytes([inner_high, inner_low]);
-    let number = control & NUMBER_MASK;
+/// A packet with a tag came in at a device: to its VLAN if there is one. The packet back if there is none.
+pub(super) fn receive(device: &Arc<NetDevice>, packet: Packet) -> Option<Packet> {
+    let control = control_of(&packet)?;
     let found = match device.vlans.count.load(Ordering::Relaxed) {
         0 => None,
-        _ => device.vlans.find((packet.protocol, number)),
+        _ => device.vlans.find((packet.protocol, control & tag::NUMBER_MASK)),
     };
-    let Some(upper) = found else {
-        if number == 0 {
-            // A tag with a priority only.
-            return untagged(packet, inner);
-        }
-        packet.kind = PacketKind::OtherHost;
-        return Some(packet);
-    };
+    let Some(upper) = found else { return Some(packet) };
     let vlan = upper.operations_as::<Vlan>()?;
     if !upper.is_up() {
         return None;
     }
-    let priority = vlan.ingress[usize::from(control >> PRIORITY_SHIFT)].load(Ordering::Relaxed);
-    let mut packet = untagged(packet, inner)?;
+    let priority = vlan.ingress[usize::from(control >> tag::PRIORITY_SHIFT)].load(Ordering::Relaxed);
+    let mut packet = untagged(packet)?;
     packet.priority = priority;
     if packet.kind == PacketKind::OtherHost
         && packet.from_link_header().first_chunk::<6>().is_some_and(|to| upper.address().as_slice() == to)
     {
         packet.kind = PacketKind::Host;
     }
-    upper.statistics.count(Counted::Received, packet.len() + HEADER);
+    upper.statistics.count(Counted::Received, packet.len() + tag::HEADER);
     if packet.kind == PacketKind::Multicast {
         upper.statistics.count(Counted::Multicast, 0);
     }
     traffic::receive(&upper, packet);
     None
-}
-
-/// Brings the carrier in line with the lower device's, now or soon.
-fn follow(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
-    registry::now_or_later(rtnl, device, |rtnl, device| {
-        if let Some(lower) = device.peer() {
-            change::follow_carrier(rtnl, device, &lower);
-        }
-    });
 }
 
 impl DeviceOperations for Vlan {
@@ -235,6 +206,10 @@ impl DeviceOperations for Vlan {
         Ok(())
     }
 
+    fn stop(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) {
+        change::carrier_off(rtnl, device);
+    }
+
     fn check_mtu(&self, _device: &NetDevice, mtu: u32) -> Result<()> {
         if mtu > self.lower.mtu() { Err(Errno::ERANGE) } else { Ok(()) }
     }
@@ -243,12 +218,8 @@ impl DeviceOperations for Vlan {
         check_ethernet_address(address)
     }
 
-    fn speed(&self, _device: &NetDevice) -> Option<(i32, &'static str)> {
-        self.lower.operations().speed(&self.lower)
-    }
-
-    fn peer(&self) -> Option<Arc<NetDevice>> {
-        Some(self.lower.clone())
+    fn lower(&self) -> Option<&Arc<NetDevice>> {
+        Some(&self.lower)
     }
 
     fn lower_changed(
@@ -273,14 +244,9 @@ impl DeviceOperations for Vlan {
                         change::close(rtnl, device);
                     }
                 });
-                follow(rtnl, device);
+                upper::follow_carrier(rtnl, device);
             }
-            LowerChange::Mtu => registry::now_or_later(rtnl, device, |rtnl, device| {
-                let most = device.peer().map_or(u32::MAX, |lower| lower.mtu());
-                if device.mtu() > most {
-                    change::store_mtu(rtnl, device, most);
-                }
-            }),
+            LowerChange::Mtu => upper::follow_mtu(rtnl, device),
             LowerChange::Address if stolen => {
                 registry::now_or_later(rtnl, device, |rtnl, device| {
                     if let Some(lower) = device.peer() {
@@ -288,7 +254,7 @@ impl DeviceOperations for Vlan {
                     }
                 });
             }
-            _ => follow(rtnl, device),
+            _ => upper::follow_carrier(rtnl, device),
         }
     }
 
@@ -324,7 +290,7 @@ fn validate(attributes: &Parsed<'_>, data: Option<Attribute<'_>>) -> Outcome<()>
     if ![ETH_P_8021Q, ETH_P_8021AD].contains(&protocol(&data)) {
         return fail(Errno::EPROTONOSUPPORT, "8021q: Invalid VLAN protocol");
     }
-    if data.get(IFLA_VLAN_ID).is_some_and(|number| number.u16() >= NUMBER_MASK) {
+    if data.get(IFLA_VLAN_ID).is_some_and(|number| number.u16() >= tag::NUMBER_MASK) {
         return fail(Errno::ERANGE, "8021q: Invalid VLAN id");
     }
     if let Some(flags) = data.get(IFLA_VLAN_FLAGS)
@@ -341,7 +307,7 @@ fn validate(attributes: &Parsed<'_>, data: Option<Attribute<'_>>) -> Outcome<()>
         let rules = data.get(kind).map(|nest| nest.nested());
         let is_short = |rule: Attribute<'_>| rule.value.len() < size_of::<PriorityMapping>();
         if rules.is_some_and(|mut rules| rules.any(is_short)) {
-            return fail(Errno::EINVAL, text);
+            return fail(Errno::ERANGE, text);
         }
     }
     Ok(())
@@ -360,7 +326,7 @@ fn create(new: &NewLink<'_>) -> Outcome<Arc<NetDevice>> {
         Err(_) => return fail(Errno::EINVAL, "8021q: link not specified"),
     };
     let tag = (protocol(&data), number.u16());
-    if lower.is_loopback() || lower.hardware_type() != linux::ARPHRD_ETHER {
+    if !lower.is_ethernet() {
         return fail(Errno::EOPNOTSUPP, "8021q: VLANs not supported on device");
     }
     if lower.vlans.find(tag).is_some() {
@@ -388,8 +354,11 @@ fn create(new: &NewLink<'_>) -> Outcome<Arc<NetDevice>> {
         ingress: core::array::from_fn(|_| AtomicU32::new(0)),
         egress: SpinLock::new(Tree::new()),
     };
+    let most = vlan.lower.limits.most();
     let device = NetDevice::new(new.namespace, template, Box::new(vlan))?;
+    device.limits.set_most(most);
     device.address_origin.store(ADDRESS_STOLEN, Ordering::Relaxed);
+    device.carrier.store(false, Ordering::Relaxed);
     Ok(device)
 }
 
@@ -403,7 +372,7 @@ fn attach(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, new: &NewLink<'_>) -> Outcom
         adjacency::unlink(device, &vlan.lower);
         return Err(error.into());
     }
-    change::follow_carrier(rtnl, device, &vlan.lower);
+    upper::begin(rtnl, device, &vlan.lower);
     Ok(())
 }
 

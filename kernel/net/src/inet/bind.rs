@@ -60,6 +60,10 @@ pub fn bind(socket: &Arc<InetSocket>, endpoint: &Endpoint) -> Result<()> {
         endpoints.is_address_chosen = !endpoint.address.is_unspecified();
         endpoints.is_port_chosen = endpoint.port != 0;
     });
+    if endpoint.address.is_ipv6() && !endpoint.address.is_unspecified() {
+        // It has nothing to do with IPv4 from then on, as on Linux.
+        socket.settings.switch(Flag::V6_ONLY, true);
+    }
     if has_port && late { Ok(()) } else { enter(socket) }
 }
 
@@ -179,11 +183,15 @@ fn enter(socket: &Arc<InetSocket>) -> Result<()> {
         && socket.core().options.has(Switches::REUSEPORT)
         && remote.is_none();
     socket.family().table.add(place, socket, reuses)?;
-    let claim = claim_of(socket, endpoints.local);
     socket.change_endpoints(|endpoints| endpoints.place = Some(place));
-    if let Some(old) = endpoints.claim
-        && (old.local, old.device) != (claim.local, claim.device)
-    {
+    renew_claim(socket)
+}
+
+/// Has a socket claim what its endpoints and options say now. `ENOMEM`.
+fn renew_claim(socket: &Arc<InetSocket>) -> Result<()> {
+    let endpoints = socket.endpoints();
+    let claim = claim_of(socket, endpoints.local);
+    if let Some(old) = endpoints.claim.filter(|old| *old != claim) {
         socket.family().ports.lock().replace(endpoints.port, &old, &claim)?;
         socket.change_endpoints(|endpoints| endpoints.claim = Some(claim));
     }
@@ -205,10 +213,17 @@ pub(super) fn enter_raw(socket: &Arc<InetSocket>, protocol: u16) -> Result<()> {
     enter(socket)
 }
 
-/// The interface that a socket is bound to has changed: it is found elsewhere now.
-pub fn moved(socket: &Arc<InetSocket>) -> Result<()> {
+/// The interface that a socket is bound to or whether it shares its port has changed: others may be refused what they were not,
+/// and it may be found elsewhere now. `ENOMEM`.
+pub fn options_changed(socket: &Arc<InetSocket>) -> Result<()> {
     let _one = socket.binding.lock();
-    if socket.endpoints().place.is_some() { enter(socket) } else { Ok(()) }
+    let endpoints = socket.endpoints();
+    let Some(place) = endpoints.place else { return Ok(()) };
+    let options = &socket.core().options;
+    let had_port = endpoints.claim.is_some_and(|claim| claim.reuses_port);
+    let stays = place.device == options.bound_interface()
+        && (socket.transport != Transport::Udp || had_port == options.has(Switches::REUSEPORT));
+    if stays { renew_claim(socket) } else { enter(socket) }
 }
 
 /// Gives a socket a port if it has none (`inet_autobind`). `EAGAIN`: none is free; `ENOMEM`.
@@ -278,7 +293,8 @@ pub fn connect(socket: &Arc<InetSocket>, wanted: &Endpoint) -> Result<()> {
     enter(socket)
 }
 
-/// connect(2) to AF_UNSPEC: as it was before it was connected.
+/// connect(2) to AF_UNSPEC: as it was before it was connected. A raw socket loses its protocol as others a port that they did not choose,
+/// and receives nothing from then on, as on Linux.
 pub fn disconnect(socket: &Arc<InetSocket>) -> Result<()> {
     let _one = socket.binding.lock();
     let mut freed = None;
@@ -293,7 +309,7 @@ pub fn disconnect(socket: &Arc<InetSocket>) -> Result<()> {
         if !endpoints.is_address_chosen {
             (endpoints.local, endpoints.source) = (any(family), any(family));
         }
-        if !endpoints.is_port_chosen && socket.transport != Transport::Raw {
+        if !endpoints.is_port_chosen {
             freed = endpoints.claim.take().map(|claim| (endpoints.port, claim));
             endpoints.port = 0;
         }
@@ -302,6 +318,13 @@ pub fn disconnect(socket: &Arc<InetSocket>) -> Result<()> {
         socket.family().ports.lock().release(port, &claim);
     }
     enter(socket)
+}
+
+/// Somebody ends what a socket does (SOCK_DESTROY in sock_diag(7), `udp_abort`): its program is told by `ECONNABORTED`.
+pub fn abort(socket: &Arc<InetSocket>) -> Result<()> {
+    socket.core().set_error(Errno::ECONNABORTED);
+    socket.core().wake_all();
+    disconnect(socket)
 }
 
 /// The socket is closed: nobody finds it and its port is free.

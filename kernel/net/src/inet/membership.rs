@@ -211,12 +211,12 @@ fn change_sources(one: &mut Membership, change: Change, most: usize) -> Result<b
     Ok(one.mode == Mode::Include && one.sources.is_empty())
 }
 
-/// The socket is closed: it leaves all its groups.
+/// The socket is closed: it leaves all its groups, the newest first.
 pub fn leave_all(socket: &InetSocket) {
     let _one = socket.memberships.lock();
     let Some(list) = socket.joined.list.swap(None) else { return };
     let state = socket.core().namespace().state();
-    for one in list.iter() {
+    for one in list.iter().rev() {
         if let Some(device) = one.device.upgrade().filter(|device| device.is_registered()) {
             let _ = multicast::leave(state, &device, one.group);
         }

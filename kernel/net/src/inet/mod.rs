@@ -10,7 +10,7 @@
 //! | `udp`, `ping`, `raw` | the protocols |
 //! | `membership` | multicast groups |
 //! | `network` | what is asked of the layer below |
-//! | `show` | tables below `/proc/net` |
+//! | `show`, `sockstat` | tables below `/proc/net` |
 //!
 //! Streams (TCP) will be one more protocol here; until then such sockets are `ESOCKTNOSUPPORT`. Locks: see `socket`.
 
@@ -30,9 +30,11 @@ mod send;
 pub mod settings;
 pub mod show;
 pub mod socket;
+pub mod sockstat;
 mod table;
 #[cfg(test)]
 mod tests;
 pub mod udp;
 
+pub use bind::abort;
 pub use socket::{InetNamespace, InetSocket, Transport, create};

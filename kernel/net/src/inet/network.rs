@@ -7,8 +7,11 @@ use abi::inet::*;
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr};
 use linnet_lib::wire::Sum;
+use linnet_lib::wire::ipv4_options::Asked;
+use machine::memory::try_arc;
 use machine::sync::Lazy;
 use machine::sync::atomic::Ordering;
+use security::Capability;
 
 use super::address::{Endpoint, code, needs_scope};
 use super::errors::{Trouble, meaning_of_icmp, meaning_of_icmp6};
@@ -16,8 +19,8 @@ use super::receive::About;
 use super::settings::Flag;
 use super::socket::InetSocket;
 use crate::device::NetDevice;
-use crate::ip::address::select_source;
 pub use crate::ip::address::{AddressKind, kind_of};
+use crate::ip::address::{inet6, select_source};
 pub use crate::ip::input::{IcmpError, Received};
 use crate::ip::output::{self, Header};
 use crate::ip::route::{self, Flow, Route, RouteKind};
@@ -116,7 +119,7 @@ pub struct Manner {
 }
 
 impl Way {
-    /// Finds it. `ENETUNREACH`, `EHOSTUNREACH`, `EACCES`, `EINVAL`, as routes say.
+    /// Finds it. `ENETUNREACH`, `EHOSTUNREACH`, `EACCES`, `EINVAL`, as routes say; `EADDRNOTAVAIL`: no address to send from (IPv6).
     pub fn find(socket: &InetSocket, aim: &Aim) -> Result<Way> {
         let state = socket.core().namespace().state();
         let mut destination = aim.destination;
@@ -138,7 +141,13 @@ impl Way {
             ports: aim.ports,
             ..Flow::to(destination)
         };
-        let route = route::output(state, &flow)?;
+        let route = route::output(state, &flow).map_err(|error| match destination {
+            // IPv6 looks for an address to send from first, wherever it might go through (`ip6_dst_lookup_tail`).
+            IpAddr::V6(to) if aim.source.is_none() && inet6::select_source(state, None, to).is_none() => {
+                Errno::EADDRNOTAVAIL
+            }
+            _ => error,
+        })?;
         let source =
             aim.source.or(route.source).or_else(|| source_on(state, &route.device, destination)).unwrap_or(
                 super::address::any(if destination.is_ipv4() {
@@ -209,8 +218,9 @@ impl Way {
         USUAL
     }
 
-    /// Sends a packet that begins with its transport header. `EMSGSIZE`: it must not be cut and is too long; what the layers below say.
-    pub fn send(&self, socket: &InetSocket, manner: &Manner, packet: Packet) -> Result<()> {
+    /// Sends a packet that begins with its transport header, with options of IPv4. `EMSGSIZE`: it must not be cut and is too long; what
+    /// the layers below say.
+    pub fn send(&self, socket: &InetSocket, manner: &Manner, options: &[u8], packet: Packet) -> Result<()> {
         let header = Header {
             source: self.source,
             destination: self.destination,
@@ -219,6 +229,7 @@ impl Way {
             traffic_class: manner.traffic_class,
             flow_label: manner.flow_label,
             dont_fragment: manner.dont_fragment,
+            options,
             ..Header::default()
         };
         output::send(socket.core().namespace().state(), &self.route, &header, packet)
@@ -227,6 +238,17 @@ impl Way {
     /// Sends a packet with its IP header.
     pub fn send_raw(&self, socket: &InetSocket, packet: Packet) -> Result<()> {
         output::send_raw(socket.core().namespace().state(), &self.route, packet)
+    }
+}
+
+/// What IP_OPTIONS (or IP_RETOPTS of a message) asks for. `EINVAL`: they are wrong, or only for those with CAP_NET_RAW; `ENOMEM`.
+pub fn ip_options(socket: &InetSocket, given: &[u8]) -> Result<Option<Arc<Asked>>> {
+    let state = socket.core().namespace().state();
+    let is_elsewhere = |address: Ipv4Addr| kind_of(state, address.into(), 0) == AddressKind::Other;
+    let asked = Asked::new(given, socket.may(Capability::NetRaw), &is_elsewhere);
+    match asked.map_err(|_| Errno::EINVAL)? {
+        Some(asked) => Ok(Some(try_arc(asked)?)),
+        None => Ok(None),
     }
 }
 

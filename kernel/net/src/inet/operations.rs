@@ -129,8 +129,8 @@ impl SocketOperations for Operations {
         Ok(0)
     }
 
-    fn bound_to_interface(&self, _socket: &Socket) -> Result<()> {
-        bind::moved(&self.0)
+    fn binding_changed(&self, _socket: &Socket) -> Result<()> {
+        bind::options_changed(&self.0)
     }
 
     fn poll(&self, _socket: &Socket, table: &mut PollTable<'_>) -> PollEvents {

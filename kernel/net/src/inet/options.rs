@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::address::{Endpoint, Given, parse};
 use super::membership::{self, Change};
-use super::network::{Aim, Way, kind_of};
+use super::network::{self, Aim, Way, kind_of};
 use super::settings::Flag;
 use super::socket::{InetSocket, Transport};
 use super::udp;
@@ -71,6 +71,7 @@ fn flag_v6(name: u32) -> Option<Flag> {
         IPV6_FLOWINFO_SEND => Flag::V6_FLOW_INFO_SEND,
         IPV6_FREEBIND => Flag::FREE_BIND,
         IPV6_RECVFRAGSIZE => Flag::V6_FRAGMENT_SIZE,
+        IPV6_ROUTER_ALERT_ISOLATE => Flag::V6_ALERT_ISOLATE,
         _ => return None,
     })
 }
@@ -212,7 +213,12 @@ fn set_v4(socket: &Arc<InetSocket>, name: u32, value: &[u8]) -> Result<()> {
         MCAST_JOIN_SOURCE_GROUP | MCAST_LEAVE_SOURCE_GROUP | MCAST_BLOCK_SOURCE | MCAST_UNBLOCK_SOURCE => {
             change_source_any(socket, name, value)
         }
-        // Packets with IP options are not sent.
+        IP_OPTIONS => {
+            let asked = network::ip_options(socket, value)?;
+            let old = core::mem::replace(&mut *settings.ip_options.lock(), asked);
+            drop(old);
+            Ok(())
+        }
         _ => Err(Errno::ENOPROTOOPT),
     }
 }
@@ -332,14 +338,11 @@ fn change_group_v4(socket: &Arc<InetSocket>, value: &[u8], change: Change) -> Re
     if !group.is_multicast() {
         return Err(if change == Change::Join { Errno::EINVAL } else { Errno::EADDRNOTAVAIL });
     }
-    let device = group_device(socket, &request);
     let is_any = request.imr_ifindex == 0 && Ipv4Addr::from(request.imr_address).is_unspecified();
-    if device.is_none() && !(change == Change::Leave && is_any) {
-        return Err(Errno::ENODEV);
-    }
-    // Leaving without saying where means wherever it is.
-    let device = if change == Change::Leave && is_any { None } else { device };
-    membership::change(socket, group.into(), device, change)
+    // Without saying where means where routing sends it, also for leaving.
+    let missing = if change == Change::Leave && !is_any { Errno::EADDRNOTAVAIL } else { Errno::ENODEV };
+    let device = group_device(socket, &request).ok_or(missing)?;
+    membership::change(socket, group.into(), Some(device), change)
 }
 
 fn change_source_v4(socket: &Arc<InetSocket>, name: u32, value: &[u8]) -> Result<()> {
@@ -568,7 +571,10 @@ fn get_v4(socket: &Arc<InetSocket>, name: u32, value: &mut [u8]) -> Result<usize
             return put(&settings.more.lock().multicast_source.octets(), value);
         }
         IP_MTU => connected_mtu(socket)? as i32,
-        IP_OPTIONS => return Ok(0),
+        IP_OPTIONS => {
+            let asked = settings.ip_options.lock().clone();
+            return put(asked.as_ref().map_or(&[], |asked| asked.as_given()), value);
+        }
         _ => return Err(Errno::ENOPROTOOPT),
     };
     // A program with room for less than a number gets a byte, if that holds it (ip(7)).

@@ -64,7 +64,7 @@ pub fn receive(packet: &Packet, received: &Received) -> bool {
     let wanted = wanted(received.destination, received.source, identifier, received.device.index());
     let is_v6 = received.source.is_ipv6();
     let table = &received.net.inet().ping[usize::from(is_v6)].table;
-    let Some(socket) = table.find(&wanted, || 0) else { return false };
+    let Some(socket) = table.find_latest(&wanted) else { return false };
     let about = About::new(packet, received, (0, 0));
     deliver(&socket, packet, 0, &about);
     true
@@ -80,7 +80,7 @@ pub fn error(error: &IcmpError, quoted: &[u8]) {
     }
     let identifier = u16::from_be_bytes([header[4], header[5]]);
     let wanted = wanted(error.source, error.destination, identifier, error.device.index());
-    let Some(socket) = error.net.inet().ping[usize::from(is_v6)].table.find(&wanted, || 0) else { return };
+    let Some(socket) = error.net.inet().ping[usize::from(is_v6)].table.find_latest(&wanted) else { return };
     let Some(trouble) = super::network::meaning(&socket, error) else { return };
     let payload = quoted.get(HEADER..).unwrap_or_default();
     let remote = Endpoint::new(error.destination, 0);

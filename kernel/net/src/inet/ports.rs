@@ -2,14 +2,13 @@
 //!
 //! Key types: [`Ports`] (of one protocol in one namespace), [`Claim`] (what a socket wants or has). Two claims to a port clash if their
 //! interfaces and addresses overlap, unless both may share it: both reuse addresses, or both reuse ports and belong to one
-//! user. Claims are counted by interface and address, with a summary over all addresses, so that a claim to one
-//! address or to all of them is decided in O(log claims) whoever else has what. What a claim may share is what the socket's
-//! options were when it was bound. Pure; no locks.
+//! user. Claims are counted by interface, address and what they share, with a summary over all addresses, so that a claim to one
+//! address or to all of them is decided in O(log claims) whoever else has what. A socket whose options change puts another
+//! claim in the place of its own. Pure; no locks.
 
 use core::net::IpAddr;
 
 use abi::errno::{Errno, Result};
-use alloc::boxed::Box;
 use linnet_lib::tree::{Item, Node, Tree};
 use machine::memory::try_box;
 
@@ -55,36 +54,65 @@ pub struct Claim {
     pub user: u32,
 }
 
-/// What claims there are, as far as sharing is concerned.
+impl Claim {
+    fn manner(&self) -> Manner {
+        (self.reuses_address, self.reuses_port, self.user)
+    }
+}
+
+/// Some claims, as far as sharing ports is concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Shares {
-    without_address: bool,
+struct Sharers {
+    /// One of them does not reuse ports.
     without_port: bool,
+    /// The least and the greatest of their users.
     users: (u32, u32),
 }
 
-impl Shares {
-    fn of(claim: &Claim) -> Shares {
-        Shares {
-            without_address: !claim.reuses_address,
-            without_port: !claim.reuses_port,
-            users: (claim.user, claim.user),
-        }
-    }
-
-    fn merge(self, other: Shares) -> Shares {
-        Shares {
-            without_address: self.without_address || other.without_address,
+impl Sharers {
+    fn merge(self, other: Sharers) -> Sharers {
+        Sharers {
             without_port: self.without_port || other.without_port,
             users: (self.users.0.min(other.users.0), self.users.1.max(other.users.1)),
         }
     }
 
-    /// Whether one more may share with all of them.
+    fn admit(&self, claim: &Claim) -> bool {
+        claim.reuses_port && !self.without_port && self.users == (claim.user, claim.user)
+    }
+}
+
+/// What claims there are, as far as sharing is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Shares {
+    all: Sharers,
+    /// Those that do not reuse addresses.
+    strict: Option<Sharers>,
+}
+
+/// Both of what there may be one of.
+fn merge_any<T>(left: Option<T>, right: Option<T>, merge: impl FnOnce(T, T) -> T) -> Option<T> {
+    match (left, right) {
+        (Some(left), Some(right)) => Some(merge(left, right)),
+        (one, other) => one.or(other),
+    }
+}
+
+impl Shares {
+    fn merge(self, other: Shares) -> Shares {
+        Shares {
+            all: self.all.merge(other.all),
+            strict: merge_any(self.strict, other.strict, Sharers::merge),
+        }
+    }
+
+    /// Whether one more may share with each of them, in one way or the other.
     fn admits(&self, claim: &Claim) -> bool {
-        let by_address = claim.reuses_address && !self.without_address;
-        let by_port = claim.reuses_port && !self.without_port && self.users == (claim.user, claim.user);
-        by_address || by_port
+        if claim.reuses_address {
+            self.strict.is_none_or(|strict| strict.admit(claim))
+        } else {
+            self.all.admit(claim)
+        }
     }
 }
 
@@ -95,31 +123,55 @@ struct Kind {
     is_v6: bool,
 }
 
+/// Whether addresses are reused, whether ports are, and whose claim it is.
+type Manner = (bool, bool, u32);
+
 /// All equal claims to one address.
-struct Claimed {
-    local: Local,
-    shares: Shares,
+struct Alike {
+    manner: Manner,
     count: usize,
 }
 
-impl Item for Claimed {
-    type Key = Local;
+impl Item for Alike {
+    type Key = Manner;
     type Summary = Shares;
-    fn key(&self) -> Local {
-        self.local
+    fn key(&self) -> Manner {
+        self.manner
     }
     fn summary(&self) -> Shares {
-        self.shares
+        let (reuses_address, reuses_port, user) = self.manner;
+        let all = Sharers { without_port: !reuses_port, users: (user, user) };
+        Shares { all, strict: (!reuses_address).then_some(all) }
     }
     fn merge(left: Shares, right: Shares) -> Shares {
         left.merge(right)
     }
 }
 
+/// All claims to one address.
+struct Claimed {
+    local: Local,
+    claims: Tree<Alike>,
+}
+
+impl Item for Claimed {
+    type Key = Local;
+    type Summary = Option<Shares>;
+    fn key(&self) -> Local {
+        self.local
+    }
+    fn summary(&self) -> Option<Shares> {
+        self.claims.summary()
+    }
+    fn merge(left: Option<Shares>, right: Option<Shares>) -> Option<Shares> {
+        merge_any(left, right, Shares::merge)
+    }
+}
+
 /// The claims to one port on one interface, of one family.
 struct Group {
     key: (u16, Kind),
-    claims: Tree<Claimed>,
+    places: Tree<Claimed>,
 }
 
 impl Item for Group {
@@ -177,7 +229,8 @@ impl Ports {
         }
     }
 
-    /// Puts another claim of the same socket in the place of one: it was connected or bound to an interface, which nobody can refuse.
+    /// Puts another claim of the same socket in the place of one: it was connected or bound to an interface, or its options have
+    /// changed, which nobody can refuse.
     /// `ENOMEM`.
     pub fn replace(&mut self, port: u16, old: &Claim, new: &Claim) -> Result<()> {
         for (is_v6, local) in parts(new.local).into_iter().flatten() {
@@ -218,54 +271,48 @@ impl Ports {
 
     fn add(&mut self, port: u16, is_v6: bool, local: Local, claim: &Claim) -> Result<()> {
         let key = (port, Kind { device: claim.device, is_v6 });
-        let fresh = try_box(Node::new(Claimed { local, shares: Shares::of(claim), count: 1 }))
-            .map_err(|_| Errno::ENOMEM)?;
+        let manner = claim.manner();
+        let one = try_box(Node::new(Alike { manner, count: 1 })).map_err(|_| Errno::ENOMEM)?;
+        let place = try_box(Node::new(Claimed { local, claims: Tree::new() })).map_err(|_| Errno::ENOMEM)?;
         let mut group = match self.groups.remove(&key) {
             Some(group) => group,
-            None => try_box(Node::new(Group { key, claims: Tree::new() })).map_err(|_| Errno::ENOMEM)?,
+            None => try_box(Node::new(Group { key, places: Tree::new() })).map_err(|_| Errno::ENOMEM)?,
         };
-        let merged = match group.claims.remove(&local) {
-            Some(old) => renew(old, |old| Claimed {
-                local,
-                shares: old.shares.merge(Shares::of(claim)),
-                count: old.count + 1,
-            }),
-            None => fresh,
-        };
-        group.claims.insert(merged);
+        let mut place = group.places.remove(&local).unwrap_or(place);
+        match place.claims.get_mut(&manner) {
+            Some(alike) => alike.count += 1,
+            None => place.claims.insert(one),
+        }
+        group.places.insert(place);
         self.groups.insert(group);
         Ok(())
     }
 
     fn subtract(&mut self, port: u16, is_v6: bool, local: Local, claim: &Claim) {
         let key = (port, Kind { device: claim.device, is_v6 });
+        let manner = claim.manner();
         let Some(mut group) = self.groups.remove(&key) else { return };
-        if let Some(old) = group.claims.remove(&local)
-            && old.count > 1
-        {
-            group.claims.insert(renew(old, |old| Claimed { count: old.count - 1, ..*old }));
+        if let Some(mut place) = group.places.remove(&local) {
+            match place.claims.get_mut(&manner) {
+                Some(alike) if alike.count > 1 => alike.count -= 1,
+                _ => drop(place.claims.remove(&manner)),
+            }
+            if !place.claims.is_empty() {
+                group.places.insert(place);
+            }
         }
-        if !group.claims.is_empty() {
+        if !group.places.is_empty() {
             self.groups.insert(group);
         }
     }
 }
 
-/// A node with another item in it, in the same memory.
-fn renew(mut node: Box<Node<Claimed>>, change: impl FnOnce(&Claimed) -> Claimed) -> Box<Node<Claimed>> {
-    *node = Node::new(change(&node));
-    node
-}
-
 fn group_admits(group: &Group, local: Local, claim: &Claim) -> bool {
-    let wild = |local| match local {
-        Local::One(_) => None,
-        wild => Some(wild),
-    };
-    if wild(local).is_some() {
-        return group.claims.summary().is_none_or(|all| all.admits(claim));
+    let admits = |shares: Option<Shares>| shares.is_none_or(|shares| shares.admits(claim));
+    if !matches!(local, Local::One(_)) {
+        return admits(group.places.summary().flatten());
     }
-    let place_is_free = |place: &Local| group.claims.get(place).is_none_or(|one| one.shares.admits(claim));
+    let place_is_free = |place: &Local| admits(group.places.get(place).and_then(Item::summary));
     place_is_free(&local) && place_is_free(&Local::AnyV4) && place_is_free(&Local::AnyV6)
 }
 
@@ -307,29 +354,40 @@ mod tests {
         )
     }
 
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    enum Act {
+        Claim,
+        Release,
+        Replace,
+    }
+
+    fn acts() -> impl Strategy<Value = Act> {
+        prop_oneof![Just(Act::Claim), Just(Act::Release), Just(Act::Replace)]
+    }
+
     proptest! {
         #[test]
-        fn as_if_everyone_were_looked_at(steps in prop::collection::vec((claims(), 1..3_u16, any::<bool>()), 1..60)) {
+        fn as_if_everyone_were_looked_at(steps in prop::collection::vec((claims(), 1..3_u16, acts()), 1..60)) {
             let mut ports = Ports::default();
             let mut held: Vec<(u16, Claim)> = Vec::new();
-            for (claim, port, release) in steps {
-                if release && !held.is_empty() {
+            for (claim, port, act) in steps {
+                if act == Act::Replace && !held.is_empty() {
+                    // Options of a socket change, whomever it shares its port with.
+                    let place = usize::from(port) % held.len();
+                    let (port, old) = held[place];
+                    let new = Claim { local: old.local, device: old.device, ..claim };
+                    prop_assert_eq!(ports.replace(port, &old, &new), Ok(()));
+                    held[place].1 = new;
+                    continue;
+                }
+                if act == Act::Release && !held.is_empty() {
                     let (port, claim) = held.remove(usize::from(port) % held.len());
                     ports.release(port, &claim);
                     continue;
                 }
                 let clash = held.iter().any(|(other, held)| *other == port && clashes(held, &claim));
                 let granted = ports.claim(port, &claim);
-                // Who shares one address in different ways may be refused although the last obstacle is gone.
-                if clash {
-                    prop_assert_eq!(granted, Err(Errno::EADDRINUSE));
-                } else if let Err(error) = granted {
-                    prop_assert_eq!(error, Errno::EADDRINUSE);
-                    let shared = held.iter().any(|(other, held)| {
-                        *other == port && (held.reuses_address || held.reuses_port)
-                    });
-                    prop_assert!(shared);
-                }
+                prop_assert_eq!(granted, if clash { Err(Errno::EADDRINUSE) } else { Ok(()) });
                 if granted.is_ok() {
                     held.push((port, claim));
                 }

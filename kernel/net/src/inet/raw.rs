@@ -25,7 +25,7 @@ pub fn includes_header(socket: &InetSocket, is_v4: bool) -> bool {
     is_raw && (socket.settings.has(flag) || (!is_v4 && socket.settings.has(Flag::HEADER_INCLUDED)))
 }
 
-/// Sends a packet. `EMSGSIZE`, `EINVAL`: a header that is none, a checksum beyond the packet.
+/// Sends a packet. `EINVAL`: a header that is none, a checksum beyond the packet.
 pub fn transmit(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<()> {
     let is_v4 = plan.remote.address.is_ipv4();
     if includes_header(socket, is_v4) {
@@ -39,15 +39,13 @@ pub fn transmit(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<(
         message.get_mut(offset..offset + 2).ok_or(Errno::EINVAL)?.fill(0);
         let sum = network::checksum(source, destination, socket.protocol(), message);
         message[offset..offset + 2].copy_from_slice(&sum.to_be_bytes());
+        packet.is_checked = true;
     }
     finish(socket, plan, packet)
 }
 
 /// A packet with its header: what the program left out of an IPv4 header is filled in (raw(7)).
 fn transmit_whole(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8], is_v4: bool) -> Result<()> {
-    if bytes.len() > plan.way.mtu() as usize {
-        return Err(Errno::EMSGSIZE);
-    }
     if !is_v4 {
         if bytes.len() < HEADER_V6 {
             return Err(Errno::EINVAL);

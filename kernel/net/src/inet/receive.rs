@@ -8,6 +8,7 @@ use abi::socket::*;
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr};
 use linnet_lib::bpf;
+use linnet_lib::wire::ipv4::Ipv4;
 use machine::memory::try_arc;
 use zerocopy::IntoBytes;
 
@@ -16,7 +17,7 @@ use super::errors;
 use super::network::{self, Received};
 use super::settings::Flag;
 use super::socket::{InetSocket, Transport, copy};
-use crate::account::{ReceiveCharge, datagram_cost};
+use crate::account::{ReceiveCharge, packet_cost};
 use crate::message::{ControlMessage, MessageFlags, ReceiveMessage};
 use crate::options::Switches;
 use crate::packet::Packet;
@@ -50,6 +51,8 @@ pub struct About {
     pub mark: u32,
     /// SO_PRIORITY of the packet.
     pub priority: u32,
+    /// Whether the socket wanted to be told of the interface when it was received (`ipv4_pktinfo_prepare`).
+    pub has_interface: bool,
 }
 
 impl About {
@@ -71,6 +74,7 @@ impl About {
             time_ns: sched::clock::realtime_ns(),
             mark: packet.mark,
             priority: packet.priority,
+            has_interface: true,
         }
     }
 }
@@ -123,14 +127,23 @@ pub fn deliver(socket: &Arc<InetSocket>, packet: &Packet, header: usize, about: 
             some => some.clamp(header, kept.max(header)),
         };
     }
-    let Some(charge) = ReceiveCharge::try_new(core, datagram_cost(packet.len())) else { return false };
+    let data = packet.len().saturating_sub(header);
+    let cost = packet_cost(packet.from_network_header().len().saturating_sub(data), data);
+    let charged = match socket.transport {
+        Transport::Udp => ReceiveCharge::try_within(core, cost),
+        Transport::Ping | Transport::Raw => ReceiveCharge::try_new(core, cost),
+    };
+    let Some(charge) = charged else { return false };
     let mut packet = packet.clone();
     // What waits here holds neither a device nor its sender's buffer.
     (packet.device, packet.charge) = (None, None);
     if packet.pull(header).is_none() {
         return false;
     }
-    let datagram = Datagram { packet, length: kept - header, about: *about, _charge: charge };
+    let has_interface = about.destination.address.is_ipv6()
+        || socket.settings.has_any(Flag::PACKET_INFO | Flag::V6_PACKET_INFO | Flag::V6_OLD_PACKET_INFO);
+    let about = About { has_interface, ..*about };
+    let datagram = Datagram { packet, length: kept - header, about, _charge: charge };
     let queued = try_arc(datagram).map_err(Errno::from).and_then(|one| socket.queue.push(one, |_| Ok(())));
     if queued.is_err() {
         core.count_drop();
@@ -244,20 +257,21 @@ fn tell(socket: &Arc<InetSocket>, datagram: &Datagram, message: &mut ReceiveMess
     if core.options.has(Switches::RCVPRIORITY) {
         add(message, SOL_SOCKET, SO_PRIORITY, about.priority.as_bytes())?;
     }
-    tell_about(socket, about, message)
+    tell_about(socket, about, &datagram.packet, message)
 }
 
 /// The control messages of IP and IPv6 about a packet.
-pub(super) fn tell_about(
+fn tell_about(
     socket: &Arc<InetSocket>,
     about: &About,
+    packet: &Packet,
     message: &mut ReceiveMessage<'_>,
 ) -> Result<()> {
     if socket.is_v6() {
         tell_v6_info(socket, about, message)?;
     }
     match about.destination.address {
-        IpAddr::V4(destination) => tell_v4(socket, about, destination, message),
+        IpAddr::V4(destination) => tell_v4(socket, about, packet, destination, message),
         IpAddr::V6(_) => tell_v6(socket, about, message),
     }
 }
@@ -265,17 +279,17 @@ pub(super) fn tell_about(
 fn tell_v4(
     socket: &Arc<InetSocket>,
     about: &About,
+    packet: &Packet,
     destination: Ipv4Addr,
     message: &mut ReceiveMessage<'_>,
 ) -> Result<()> {
     let settings = &socket.settings;
     if settings.has(Flag::PACKET_INFO) {
-        let own = network::own_address(socket.core().namespace().state(), about);
-        let info = InPktinfo {
-            ipi_ifindex: about.device,
-            ipi_spec_dst: own.octets(),
-            ipi_addr: destination.octets(),
-        };
+        let mut info = InPktinfo { ipi_addr: destination.octets(), ..InPktinfo::default() };
+        if about.has_interface {
+            info.ipi_ifindex = about.device;
+            info.ipi_spec_dst = network::own_address(socket.core().namespace().state(), about).octets();
+        }
         add(message, SOL_IP, IP_PKTINFO, info.as_bytes())?;
     }
     if settings.has(Flag::RECEIVE_TTL) {
@@ -284,6 +298,9 @@ fn tell_v4(
     if settings.has(Flag::RECEIVE_TOS) {
         add(message, SOL_IP, IP_TOS, &[about.traffic_class])?;
     }
+    if settings.has_any(Flag::RECEIVE_OPTIONS | Flag::RETURN_OPTIONS) {
+        tell_options(socket, packet, message)?;
+    }
     if settings.has(Flag::ORIGINAL_DESTINATION) {
         let address = about.destination.to_socket_address(AF_INET as u16);
         add(message, SOL_IP, IP_ORIGDSTADDR, address.as_bytes())?;
@@ -291,9 +308,26 @@ fn tell_v4(
     Ok(())
 }
 
+/// The options that a packet came with; those to answer with.
+fn tell_options(socket: &Arc<InetSocket>, packet: &Packet, message: &mut ReceiveMessage<'_>) -> Result<()> {
+    let Ok(header) = Ipv4::read_unchecked(packet.from_network_header()) else { return Ok(()) };
+    if header.options.is_empty() {
+        return Ok(());
+    }
+    if socket.settings.has(Flag::RECEIVE_OPTIONS) {
+        add(message, SOL_IP, IP_RECVOPTS, header.options)?;
+    }
+    if socket.settings.has(Flag::RETURN_OPTIONS) {
+        let asked = crate::ip::options::answer(socket.core().namespace().state(), header.options);
+        add(message, SOL_IP, IP_RETOPTS, asked.as_ref().map_or(&[], |asked| asked.as_given()))?;
+    }
+    Ok(())
+}
+
 /// What AF_INET6 sockets are told of packets of both families.
 fn tell_v6_info(socket: &Arc<InetSocket>, about: &About, message: &mut ReceiveMessage<'_>) -> Result<()> {
-    let info = In6Pktinfo { ipi6_addr: octets(about.destination.address), ipi6_ifindex: about.device };
+    let device = if about.has_interface { about.device } else { 0 };
+    let info = In6Pktinfo { ipi6_addr: octets(about.destination.address), ipi6_ifindex: device };
     if socket.settings.has(Flag::V6_PACKET_INFO) {
         add(message, SOL_IPV6, IPV6_PKTINFO, info.as_bytes())?;
     }

@@ -9,6 +9,7 @@ use abi::socket::*;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use linnet_lib::wire::ipv4_options::{Asked, Bytes, MOST, Surroundings};
 use machine::memory::try_arc;
 use machine::sync::atomic::Ordering;
 use security::Capability;
@@ -28,7 +29,7 @@ use crate::packet::{HEAD_ROOM, Packet};
 
 /// Bytes of the largest IP packet.
 pub const PACKET_MAX: usize = 65_535;
-/// Room in front of a packet for the headers below.
+/// Room in front of a packet for the headers below (more is made for one with many options).
 const ROOM: usize = HEAD_ROOM + HEADER_V6;
 
 /// How one message goes.
@@ -40,6 +41,8 @@ pub struct Plan {
     pub remote: Endpoint,
     /// What its header says.
     pub manner: Manner,
+    /// Options of IPv4.
+    pub options: Option<Arc<Asked>>,
     /// SO_MARK.
     pub mark: u32,
     /// SO_PRIORITY.
@@ -48,6 +51,16 @@ pub struct Plan {
     pub segment: usize,
     /// Whether cutting it was forbidden for this message (IPV6_DONTFRAG).
     pub wants_whole: bool,
+}
+
+impl Plan {
+    /// Bytes of the IP header.
+    fn header(&self) -> usize {
+        match self.remote.address {
+            IpAddr::V4(_) => HEADER_V4 + self.options.as_ref().map_or(0, |options| options.length()),
+            IpAddr::V6(_) => HEADER_V6,
+        }
+    }
 }
 
 /// Parts of a message that wait for the last one.
@@ -68,6 +81,7 @@ struct Said {
     segment: Option<usize>,
     dont_fragment: Option<bool>,
     flow: Option<u32>,
+    options: Option<Arc<Asked>>,
 }
 
 fn number(data: &[u8]) -> Result<i32> {
@@ -105,7 +119,7 @@ fn read_control(socket: &InetSocket, is_v4: bool, messages: &[ControlMessage]) -
     Ok(said)
 }
 
-fn read_v4(_socket: &InetSocket, kind: u32, data: &[u8], said: &mut Said) -> Result<()> {
+fn read_v4(socket: &InetSocket, kind: u32, data: &[u8], said: &mut Said) -> Result<()> {
     match kind {
         IP_PKTINFO => {
             let info = InPktinfo::read_from_bytes(data).map_err(|_| Errno::EINVAL)?;
@@ -123,6 +137,7 @@ fn read_v4(_socket: &InetSocket, kind: u32, data: &[u8], said: &mut Said) -> Res
             let tos = if let [tos] = data { i32::from(*tos) } else { number(data)? };
             said.traffic_class = Some(u8::try_from(tos).map_err(|_| Errno::EINVAL)?);
         }
+        IP_RETOPTS => said.options = network::ip_options(socket, &data[..data.len().min(MOST)])?,
         // Only packets with their header could have another.
         IP_PROTOCOL => {
             let protocol = number(data)?;
@@ -272,6 +287,10 @@ fn plan(socket: &Arc<InetSocket>, message: &SendMessage<'_>) -> Result<Plan> {
     }
     aim.tos = said.traffic_class.unwrap_or(aim.tos);
     aim.mark = said.mark.unwrap_or(aim.mark);
+    let options = said.options.or_else(|| settings.ip_options.lock().clone()).filter(|_| is_v4);
+    if let Some(hop) = options.as_ref().and_then(|options| options.first_hop()) {
+        aim.destination = hop.into();
+    }
     let way = Way::find(socket, &aim)?;
     if way.is_broadcast() && !socket.core().options.has(Switches::BROADCAST) {
         return Err(Errno::EACCES);
@@ -293,6 +312,7 @@ fn plan(socket: &Arc<InetSocket>, message: &SendMessage<'_>) -> Result<Plan> {
         way,
         remote,
         manner,
+        options,
         mark: aim.mark,
         priority: said.priority.unwrap_or(socket.core().options.priority() as u32),
         segment: said.segment.unwrap_or(settings.segment.load(Ordering::Relaxed) as usize),
@@ -306,7 +326,8 @@ fn plan(socket: &Arc<InetSocket>, message: &SendMessage<'_>) -> Result<Plan> {
 /// `ENOBUFS`, those of routing, and the pending error.
 pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<usize> {
     let length = message.data.remaining();
-    if length > PACKET_MAX {
+    // UDP and raw sockets of IPv6 find it out later, and tell of it.
+    if length > PACKET_MAX && (!socket.is_v6() || socket.transport() == Transport::Ping) {
         return Err(Errno::EMSGSIZE);
     }
     // UDP of IPv6 does not look at it.
@@ -321,9 +342,10 @@ pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<u
     if socket.transport() == Transport::Ping {
         ping::check_length(length)?;
     }
-    let plan = match cork.as_ref() {
-        Some(corked) => corked.plan.clone(),
-        None => plan(socket, message)?,
+    // What was collected is lost if the next part fails (`udp_flush_pending_frames`).
+    let (plan, mut bytes) = match cork.take() {
+        Some(Corked { plan, bytes }) => (plan, bytes),
+        None => (plan(socket, message)?, Vec::new()),
     };
     if core.is_send_shut() {
         return Err(Errno::EPIPE);
@@ -332,10 +354,8 @@ pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<u
     if message.flags.contains(MessageFlags::from_bits_retain(MSG_PROBE)) && length == 0 {
         return Ok(0);
     }
-    let before = cork.as_ref().map_or(0, |corked| corked.bytes.len());
-    check_total(socket, &plan, before + length)?;
+    check_total(socket, &plan, bytes.len() + length)?;
     wait_for_room(socket, message)?;
-    let mut bytes = cork.take().map(|corked| corked.bytes).unwrap_or_default();
     read_into(message, &mut bytes, length)?;
     if more {
         *cork = Some(Corked { plan, bytes });
@@ -375,16 +395,17 @@ fn transport_header(socket: &InetSocket) -> usize {
 fn check_total(socket: &Arc<InetSocket>, plan: &Plan, length: usize) -> Result<()> {
     let is_v4 = plan.remote.address.is_ipv4();
     let whole = length + transport_header(socket);
-    let header = if is_v4 { HEADER_V4 } else { HEADER_V6 };
-    let most = if is_v4 { PACKET_MAX - HEADER_V4 } else { PACKET_MAX };
-    if raw::includes_header(socket, is_v4) {
-        return Ok(());
-    }
+    let header = plan.header();
+    let most = if is_v4 { PACKET_MAX - header } else { PACKET_MAX };
     let one = match plan.segment {
         0 => whole,
         segment => whole.min(segment + transport_header(socket)),
     };
-    let checked = if whole > most {
+    let checked = if raw::includes_header(socket, is_v4) {
+        // Nobody cuts what has its header already.
+        let mtu = plan.way.device_mtu();
+        if length > mtu as usize { Err(mtu) } else { Ok(()) }
+    } else if whole > most {
         Err(plan.way.mtu())
     } else {
         network::check_size(socket, &plan.way, one + header, plan.wants_whole).map(drop)
@@ -425,7 +446,8 @@ pub(super) fn packet(socket: &InetSocket, plan: &Plan, bytes: &[u8]) -> Result<P
     let full = |_| Errno::ENOBUFS;
     let mut packet = Packet::with_room(ROOM, bytes.len()).map_err(full)?;
     packet.append(bytes).map_err(full)?;
-    let charge = SendCharge::new(socket.core(), account::datagram_cost(bytes.len()));
+    let cost = account::packet_cost(plan.header() + transport_header(socket), bytes.len());
+    let charge = SendCharge::new(socket.core(), cost);
     packet.charge = Some(try_arc(charge)?);
     (packet.mark, packet.priority) = (plan.mark, plan.priority);
     Ok(packet)
@@ -459,9 +481,16 @@ fn transmit_one(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<(
 
 /// Sends a packet as planned; `total` is its length with the IP header.
 pub(super) fn finish(socket: &Arc<InetSocket>, plan: &Plan, packet: Packet) -> Result<()> {
-    let header = if plan.remote.address.is_ipv4() { HEADER_V4 } else { HEADER_V6 };
-    let total = packet.len() + header;
+    let total = packet.len() + plan.header();
     let checked = network::check_size(socket, &plan.way, total, plan.wants_whole);
     let dont_fragment = checked.map_err(|_| Errno::EMSGSIZE)?;
-    plan.way.send(socket, &Manner { dont_fragment, ..plan.manner }, packet)
+    let manner = Manner { dont_fragment, ..plan.manner };
+    let options = match (&plan.options, plan.remote.address, plan.way.source()) {
+        (Some(asked), IpAddr::V4(destination), IpAddr::V4(own)) => {
+            let time_ms = crate::ip::options::milliseconds();
+            asked.fill(destination, &Surroundings { own, time_ms, is_elsewhere: &|_| false })
+        }
+        _ => Bytes::new(),
+    };
+    plan.way.send(socket, &manner, &options, packet)
 }

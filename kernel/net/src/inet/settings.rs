@@ -3,7 +3,9 @@
 //! Key types: [`Settings`], [`Flag`] (what is on or off). Locks: a leaf around what is more than a number.
 
 use abi::inet::*;
+use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use linnet_lib::wire::ipv4_options::Asked;
 use machine::sync::SpinLock;
 use machine::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
@@ -91,6 +93,8 @@ bitflags::bitflags! {
         const PASS_SECURITY = 1 << 39;
         /// IPV6_HDRINCL.
         const V6_HEADER_INCLUDED = 1 << 38;
+        /// IPV6_ROUTER_ALERT_ISOLATE: of meaning to who has router alerts delivered, which nobody has here.
+        const V6_ALERT_ISOLATE = 1 << 40;
     }
 }
 
@@ -139,6 +143,8 @@ pub struct Settings {
     pub icmp_filter: AtomicU32,
     /// What is more than a number.
     pub more: SpinLock<More>,
+    /// IP_OPTIONS.
+    pub ip_options: SpinLock<Option<Arc<Asked>>>,
 }
 
 /// The values that are more than a number.
@@ -154,12 +160,13 @@ pub struct More {
 
 impl Settings {
     /// As they are at first.
-    pub fn new(is_icmp6: bool) -> Settings {
-        let flags = Flag::MULTICAST_LOOP
-            | Flag::MULTICAST_ALL
+    pub fn new(is_v6: bool, is_icmp6: bool) -> Settings {
+        let mut flags = Flag::MULTICAST_LOOP
             | Flag::V6_MULTICAST_LOOP
             | Flag::V6_MULTICAST_ALL
             | Flag::V6_AUTO_FLOW_LABEL;
+        // Of IPv4's groups those of IPv6 hear only what they have joined, as on Linux.
+        flags.set(Flag::MULTICAST_ALL, !is_v6);
         Settings {
             flags: AtomicU64::new(flags.bits()),
             tos: AtomicU32::new(0),
@@ -188,6 +195,7 @@ impl Settings {
                 sticky: None,
                 icmp6_filter: [0; 8],
             }),
+            ip_options: SpinLock::new(None),
         }
     }
 

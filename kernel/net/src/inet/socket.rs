@@ -23,10 +23,11 @@ use super::membership::Memberships;
 use super::ports::{Claim, Ports};
 use super::receive::Datagram;
 use super::send::Corked;
-use super::settings::Settings;
+use super::settings::{Flag, Settings};
 use super::table::{Group, Place, Table};
 use crate::core::SocketCore;
 use crate::namespace::NetNamespace;
+use crate::options::Switches;
 use crate::queue::ReceiveQueue;
 use crate::socket::{Socket, SocketKind, SocketOperations};
 
@@ -136,7 +137,7 @@ impl InetNamespace {
 }
 
 /// What `socket` with these arguments speaks, and its protocol. Linux's order of errors.
-fn choose(family: u32, kind: SocketKind, protocol: i32) -> Result<(Transport, u8)> {
+fn choose(family: u32, kind: SocketKind, protocol: i32) -> Result<(Transport, u16)> {
     const PROTOCOL_MAX: i32 = 263;
     if !(0..PROTOCOL_MAX).contains(&protocol) {
         return Err(Errno::EINVAL);
@@ -144,10 +145,11 @@ fn choose(family: u32, kind: SocketKind, protocol: i32) -> Result<(Transport, u8
     let echo = i32::from(if family == AF_INET { IPPROTO_ICMP } else { IPPROTO_ICMPV6 });
     match kind {
         SocketKind::Datagram if protocol == 0 || protocol == i32::from(IPPROTO_UDP) => {
-            Ok((Transport::Udp, IPPROTO_UDP))
+            Ok((Transport::Udp, u16::from(IPPROTO_UDP)))
         }
-        SocketKind::Datagram if protocol == echo => Ok((Transport::Ping, echo as u8)),
-        SocketKind::Raw if (1..=255).contains(&protocol) => Ok((Transport::Raw, protocol as u8)),
+        SocketKind::Datagram if protocol == echo => Ok((Transport::Ping, echo as u16)),
+        // Above 255 there are sockets although no packet can be of such a protocol.
+        SocketKind::Raw if protocol != 0 => Ok((Transport::Raw, protocol as u16)),
         SocketKind::Datagram | SocketKind::Raw => Err(Errno::EPROTONOSUPPORT),
         // Streams are not there yet: as where no such protocol is registered.
         _ => Err(Errno::ESOCKTNOSUPPORT),
@@ -172,7 +174,7 @@ pub fn create(
     let core = SocketCore::new(family as u16, kind, i32::from(number), namespace.clone(), who)?;
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let any = address::any(family as u16);
-    let is_icmp6 = transport == Transport::Raw && family == AF_INET6 && number == IPPROTO_ICMPV6;
+    let is_icmp6 = transport == Transport::Raw && family == AF_INET6 && number == u16::from(IPPROTO_ICMPV6);
     let socket = try_arc(InetSocket {
         number: NEXT.fetch_add(1, Ordering::Relaxed),
         core: core.clone(),
@@ -191,7 +193,7 @@ pub fn create(
         }),
         group: SpinLock::new(None),
         group_index: AtomicUsize::new(0),
-        settings: Settings::new(is_icmp6),
+        settings: Settings::new(family == AF_INET6, is_icmp6),
         queue: ReceiveQueue::new(),
         errors: ReceiveQueue::new(),
         cork: Mutex::new(None),
@@ -199,15 +201,18 @@ pub fn create(
         joined: Memberships::default(),
     })?;
     let _ = socket.me.set(Arc::downgrade(&socket));
-    if transport == Transport::Raw && number == IPPROTO_RAW {
-        socket.settings.switch(super::settings::Flag::HEADER_INCLUDED, true);
+    if transport == Transport::Raw && number == u16::from(IPPROTO_RAW) {
+        socket.settings.switch(Flag::HEADER_INCLUDED, true);
     }
+    // Identifiers and protocols are shared by those who do not say otherwise (`INET_PROTOSW_REUSE`).
+    core.options.switch(Switches::REUSEADDR, transport != Transport::Udp);
+    socket.settings.switch(Flag::V6_ONLY, transport == Transport::Ping && family == AF_INET6);
     let operations =
         try_box(super::operations::Operations::new(socket.clone())).map_err(|_| Errno::ENOMEM)?;
     let made = Socket::new(core, operations as alloc::boxed::Box<dyn SocketOperations>)?;
     namespace.inet().add(&socket)?;
     if transport == Transport::Raw {
-        super::bind::enter_raw(&socket, u16::from(number))?;
+        super::bind::enter_raw(&socket, number)?;
     }
     Ok(made)
 }

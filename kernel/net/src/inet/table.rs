@@ -100,13 +100,19 @@ pub struct Table {
     /// How many are connected, how many bound to an interface: look-ups leave out what nobody is.
     connected: AtomicUsize,
     bound: AtomicUsize,
-    count: AtomicUsize,
+    /// Sockets of AF_INET and of AF_INET6.
+    counts: [AtomicUsize; 2],
 }
 
 impl Table {
     /// How many sockets there are.
     pub fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.count(false) + self.count(true)
+    }
+
+    /// How many there are of one family.
+    pub fn count(&self, is_v6: bool) -> usize {
+        self.counts[usize::from(is_v6)].load(Ordering::Relaxed)
     }
 
     /// Whether there are none.
@@ -114,8 +120,8 @@ impl Table {
         self.len() == 0
     }
 
-    fn note(&self, place: &Place, step: usize) {
-        self.count.fetch_add(step, Ordering::AcqRel);
+    fn note(&self, place: &Place, socket: &InetSocket, step: usize) {
+        self.counts[usize::from(socket.is_v6())].fetch_add(step, Ordering::AcqRel);
         if place.remote.is_some() {
             self.connected.fetch_add(step, Ordering::AcqRel);
         }
@@ -130,7 +136,7 @@ impl Table {
             let entry = Entry { key: key_of(place, socket), target: Target::One(socket.clone()) };
             let node = try_box(Node::new(entry)).map_err(|_| Errno::ENOMEM)?;
             self.tree.write().insert(node);
-            self.note(&place, 1);
+            self.note(&place, socket, 1);
             return Ok(());
         }
         let user = socket.core().owner().0;
@@ -156,7 +162,7 @@ impl Table {
         drop(tree);
         if done.is_ok() {
             socket.set_group(Some(joined));
-            self.note(&place, 1);
+            self.note(&place, socket, 1);
         }
         done
     }
@@ -171,11 +177,32 @@ impl Table {
         };
         drop(tree);
         drop(gone);
-        self.note(&place, usize::MAX);
+        self.note(&place, socket, usize::MAX);
     }
 
     /// The socket for a packet to one host.
     pub fn find(&self, wanted: &Wanted, hash: impl Fn() -> u32) -> Option<Arc<InetSocket>> {
+        self.find_map(wanted, |target| match target {
+            Target::One(socket) => Some(socket.clone()),
+            Target::Group(group) => group.pick(hash()),
+        })
+    }
+
+    /// The latest of the sockets that a packet to one host may be for, whatever they are bound to (`ping_lookup`).
+    pub fn find_latest(&self, wanted: &Wanted) -> Option<Arc<InetSocket>> {
+        let mut latest: Option<Arc<InetSocket>> = None;
+        self.find_map(wanted, |target| {
+            let Target::One(socket) = target else { return None };
+            if latest.as_ref().is_none_or(|latest| latest.number() < socket.number()) {
+                latest = Some(socket.clone());
+            }
+            None::<()>
+        });
+        latest
+    }
+
+    /// Offers what is first at each of the places that a packet may be for, the most specific first, until `take` takes one.
+    fn find_map<R>(&self, wanted: &Wanted, mut take: impl FnMut(&Target) -> Option<R>) -> Option<R> {
         if self.is_empty() {
             return None;
         }
@@ -187,11 +214,9 @@ impl Table {
             for remote in [remote, None].into_iter().filter(|remote| has_connected || remote.is_none()) {
                 for device in [wanted.device, 0].into_iter().filter(|device| has_bound || *device == 0) {
                     let place = Place { port: wanted.port, local, device, remote };
-                    if let Some(found) = tree.first_from(&(place, 0)).filter(|found| found.key.0 == place) {
-                        return match &found.target {
-                            Target::One(socket) => Some(socket.clone()),
-                            Target::Group(group) => group.pick(hash()),
-                        };
+                    let found = tree.first_from(&(place, 0)).filter(|found| found.key.0 == place);
+                    if let Some(taken) = found.and_then(|found| take(&found.target)) {
+                        return Some(taken);
                     }
                 }
             }

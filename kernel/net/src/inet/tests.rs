@@ -220,3 +220,31 @@ fn garbage_from_below_hurts_nobody() {
         }
     });
 }
+
+/// However senders are moved between processors: what was sent to this machine is there when the call is over, in one piece or in many.
+#[test]
+fn what_is_sent_is_there() {
+    sched::host::run_seeds(24, 2, || {
+        NetNamespace::initial();
+        let space = network();
+        let lo = space.devices().by_index(1).unwrap();
+        assert!(crate::device::set_mtu(&Rtnl::lock(&space), &lo, 1500).is_ok());
+        let crew = sched::host::Crew::new();
+        for number in 0..3_u16 {
+            let space = space.clone();
+            crew.spawn("sender", move || {
+                let (family, text) = [(AF_INET, "127.0.0.1"), (AF_INET6, "::1")][usize::from(number) % 2];
+                let (one, other) = (open(&space, family), open(&space, family));
+                one.operations().bind(&one, &place(family, text, 5000 + number)).unwrap();
+                for size in [1, 4000, 20_000] {
+                    let bytes = vec![number as u8; size];
+                    assert_eq!(send(&other, place(family, text, 5000 + number), &bytes), Ok(size));
+                    assert_eq!(receive(&one), Ok(bytes));
+                }
+                one.operations().release(&one);
+                other.operations().release(&other);
+            });
+        }
+        crew.join();
+    });
+}

@@ -43,6 +43,7 @@ pub fn transmit(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<(
     if !unchecked {
         let sum = wire::sum(packet.bytes(), source, destination);
         packet.bytes_mut()?[6..8].copy_from_slice(&sum.to_be_bytes());
+        packet.is_checked = true;
     }
     finish(socket, plan, packet)?;
     let counters = &socket.core().namespace().inet().counters;

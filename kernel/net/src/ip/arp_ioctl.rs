@@ -1,7 +1,7 @@
 //! SIOCSARP, SIOCDARP, SIOCGARP (arp(7), `arp_ioctl`): neighbours of IPv4 the old way, on sockets of AF_INET and AF_PACKET.
 //!
 //! DHCP servers enter whom they answer, since who has no address yet does not answer ARP. Answering in others' place (`ATF_PUBL`)
-//! is not there, as it is not by netlink. Locks: [`Rtnl`] for what changes something.
+//! can be asked for by netlink only. Locks: [`Rtnl`] for what changes something.
 
 use abi::errno::{Errno, Result};
 use abi::ioctl::{SIOCDARP, SIOCGARP, SIOCSARP};

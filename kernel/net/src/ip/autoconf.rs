@@ -16,10 +16,10 @@ use sched::timer::{Timer, TimerAction, TimerCallback};
 
 use super::address::{Address, FOREVER, inet6, lifetime};
 use super::config::v6;
-use super::device::IpDevice;
+use super::device::{IpDevice, later};
 use super::multicast;
-use super::neighbour;
-use super::route::change::{self, MODE_APPEND, PRIORITY_ADDRESS_6, Wanted, WantedHop};
+use super::neighbour::{self, settings::which};
+use super::route::change::{self, MODE_CREATE, PRIORITY_ADDRESS_6, Wanted, WantedHop};
 use crate::device::{NetDevice, Rtnl, rtnl};
 use crate::namespace::NetState;
 use crate::netlink::Origin;
@@ -30,6 +30,8 @@ const NETWORK_BITS: u8 = 64;
 
 /// Most prefixes of one advertisement that are looked at.
 const PREFIXES_MOST: usize = 16;
+/// A table with so many routes takes no new ones from routers: anybody on the link can say that they are one.
+const ROUTES_MOST: usize = 4096;
 const SECOND_NS: u64 = 1_000_000_000;
 const MILLISECOND_NS: u64 = 1_000_000;
 /// Between two questions whether an address is taken (RFC 4861's RetransTimer).
@@ -205,31 +207,33 @@ pub(crate) fn up(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
         return;
     }
     ip.flags6.fetch_or(IF_READY, Ordering::Relaxed);
-    if device.is_loopback() {
-        let local = IpAddr::V6(Ipv6Addr::LOCALHOST);
-        let mut address = Address::new(local, 128, RT_SCOPE_HOST, device.name());
-        address.protocol = IFAPROT_KERNEL_LO;
-        if let Ok(address) = inet6::place(rtnl, device, address) {
-            begin_detection(rtnl, device, &address);
-        }
-    }
     // Those that were given while it was down, or are kept.
+    let net = device.namespace();
     for address in ip.addresses6.iter() {
         if !address.has(IFA_F_NOPREFIXROUTE) && address.peer == address.local {
-            inet6::network_route(&device.namespace(), device, &address, true);
+            inet6::network_route(&net, device, &address, true);
         }
-        if address.has(IFA_F_TENTATIVE) {
+        if address.has(IFA_F_TENTATIVE) || !inet6::has_own_route(&net, device, &address) {
             begin_detection(rtnl, device, &address);
         }
     }
     if device.is_loopback() {
-        return;
+        return loopback(rtnl, device);
     }
     multicast_route(device);
     if ip.settings6.get(v6::ADDR_GEN_MODE) != IN6_ADDR_GEN_MODE_NONE
         && let Some(identifier) = identifier(device)
     {
         link_local(rtnl, device, identifier);
+    }
+}
+
+/// The loopback has the address of this machine to itself, which needs no route to a network (`init_loopback`).
+fn loopback(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
+    let mut address = Address::new(Ipv6Addr::LOCALHOST.into(), 128, RT_SCOPE_HOST, device.name());
+    address.protocol = IFAPROT_KERNEL_LO;
+    if let Ok(address) = inet6::place(rtnl, device, address) {
+        begin_detection(rtnl, device, &address);
     }
 }
 
@@ -244,7 +248,7 @@ fn multicast_route(device: &Arc<NetDevice>) {
         hop: WantedHop { index: device.index(), ..WantedHop::default() },
         ..Wanted::to(true, super::address::network_of(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8))
     };
-    let _ = change::add(&net, &wanted, MODE_APPEND, &Origin::default());
+    let _ = change::add(&net, &wanted, MODE_CREATE, &Origin::default());
 }
 
 fn link_local(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, identifier: u64) {
@@ -300,20 +304,22 @@ struct Told {
     preference: u8,
     lifetime: u16,
     mtu: Option<u32>,
+    reachable_ms: u32,
+    retransmit_ms: u32,
     prefixes: ArrayVec<PrefixInformation, PREFIXES_MOST>,
 }
 
-/// A router says what the link is like. Preemption is off.
-pub(crate) fn hear_router(device: &Arc<NetDevice>, router: Ipv6Addr, told: &RouterAdvertisement<'_>) {
-    let Some(ip) = device.ip().filter(|ip| accepts(ip)) else { return };
+/// A router says what the link is like; whether that counts. Preemption is off.
+pub(crate) fn hear_router(device: &Arc<NetDevice>, router: Ipv6Addr, told: &RouterAdvertisement<'_>) -> bool {
+    let Some(ip) = device.ip().filter(|ip| accepts(ip)) else { return false };
     if i32::from(told.hop_limit) != 0
         && i32::from(told.hop_limit) < ip.settings6.get(v6::ACCEPT_RA_MIN_HOP_LIMIT)
     {
-        return;
+        return false;
     }
     let is_own = super::address::inet6::owner(&device.namespace(), router, device.index()).is_some();
     if is_own && !ip.settings6.is_on(v6::ACCEPT_RA_FROM_LOCAL) {
-        return;
+        return false;
     }
     let mut heard = Told {
         router,
@@ -323,10 +329,12 @@ pub(crate) fn hear_router(device: &Arc<NetDevice>, router: Ipv6Addr, told: &Rout
         preference: told.preference,
         lifetime: told.lifetime,
         mtu: None,
+        reachable_ms: told.reachable_ms,
+        retransmit_ms: told.retransmit_ms,
         prefixes: ArrayVec::new(),
     };
     for option in discovery::options(told.options) {
-        let Ok(option) = option else { return };
+        let Ok(option) = option else { return false };
         match option.kind {
             discovery::PREFIX => {
                 if let Ok(prefix) = PrefixInformation::read(&option) {
@@ -340,10 +348,8 @@ pub(crate) fn hear_router(device: &Arc<NetDevice>, router: Ipv6Addr, told: &Rout
             _ => {}
         }
     }
-    let device = device.clone();
-    let work = move || with_rtnl(&device, |rtnl, device, ip| believe(rtnl, device, ip, &heard));
-    // Without memory it is as if it had been lost on the way.
-    let _ = sched::work::queue(work);
+    later(device, move |device| with_rtnl(device, |rtnl, device, ip| believe(rtnl, device, ip, &heard)));
+    true
 }
 
 /// Does what a router says (`ndisc_router_discovery`).
@@ -365,6 +371,7 @@ fn believe(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>, heard: 
     if ip.settings6.is_on(v6::ACCEPT_RA_DEFRTR) {
         default_route(device, ip, heard);
     }
+    believe_times(ip, heard);
     if heard.hop_limit != 0 {
         ip.settings6.put(v6::HOP_LIMIT, heard.hop_limit.into());
     }
@@ -383,6 +390,21 @@ fn believe(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>, heard: 
     if before & flags != flags {
         ip.touch();
         crate::netlink::route::link::announce6(&device.namespace(), device, ip);
+    }
+}
+
+/// How neighbours are to be asked on the link (RFC 4861 section 6.3.4).
+fn believe_times(ip: &IpDevice, heard: &Told) {
+    let settings = ip.neighbours(true).settings();
+    let number = |milliseconds| i32::try_from(milliseconds).ok().filter(|number| *number != 0);
+    if let Some(retransmit) = number(heard.retransmit_ms) {
+        settings.choose(which::RETRANSMIT, retransmit);
+    }
+    if let Some(reachable) =
+        number(heard.reachable_ms).filter(|ms| *ms != settings.get(which::BASE_REACHABLE))
+    {
+        settings.choose(which::BASE_REACHABLE, reachable);
+        settings.choose(which::STALE, reachable.saturating_mul(3));
     }
 }
 
@@ -408,8 +430,12 @@ fn default_route(device: &Arc<NetDevice>, ip: &IpDevice, heard: &Told) {
 /// Puts a route in the place of the same one with another time; with none it goes.
 fn renew(net: &Arc<NetState>, wanted: &Wanted, left: u32) {
     let origin = Origin::default();
-    let _ = change::delete(net, &Wanted { metrics: None, ..wanted.clone() }, &origin);
-    if left != 0 && change::add(net, wanted, MODE_APPEND, &origin).is_ok() && left != FOREVER {
+    let was_there = change::delete(net, &Wanted { metrics: None, ..wanted.clone() }, &origin).is_ok();
+    let main = net.ip.control.tables(true).get(wanted.table);
+    if !was_there && main.is_some_and(|main| main.len() >= ROUTES_MOST) {
+        return;
+    }
+    if left != 0 && change::add(net, wanted, MODE_CREATE, &origin).is_ok() && left != FOREVER {
         lifetime::watch_at(net, machine::time::now_ns() + u64::from(left) * SECOND_NS);
     }
 }
@@ -491,10 +517,7 @@ fn believe_address(
 
 /// Somebody else has an address that is to be ours. Preemption is off.
 pub(crate) fn is_taken(device: &Arc<NetDevice>, address: Ipv6Addr) {
-    let device = device.clone();
-    let work = move || with_rtnl(&device, |rtnl, device, ip| give_up(rtnl, device, ip, address));
-    // Without memory the next message about it says the same.
-    let _ = sched::work::queue(work);
+    later(device, move |device| with_rtnl(device, |rtnl, device, ip| give_up(rtnl, device, ip, address)));
 }
 
 /// An address is a duplicate (`addrconf_dad_failure`).

@@ -9,7 +9,9 @@ use machine::sync::atomic::{AtomicI32, AtomicU64};
 
 use super::address::inet6::Owners;
 use super::config::{Settings4, Settings6, v4, v6};
+use super::neighbour::proxy::Proxies;
 use super::route::cache::PathMtus;
+use super::route::nexthop::NextHops;
 use super::route::rule::Rules;
 use super::route::table::Tables;
 
@@ -37,10 +39,14 @@ pub struct Control {
     pub(crate) rules4: Rules,
     /// Rules of IPv6.
     pub(crate) rules6: Rules,
+    /// Next hops that routes name by number.
+    pub(crate) nexthops: NextHops,
     /// Who has which IPv6 address.
     pub(crate) owners6: Owners,
     /// What paths are known to be narrower than their first link.
     pub(crate) paths: PathMtus,
+    /// Addresses of each family that are answered for on all interfaces.
+    proxies: [Proxies; 2],
     /// When addresses end.
     pub(crate) deadlines: super::address::lifetime::Deadlines,
     /// Counts routes, to tell them apart.
@@ -69,8 +75,10 @@ impl Control {
             tables6: Tables::new(),
             rules4: Rules::new(false),
             rules6: Rules::new(true),
+            nexthops: NextHops::new(),
             owners6: Owners::new(),
             paths: PathMtus::new(),
+            proxies: [const { Proxies::new() }; 2],
             deadlines: super::address::lifetime::Deadlines::new(),
             next_route: AtomicU64::new(1),
             generation: machine::sync::atomic::AtomicU32::new(0),
@@ -88,12 +96,19 @@ impl Control {
         if is_v6 { &self.rules6 } else { &self.rules4 }
     }
 
+    /// Addresses of a family that are answered for on all interfaces.
+    pub(crate) fn proxies(&self, is_v6: bool) -> &Proxies {
+        &self.proxies[usize::from(is_v6)]
+    }
+
     /// Lets go of all routes at once.
     pub(crate) fn clear(&self) {
         self.tables4.clear();
         self.tables6.clear();
+        self.nexthops.clear();
         self.owners6.clear();
         self.paths.clear();
+        self.proxies.iter().for_each(Proxies::clear);
         self.deadlines.stop();
     }
 }

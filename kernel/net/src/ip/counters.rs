@@ -55,12 +55,60 @@ pub enum Count {
     IcmpInChecksumErrors,
     /// Messages of ICMP sent.
     IcmpOut,
-    /// Those that were not sent because there were too many.
+    /// Those that were not sent because there were too many in all.
     IcmpOutLimited,
+    /// Those that were not sent because their destination had been told enough.
+    IcmpOutLimitedHost,
+    /// Packets that were handed to links, before they are cut.
+    OutTransmits,
+    /// Bytes of packets that came in.
+    InOctets,
+    /// Bytes of those handed to links.
+    OutOctets,
+    /// Packets to groups that came in.
+    InMulticasts,
+    /// Their bytes.
+    InMulticastOctets,
+    /// Packets to groups that went out, after they are cut.
+    OutMulticasts,
+    /// Their bytes.
+    OutMulticastOctets,
+    /// Packets to all that came in.
+    InBroadcasts,
+    /// Their bytes.
+    InBroadcastOctets,
+    /// Packets to all that went out, after they are cut.
+    OutBroadcasts,
+    /// Their bytes.
+    OutBroadcastOctets,
+    /// Packets whose header had a wrong checksum.
+    InChecksumErrors,
+    /// Packets that say nothing of congestion; the next three are in the order of the two bits that do (RFC 3168).
+    InNoEct,
+    /// Packets of a transport that can be told of congestion, by one code.
+    InEct1,
+    /// By the other.
+    InEct0,
+    /// Packets that tell of congestion.
+    InCongested,
+    /// Fragments that had what others had, too.
+    ReassemblyOverlaps,
+}
+
+impl Count {
+    /// What a traffic class says of congestion.
+    pub(crate) fn of_congestion(traffic_class: u8) -> Count {
+        match traffic_class & 3 {
+            0 => Count::InNoEct,
+            1 => Count::InEct1,
+            2 => Count::InEct0,
+            _ => Count::InCongested,
+        }
+    }
 }
 
 /// How many there are.
-const COUNTS: usize = Count::IcmpOutLimited as usize + 1;
+const COUNTS: usize = Count::ReassemblyOverlaps as usize + 1;
 
 /// Numbers of one family.
 struct Family {
@@ -96,6 +144,12 @@ impl Counters {
     /// Counts something of a family.
     pub(crate) fn of(&self, is_v6: bool, what: Count) {
         self.families[usize::from(is_v6)].counts[what as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a packet of a family and its bytes.
+    pub(crate) fn packet(&self, is_v6: bool, packets: Count, octets: Count, length: usize) {
+        self.of(is_v6, packets);
+        self.families[usize::from(is_v6)].counts[octets as usize].fetch_add(length as u64, Ordering::Relaxed);
     }
 
     /// How often something happened.

@@ -17,6 +17,7 @@ use super::config::{Settings4, Settings6, v6};
 use super::map::RcuMap;
 use super::multicast::Memberships;
 use super::neighbour::Neighbours;
+use super::reports::Changes;
 use super::route::{self, table::Entry};
 use crate::device::{DeviceEvent, NetDevice, Rtnl};
 use crate::netlink::route::netconf;
@@ -50,9 +51,16 @@ pub struct IpDevice {
     neighbours: [Neighbours; 2],
     /// Its multicast groups.
     pub(crate) groups: Memberships,
+    /// Of each family, what of them routers are still to be told.
+    changes: [Changes; 2],
     /// Solicitation of routers and what came of it.
     pub(crate) autoconf: Autoconf,
+    /// How many messages from the link wait for a worker.
+    backlog: AtomicU32,
 }
+
+/// Messages of one device that wait for a worker at most: those beyond are lost, as on a busy link.
+const BACKLOG_MOST: u32 = 64;
 
 impl IpDevice {
     fn new(device: &NetDevice) -> Result<Arc<IpDevice>> {
@@ -81,9 +89,11 @@ impl IpDevice {
             flags6: AtomicU32::new(0),
             updated6: AtomicU32::new(now_hundredths()),
             routes: RcuMap::new(),
-            neighbours: [Neighbours::new(), Neighbours::new()],
+            neighbours: [Neighbours::new(false)?, Neighbours::new(true)?],
             groups: Memberships::new(),
+            changes: [const { Changes::new() }; 2],
             autoconf: Autoconf::new(),
+            backlog: AtomicU32::new(0),
         })?)
     }
 
@@ -97,14 +107,42 @@ impl IpDevice {
         &self.neighbours[usize::from(is_v6)]
     }
 
+    /// What routers are still to be told of its groups of a family.
+    pub(crate) fn changes(&self, is_v6: bool) -> &Changes {
+        &self.changes[usize::from(is_v6)]
+    }
+
     /// Whether it speaks a family.
     pub fn has(&self, is_v6: bool) -> bool {
         if is_v6 { &self.has6 } else { &self.has4 }.load(Ordering::Relaxed)
     }
 
+    /// Somebody configures IPv4 here: from now on what is set for all new interfaces leaves this one as it is.
+    pub(crate) fn touch_settings4(&self) {
+        self.settings4.touch_all();
+        self.neighbours(false).settings().touch_all();
+    }
+
     /// Notes that its IPv6 settings changed.
     pub(crate) fn touch(&self) {
         self.updated6.store(now_hundredths(), Ordering::Relaxed);
+    }
+}
+
+/// Has a worker do something about a message from the link of a device, unless there is too much of that or no memory. Any context.
+pub(crate) fn later(device: &Arc<NetDevice>, act: impl FnOnce(&Arc<NetDevice>) + Send + 'static) {
+    let Some(ip) = device.ip() else { return };
+    if ip.backlog.fetch_add(1, Ordering::Relaxed) >= BACKLOG_MOST {
+        ip.backlog.fetch_sub(1, Ordering::Relaxed);
+        return;
+    }
+    let (device, own) = (device.clone(), ip.clone());
+    let work = move || {
+        act(&device);
+        own.backlog.fetch_sub(1, Ordering::Relaxed);
+    };
+    if sched::work::queue(work).is_err() {
+        ip.backlog.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -129,6 +167,9 @@ pub(crate) fn follow(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, event: DeviceEven
         DeviceEvent::Up => up(rtnl, device, &ip),
         DeviceEvent::Down => down(rtnl, device, &ip),
         DeviceEvent::Changed => {
+            if !device.has_carrier() {
+                route::nexthop::device_down(&device.namespace(), device);
+            }
             route::sync::carrier(device, &ip);
             autoconf::carrier(rtnl, device, &ip);
         }
@@ -152,7 +193,7 @@ fn up(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
     if ip.has(false) {
         if device.is_loopback() && ip.addresses4.is_empty() {
             let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-            ip.settings4.touch_all();
+            ip.touch_settings4();
             let address = Address::new(local, 8, abi::route::RT_SCOPE_HOST, device.name());
             if let Err(failure) = inet::add(rtnl, device, address, &Default::default()) {
                 log::warn!("lo has no address: {:?}", failure.errno);
@@ -169,7 +210,9 @@ fn up(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
 
 fn down(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
     ip.groups.down();
+    ip.changes.iter().for_each(Changes::clear);
     ip.neighbours.iter().for_each(|neighbours| neighbours.clear(device));
+    route::nexthop::device_down(&device.namespace(), device);
     route::sync::down(device, ip);
     inet6::device_down(rtnl, device, ip, false);
 }
@@ -203,6 +246,7 @@ fn unregister(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpDevice>) {
     inet6::device_down(rtnl, device, ip, true);
     inet::remove_all(rtnl, device, ip);
     ip.groups.clear();
+    ip.changes.iter().for_each(Changes::clear);
     route::sync::flush4(device, ip);
     route::sync::flush6(device, ip);
     netconf::announce_end(device);

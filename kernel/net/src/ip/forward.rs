@@ -4,17 +4,19 @@
 
 use abi::errno::Errno;
 use alloc::sync::Arc;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 use linnet_lib::wire::icmp as wire;
 use linnet_lib::wire::ipv4::{self, Ipv4};
 use linnet_lib::wire::ipv6::Ipv6;
 
+use super::address::inet;
 use super::config::{v4, v6};
 use super::counters::Count;
 use super::icmp::{self, Complaint};
 use super::icmp6;
+use super::neighbour::discovery;
 use super::output::{self, Manner};
-use super::route::Route;
+use super::route::{self, Flow, Route};
 use crate::device::NetDevice;
 use crate::namespace::NetState;
 use crate::packet::{Packet, PacketKind};
@@ -25,7 +27,8 @@ pub(super) fn forward_v4(net: &Arc<NetState>, device: &Arc<NetDevice>, route: &R
         return;
     }
     let Ok(header) = Ipv4::read_unchecked(packet.bytes()) else { return };
-    let (ttl, destination, dont_fragment) = (header.ttl, header.destination, header.dont_fragment);
+    let (ttl, dont_fragment) = (header.ttl, header.dont_fragment);
+    let (source, destination) = (header.source, header.destination);
     if ttl <= 1 {
         net.ip.counters.v4(Count::InHeaderErrors);
         return icmp::complain(net, &packet, Complaint::TtlExceeded);
@@ -35,7 +38,7 @@ pub(super) fn forward_v4(net: &Arc<NetState>, device: &Arc<NetDevice>, route: &R
         return icmp::complain(net, &packet, Complaint::TooBig(route.mtu));
     }
     if Arc::ptr_eq(&route.device, device) {
-        redirect_v4(net, device, route, &packet, destination.into());
+        redirect_v4(net, device, route, &packet, (source, destination));
     }
     let Ok(bytes) = packet.bytes_mut() else { return net.ip.counters.v4(Count::InDiscards) };
     ipv4::set_ttl(bytes, ttl - 1);
@@ -44,11 +47,24 @@ pub(super) fn forward_v4(net: &Arc<NetState>, device: &Arc<NetDevice>, route: &R
     let _ = output::emit(net, route, destination.into(), manner, packet);
 }
 
-/// Who could have sent it there directly is told.
-fn redirect_v4(net: &Arc<NetState>, device: &NetDevice, route: &Route, packet: &Packet, destination: IpAddr) {
-    let sends = net.ip.control.all4.is_on(v4::SEND_REDIRECTS)
-        || device.ip().is_some_and(|ip| ip.settings4.is_on(v4::SEND_REDIRECTS));
-    if let (true, IpAddr::V4(gateway)) = (sends, route.gateway.unwrap_or(destination)) {
+/// Who could have sent it there directly is told (`ip_rt_send_redirect`).
+fn redirect_v4(
+    net: &Arc<NetState>,
+    device: &Arc<NetDevice>,
+    route: &Route,
+    packet: &Packet,
+    (source, destination): (Ipv4Addr, Ipv4Addr),
+) {
+    let Some(ip) = device.ip() else { return };
+    let is_on = |which| ip.settings4.is_on(which) || net.ip.control.all4.is_on(which);
+    let IpAddr::V4(gateway) = route.gateway.unwrap_or(destination.into()) else { return };
+    let comes_from_link = || {
+        let way = route::output(net, &Flow::to(source.into()));
+        way.is_ok_and(|way| way.gateway.is_none() && Arc::ptr_eq(&way.device, device))
+    };
+    let is_near = is_on(v4::SHARED_MEDIA) || inet::is_on_link(&ip, source, gateway);
+    if is_on(v4::SEND_REDIRECTS) && is_near && comes_from_link() && net.ip.told.allow_redirect(source.into())
+    {
         icmp::complain(net, packet, Complaint::Redirect(gateway));
     }
 }
@@ -73,7 +89,7 @@ pub(super) fn refuse_v4(net: &Arc<NetState>, device: &NetDevice, errno: Errno, p
 }
 
 /// A packet of IPv6 for someone else, on its way.
-pub(super) fn forward_v6(net: &Arc<NetState>, route: &Route, mut packet: Packet) {
+pub(super) fn forward_v6(net: &Arc<NetState>, device: &Arc<NetDevice>, route: &Route, mut packet: Packet) {
     if packet.kind != PacketKind::Host {
         return;
     }
@@ -94,11 +110,33 @@ pub(super) fn forward_v6(net: &Arc<NetState>, route: &Route, mut packet: Packet)
         net.ip.counters.v6(Count::FragmentFailures);
         return icmp6::complain(net, &packet, wire::v6::TOO_BIG, 0, route.mtu);
     }
+    if Arc::ptr_eq(&route.device, device) {
+        redirect_v6(net, device, route, &packet);
+    }
     let Ok(bytes) = packet.bytes_mut() else { return net.ip.counters.v6(Count::InDiscards) };
     bytes[7] -= 1;
     net.ip.counters.v6(Count::Forwarded);
     let manner = Manner { dont_fragment: true, is_for_others_only: true };
     let _ = output::emit(net, route, destination, manner, packet);
+}
+
+/// Who could have sent it there directly is told (`ndisc_send_redirect`): a neighbour, once in a second, and so for its destination.
+fn redirect_v6(net: &Arc<NetState>, device: &Arc<NetDevice>, route: &Route, packet: &Packet) {
+    const INTERVAL_MS: u64 = 1000;
+    let Ok(header) = Ipv6::read_unchecked(packet.bytes()) else { return };
+    let (source, destination) = (header.source, header.destination);
+    let IpAddr::V6(target) = route.gateway.unwrap_or(destination.into()) else { return };
+    if !target.is_unicast_link_local() && target != destination {
+        return;
+    }
+    let flow = Flow { output: device.index(), ..Flow::to(source.into()) };
+    let is_neighbour = || route::output(net, &flow).is_ok_and(|way| way.gateway.is_none());
+    if net.ip.told.allow(destination.into(), INTERVAL_MS)
+        && is_neighbour()
+        && net.ip.told.allow(source.into(), INTERVAL_MS)
+    {
+        discovery::redirect(device, source, target, destination, packet.bytes());
+    }
 }
 
 /// A packet of IPv6 has nowhere to go.

@@ -50,6 +50,7 @@ fn piece(of: &Packet, length: usize) -> Result<Packet> {
     let mut piece = Packet::with_room(HEAD_ROOM, length)?;
     (piece.protocol, piece.kind, piece.device) = (of.protocol, of.kind, of.device.clone());
     (piece.mark, piece.priority, piece.charge) = (of.mark, of.priority, of.charge.clone());
+    piece.is_checked = of.is_checked;
     piece.mark_network_header();
     Ok(piece)
 }
@@ -189,13 +190,29 @@ impl Item for ByAge {
     fn merge((): (), (): ()) {}
 }
 
+/// What unfinished packets of a family take up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held {
+    /// Unfinished packets.
+    pub packets: usize,
+    /// Bytes of memory of their parts.
+    pub bytes: usize,
+}
+
+impl Held {
+    fn subtract(&mut self, entry: &Entry) {
+        self.packets -= 1;
+        self.bytes -= entry.cost;
+    }
+}
+
 #[derive(Default)]
 struct Table {
     entries: Tree<Box<Entry>>,
     ages: Tree<ByAge>,
     serial: u64,
-    /// Bytes that parts cost, of each family.
-    cost: [usize; 2],
+    /// What each family has.
+    held: [Held; 2],
     timer: Option<Timer>,
 }
 
@@ -204,7 +221,7 @@ impl Table {
     fn remove(&mut self, key: &Key) -> Option<Box<Node<Box<Entry>>>> {
         let entry = self.entries.remove(key)?;
         drop(self.ages.remove(&entry.serial));
-        self.cost[usize::from(key.4)] -= entry.cost;
+        self.held[usize::from(key.4)].subtract(&entry);
         Some(entry)
     }
 
@@ -220,6 +237,11 @@ impl Table {
 pub(crate) struct Fragments(SpinLock<Table>);
 
 impl Fragments {
+    /// What the unfinished packets of a family take up.
+    pub(crate) fn held(&self, is_v6: bool) -> Held {
+        self.0.lock().held[usize::from(is_v6)]
+    }
+
     /// Lets go of all: the namespace ends.
     pub(crate) fn clear(&self) {
         let table = core::mem::take(&mut *self.0.lock());
@@ -238,6 +260,7 @@ struct About {
 
 /// A part of a packet of IPv4 came in: the whole packet, if it was the last that was missing.
 pub(super) fn collect_v4(net: &Arc<NetState>, device: &Arc<NetDevice>, packet: Packet) -> Option<Packet> {
+    net.ip.counters.v4(Count::ReassemblyRequests);
     let header = Ipv4::read_unchecked(packet.bytes()).ok()?;
     let about = About {
         key: (
@@ -262,6 +285,7 @@ pub(super) fn collect_v6(
     packet: Packet,
     offset: usize,
 ) -> Option<Packet> {
+    net.ip.counters.v6(Count::ReassemblyRequests);
     let header = Ipv6::read_unchecked(packet.bytes()).ok()?;
     let place = ipv6::HEADER + offset;
     let fragment = Fragment::read(packet.bytes().get(place..)?).ok()?;
@@ -296,11 +320,13 @@ fn collect(
     about: &About,
 ) -> Option<Reassembly<Packet>> {
     let is_v6 = about.key.4;
-    net.ip.counters.of(is_v6, Count::ReassemblyRequests);
-    let length = packet.len().checked_sub(about.head)?;
-    let fits =
-        about.offset + length <= ipv4::PACKET_MOST && (about.is_last || (length % 8 == 0 && length > 0));
-    if !fits {
+    let mut length = packet.len().checked_sub(about.head)?;
+    if !about.is_last && length % 8 != 0 {
+        // What goes beyond the unit of offsets belongs to no other part.
+        length &= !7;
+        packet.truncate(about.head + length);
+    }
+    if about.offset + length > ipv4::PACKET_MOST {
         net.ip.counters.of(is_v6, Count::ReassemblyFailures);
         return None;
     }
@@ -321,6 +347,7 @@ fn collect(
             (entry.serial, age.serial) = (table.serial, table.serial);
             let expires_ns = entry.expires_ns;
             table.ages.insert(age);
+            table.held[usize::from(is_v6)].packets += 1;
             if let Some(timer) = table.timer.as_ref().filter(|timer| timer.deadline_ns().is_none()) {
                 timer.arm(expires_ns);
             }
@@ -331,7 +358,7 @@ fn collect(
     match entry.parts.put(part, about.is_last) {
         Put::Waits => {
             entry.cost += cost;
-            table.cost[usize::from(is_v6)] += cost;
+            table.held[usize::from(is_v6)].bytes += cost;
             table.entries.insert(entry);
             None
         }
@@ -341,13 +368,14 @@ fn collect(
         }
         Put::Complete => {
             drop(table.ages.remove(&entry.serial));
-            table.cost[usize::from(is_v6)] -= entry.cost;
+            table.held[usize::from(is_v6)].subtract(&entry);
             drop(table);
             Some(core::mem::take(&mut entry.parts))
         }
         Put::Bad => {
+            net.ip.counters.of(is_v6, Count::ReassemblyOverlaps);
             drop(table.ages.remove(&entry.serial));
-            table.cost[usize::from(is_v6)] -= entry.cost;
+            table.held[usize::from(is_v6)].subtract(&entry);
             drop(table);
             net.ip.counters.of(is_v6, Count::ReassemblyFailures);
             drop(entry);
@@ -382,7 +410,7 @@ fn make_room(net: &Arc<NetState>, is_v6: bool, cost: usize) {
     let most = net.ip_number(which).max(0) as usize;
     loop {
         let mut table = net.ip.fragments.0.lock();
-        if table.cost[usize::from(is_v6)] + cost <= most {
+        if table.held[usize::from(is_v6)].bytes + cost <= most {
             return;
         }
         let Some(oldest) = table.oldest(is_v6) else { return };
@@ -480,7 +508,7 @@ fn join_v6(parts: Reassembly<Packet>) -> Option<Packet> {
     let fragment_at = head - ipv6::FRAGMENT_HEADER;
     let next = *joined.bytes().get(fragment_at)?;
     let mut whole = piece(&joined, joined.len()).ok()?;
-    (whole.is_checked, whole.received_ns) = (joined.is_checked, joined.received_ns);
+    whole.received_ns = joined.received_ns;
     whole.append(joined.bytes().get(..fragment_at)?).ok()?;
     whole.append(joined.bytes().get(head..)?).ok()?;
     let payload = u16::try_from(whole.len() - ipv6::HEADER).ok()?;

@@ -1,17 +1,19 @@
 //! ICMP (RFC 792, RFC 1122 section 3.2.2): echoes, and what is wrong with packets, told and heard.
 //!
-//! Key types: [`Complaint`], [`Bucket`] (how many may be sent). Preemption is off in receivers; complaints may come from any
-//! context. Locks: the bucket's, a leaf.
+//! Key type: [`Complaint`]. Preemption is off in receivers; complaints may come from any context. Locks: none of its own.
+//! Neighbour: `limits` says how often others may be told.
 
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr};
 use linnet_lib::wire::icmp::{self as wire, Icmp, v4};
 use linnet_lib::wire::ipv4::{self, Ipv4};
-use machine::sync::SpinLock;
+use linnet_lib::wire::ipv4_options::{Bytes, Surroundings};
 
-use super::address::{AddressKind, kind_of};
+use super::address::{AddressKind, inet, kind_of};
+use super::config::v4 as settings;
 use super::counters::Count;
 use super::input::{self, IcmpError, Received};
+use super::options;
 use super::output::{self, Header};
 use super::route::{self, Flow, RouteKind};
 use super::sysctl;
@@ -20,32 +22,6 @@ use crate::packet::{HEAD_ROOM, Packet, PacketKind};
 
 /// Bytes of a message with what it quotes and its IP header at most (RFC 1812 section 4.3.2.3).
 const MOST: usize = 576;
-/// A message about nothing in particular.
-const SECOND_NS: u64 = 1_000_000_000;
-/// Messages in a second (`icmp_msgs_per_sec`) and at once (`icmp_msgs_burst`).
-const PER_SECOND: u64 = 1000;
-const AT_ONCE: u64 = 50;
-
-/// How many messages about errors a namespace may still send.
-pub(crate) struct Bucket(SpinLock<(u64, u64)>);
-
-impl Bucket {
-    pub(crate) const fn new() -> Bucket {
-        Bucket(SpinLock::new((AT_ONCE, 0)))
-    }
-
-    /// Takes one out, if there is one.
-    pub(crate) fn take(&self) -> bool {
-        let now = machine::time::now_ns();
-        let mut bucket = self.0.lock();
-        let (left, filled_ns) = *bucket;
-        let new = (now.saturating_sub(filled_ns)).saturating_mul(PER_SECOND) / SECOND_NS;
-        let left = left.saturating_add(new).min(AT_ONCE);
-        let filled_ns = if new > 0 { now } else { filled_ns };
-        *bucket = (left.saturating_sub(1), filled_ns);
-        left > 0
-    }
-}
 
 /// What is wrong with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +80,8 @@ pub(crate) fn complain(net: &Arc<NetState>, about: &Packet, complaint: Complaint
     if !has_sender || matches!(destination, AddressKind::Broadcast | AddressKind::Multicast) {
         return;
     }
-    if !net.ip.errors_to_send.take() {
+    let said = complaint.header();
+    if !may_be_told(net, said.kind, said.code) {
         return net.ip.counters.v4(Count::IcmpOutLimited);
     }
     // From the address that it was sent to, if that is ours, else from that of the way back.
@@ -113,8 +90,16 @@ pub(crate) fn complain(net: &Arc<NetState>, about: &Packet, complaint: Complaint
     const INTERNETWORK_CONTROL: u8 = 0xc0;
     let tos = header.tos & 0x1e | INTERNETWORK_CONTROL;
     let room = MOST - ipv4::HEADER - wire::HEADER;
-    let quoted = &quoted[..quoted.len().min(room)];
-    let _ = send(net, header.source, own, tos, complaint.header(), quoted, about.mark);
+    let message = Message {
+        to: header.source,
+        from: own,
+        tos,
+        mark: about.mark,
+        header: said,
+        body: &quoted[..quoted.len().min(room)],
+        options: header.options,
+    };
+    let _ = send(net, &message);
 }
 
 /// Whether a message of ICMP, as much as there is of it, tells of an error: nobody complains of those.
@@ -125,19 +110,50 @@ fn is_about_error(message: &[u8]) -> bool {
     )
 }
 
-/// Sends a message.
-fn send(
-    net: &Arc<NetState>,
+/// Whether `icmp_ratemask` says that messages like this are limited; what is said of paths that are narrow never is.
+fn is_limited(net: &NetState, kind: u8, code: u8) -> bool {
+    let is_about_path = (kind, code) == (v4::UNREACHABLE, v4::FRAGMENTATION_NEEDED);
+    let mask = net.ip_number(sysctl::ICMP_RATEMASK_4) as u32;
+    kind < 32 && !is_about_path && mask & 1 << kind != 0
+}
+
+/// Whether there is room for one more message of this namespace.
+fn may_be_told(net: &NetState, kind: u8, code: u8) -> bool {
+    !is_limited(net, kind, code) || take_from_all(net)
+}
+
+/// One more of the messages of both families that `icmp_msgs_per_sec` and `icmp_msgs_burst` allow.
+pub(super) fn take_from_all(net: &NetState) -> bool {
+    let number = |which| net.ip_number(which).max(0) as u64;
+    net.ip.errors_to_send.take(number(sysctl::ICMP_PER_SECOND), number(sysctl::ICMP_AT_ONCE))
+}
+
+/// A message to be sent.
+struct Message<'a> {
     to: Ipv4Addr,
+    /// None: as routing says.
     from: Option<Ipv4Addr>,
     tos: u8,
-    header: Icmp,
-    body: &[u8],
     mark: u32,
-) -> abi::errno::Result<()> {
+    header: Icmp,
+    body: &'a [u8],
+    /// Of the packet that it answers.
+    options: &'a [u8],
+}
+
+/// Sends a message.
+fn send(net: &Arc<NetState>, message: &Message<'_>) -> abi::errno::Result<()> {
+    let Message { to, from, tos, mark, header, body, .. } = *message;
     let flow =
         Flow { source: from.map(IpAddr::V4), tos, protocol: wire::PROTOCOL_4, mark, ..Flow::to(to.into()) };
     let route = route::output(net, &flow)?;
+    if is_limited(net, header.kind, header.code) && !route.device.is_loopback() {
+        let interval = net.ip_number(sysctl::ICMP_RATELIMIT_4).max(0) as u64;
+        if !net.ip.told.allow(to.into(), interval) {
+            net.ip.counters.v4(Count::IcmpOutLimitedHost);
+            return Ok(());
+        }
+    }
     let source = flow.source.or(route.source).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let mut packet = Packet::with_room(HEAD_ROOM, wire::HEADER + body.len())?;
     packet.append(&header.write())?;
@@ -147,15 +163,28 @@ fn send(
     net.ip.counters.v4(Count::IcmpOut);
     let hop_limit = u8::try_from(net.ip_number(sysctl::DEFAULT_TTL)).unwrap_or(u8::MAX);
     let hop_limit = route.hop_limit.unwrap_or(hop_limit);
+    let options = match (options::answer(net, message.options), source) {
+        (Some(asked), IpAddr::V4(own)) => {
+            let time_ms = options::milliseconds();
+            asked.fill(to, &Surroundings { own, time_ms, is_elsewhere: &|_| false })
+        }
+        _ => Bytes::new(),
+    };
     let header = Header {
         source,
         destination: to.into(),
         protocol: wire::PROTOCOL_4,
         hop_limit,
         traffic_class: tos,
+        options: &options,
         ..Header::default()
     };
     output::send(net, &route, &header, packet)
+}
+
+/// The options of a packet whose network header is marked.
+fn options_of(packet: &Packet) -> &[u8] {
+    Ipv4::read_unchecked(packet.from_network_header()).map_or(&[], |header| header.options)
 }
 
 /// A message came in; its bytes begin with the ICMP header. Preemption is off.
@@ -195,22 +224,30 @@ fn own_address(about: &Received) -> Option<Ipv4Addr> {
 
 fn answer(packet: Packet, about: &Received, header: Icmp) {
     let IpAddr::V4(to) = about.source else { return };
+    if !may_be_told(&about.net, header.kind, header.code) {
+        return about.net.ip.counters.v4(Count::IcmpOutLimited);
+    }
     let body = packet.bytes().get(wire::HEADER..).unwrap_or_default();
-    let _ = send(&about.net, to, own_address(about), about.traffic_class, header, body, 0);
+    reply(&packet, about, to, header, body);
 }
 
 /// The times of arrival and of the answer, in milliseconds since midnight (RFC 792).
 fn answer_timestamp(packet: Packet, about: &Received, header: Icmp) {
-    const DAY_MS: u64 = 86_400_000;
     let IpAddr::V4(to) = about.source else { return };
-    let now = sched::clock::realtime_ns() / 1_000_000 % DAY_MS;
+    let now = options::milliseconds();
     let Some(asked) = packet.bytes().get(8..12) else { return };
     let mut body = [0; 12];
     body[..4].copy_from_slice(asked);
-    body[4..8].copy_from_slice(&(now as u32).to_be_bytes());
-    body[8..].copy_from_slice(&(now as u32).to_be_bytes());
-    let reply = Icmp { kind: v4::TIMESTAMP_REPLY, ..header };
-    let _ = send(&about.net, to, own_address(about), about.traffic_class, reply, &body, 0);
+    body[4..8].copy_from_slice(&now.to_be_bytes());
+    body[8..].copy_from_slice(&now.to_be_bytes());
+    reply(&packet, about, to, Icmp { kind: v4::TIMESTAMP_REPLY, ..header }, &body);
+}
+
+/// Answers a message, with the options that it came with.
+fn reply(packet: &Packet, about: &Received, to: Ipv4Addr, header: Icmp, body: &[u8]) {
+    let (from, tos) = (own_address(about), about.traffic_class);
+    let message = Message { to, from, tos, mark: 0, header, body, options: options_of(packet) };
+    let _ = send(&about.net, &message);
 }
 
 /// Something sent from here did not arrive: whoever sent it is told.
@@ -228,8 +265,7 @@ fn hear_error(packet: &Packet, about: &Received, header: Icmp) {
         }
     }
     if header.kind == v4::REDIRECT {
-        let gateway = Ipv4Addr::from(header.rest);
-        route::note_redirect(net, inner.destination.into(), gateway.into(), &about.device);
+        hear_redirect(about, &inner, header);
     }
     let error = IcmpError {
         net: net.clone(),
@@ -242,4 +278,42 @@ fn hear_error(packet: &Packet, about: &Received, header: Icmp) {
         info,
     };
     input::tell_transport(&error, inner.protocol, quoted.get(inner.header_length()..).unwrap_or_default());
+}
+
+/// A router says that another is better: believed only of the one that we use, and of another that is on the same link
+/// (`__ip_do_redirect`).
+fn hear_redirect(about: &Received, inner: &Ipv4<'_>, header: Icmp) {
+    const CODES: u8 = 4;
+    let (net, device, new) = (&about.net, &about.device, Ipv4Addr::from(header.rest));
+    let IpAddr::V4(old) = about.source else { return };
+    let Some(ip) = device.ip() else { return };
+    let own = |which| ip.settings4.is_on(which);
+    let all = |which| net.ip.control.all4.is_on(which);
+    let accepts = if own(settings::FORWARDING) {
+        own(settings::ACCEPT_REDIRECTS) && all(settings::ACCEPT_REDIRECTS)
+    } else {
+        own(settings::ACCEPT_REDIRECTS) || all(settings::ACCEPT_REDIRECTS)
+    };
+    let is_nobody = new.is_multicast() || new == Ipv4Addr::BROADCAST || new.octets()[0] == 0;
+    if header.code >= CODES || new == old || !accepts || is_nobody {
+        return;
+    }
+    if own(settings::SHARED_MEDIA) || all(settings::SHARED_MEDIA) {
+        if kind_of(net, new.into(), 0) != AddressKind::Other {
+            return;
+        }
+    } else {
+        let are_neighbours = inet::is_on_link(&ip, new, old);
+        let is_secure = own(settings::SECURE_REDIRECTS) || all(settings::SECURE_REDIRECTS);
+        if !are_neighbours || (is_secure && !route::is_default_router(net, device, new.into())) {
+            return;
+        }
+    }
+    let flow =
+        Flow { source: Some(inner.source.into()), tos: inner.tos, ..Flow::to(inner.destination.into()) };
+    let is_ours = route::output(net, &flow)
+        .is_ok_and(|route| Arc::ptr_eq(&route.device, device) && route.gateway == Some(old.into()));
+    if is_ours {
+        route::note_redirect(net, inner.destination.into(), new.into(), device);
+    }
 }

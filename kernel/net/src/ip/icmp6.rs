@@ -20,6 +20,7 @@ use crate::packet::{HEAD_ROOM, Packet, PacketKind};
 /// A message with all it quotes fits every link.
 const MOST: usize = 1280;
 const USUAL_HOPS: u8 = 64;
+const FIRST_INFORMATIONAL: u8 = 128;
 
 /// A message to be sent.
 pub(crate) struct Message<'a> {
@@ -50,12 +51,16 @@ pub(crate) fn send(net: &Arc<NetState>, message: &Message<'_>) -> Result<()> {
         ..Flow::to(message.to.into())
     };
     let route = route::output(net, &flow)?;
+    let [header, body] = message.parts;
+    if header.first().is_some_and(|kind| is_limited(*kind)) && !may_tell(net, &route, message.to) {
+        net.ip.counters.v6(Count::IcmpOutLimitedHost);
+        return Ok(());
+    }
     let chosen = match route.source {
         Some(IpAddr::V6(source)) => source,
         _ => Ipv6Addr::UNSPECIFIED,
     };
     let source = message.from.unwrap_or(chosen);
-    let [header, body] = message.parts;
     let mut packet = Packet::with_room(HEAD_ROOM, header.len() + body.len())?;
     packet.append(header)?;
     packet.append(body)?;
@@ -94,7 +99,7 @@ pub(crate) fn complain(net: &Arc<NetState>, about: &Packet, kind: u8, code: u8, 
     if header.source.is_unspecified() || header.source.is_multicast() || is_about_error(&header, quoted) {
         return;
     }
-    if !net.ip.errors_to_send.take() {
+    if is_limited(kind) && !super::icmp::take_from_all(net) {
         return net.ip.counters.v6(Count::IcmpOutLimited);
     }
     let own =
@@ -117,9 +122,24 @@ pub(crate) fn complain(net: &Arc<NetState>, about: &Packet, kind: u8, code: u8, 
     );
 }
 
+/// Whether messages of this type are limited: errors are, but not what is said of paths that are narrow (the usual
+/// `icmp/ratemask`).
+fn is_limited(kind: u8) -> bool {
+    kind < FIRST_INFORMATIONAL && kind != v6::TOO_BIG
+}
+
+/// Whether a destination may be told now: those of whole networks more often (`icmpv6_xrlim_allow`).
+fn may_tell(net: &NetState, route: &route::Route, to: Ipv6Addr) -> bool {
+    if route.device.is_loopback() {
+        return true;
+    }
+    let interval = net.ip_number(sysctl::ICMP_RATELIMIT_6).max(0) as u64;
+    let wider = u32::from(128 - route.prefix.length.min(128)) >> 5;
+    net.ip.told.allow(to.into(), interval >> wider)
+}
+
 /// Whether a packet tells of an error itself, or is a fragment of which nobody can say.
 fn is_about_error(header: &Ipv6, quoted: &[u8]) -> bool {
-    const FIRST_INFORMATIONAL: u8 = 128;
     let mut extensions = Extensions::new(header.next_header, quoted.get(ipv6::HEADER..).unwrap_or_default());
     while let Ok(Some(extension)) = extensions.step() {
         let is_later_fragment = extension.kind == ipv6::FRAGMENT

@@ -90,21 +90,30 @@ pub(crate) fn receive_v4(mut packet: Packet) {
     if packet.kind == PacketKind::OtherHost {
         return;
     }
-    net.ip.counters.v4(Count::InReceives);
+    net.ip.counters.packet(false, Count::InReceives, Count::InOctets, packet.len());
     packet.mark_network_header();
     let header = match Ipv4::read(packet.bytes()) {
         Ok(header) => header,
         Err(error) => {
+            if error == WireError::Checksum {
+                net.ip.counters.v4(Count::InChecksumErrors);
+            }
             let what = if error == WireError::Short { Count::InTruncated } else { Count::InHeaderErrors };
             return net.ip.counters.v4(what);
         }
     };
+    net.ip.counters.v4(Count::of_congestion(header.tos));
     let length = header.length;
     let flow = Flow {
         source: Some(header.source.into()),
         tos: header.tos,
         mark: packet.mark,
         protocol: header.protocol,
+        ports: if header.is_fragment() {
+            (0, 0)
+        } else {
+            ports(&packet, header.header_length(), header.protocol)
+        },
         ..Flow::to(header.destination.into())
     };
     let has_options = !header.options.is_empty();
@@ -115,10 +124,44 @@ pub(crate) fn receive_v4(mut packet: Packet) {
     if packet.shrink().is_err() {
         return net.ip.counters.v4(Count::InDiscards);
     }
-    match route::input(&net, &device, &flow) {
+    let route = route::input(&net, &device, &flow);
+    if let Ok(route) = &route {
+        count_cast(&net, false, route, length);
+        if has_options && !super::options::note(&net, &device, route, &mut packet) {
+            return net.ip.counters.v4(Count::InHeaderErrors);
+        }
+    }
+    match route {
         Ok(route) if route.kind == RouteKind::Unicast => forward::forward_v4(&net, &device, &route, packet),
         Ok(route) => deliver_v4(net, &device, &route, packet),
         Err(errno) => forward::refuse_v4(&net, &device, errno, &packet),
+    }
+}
+
+/// The ports of a packet whose transport's header is `offset` bytes in it, for rules and for the choice among several ways.
+fn ports(packet: &Packet, offset: usize, protocol: u8) -> (u16, u16) {
+    const TCP: u8 = 6;
+    const DCCP: u8 = 33;
+    const SCTP: u8 = 132;
+    const UDPLITE: u8 = 136;
+    let has_ports = matches!(protocol, TCP | wire_udp::PROTOCOL | DCCP | SCTP | UDPLITE);
+    match packet.bytes().get(offset..).and_then(|bytes| bytes.first_chunk::<4>()) {
+        Some(&[a, b, c, d]) if has_ports => (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
+        _ => (0, 0),
+    }
+}
+
+/// Counts a packet to many.
+fn count_cast(net: &NetState, is_v6: bool, route: &Route, length: usize) {
+    let counters = &net.ip.counters;
+    match route.kind {
+        RouteKind::Multicast => {
+            counters.packet(is_v6, Count::InMulticasts, Count::InMulticastOctets, length);
+        }
+        RouteKind::Broadcast => {
+            counters.packet(is_v6, Count::InBroadcasts, Count::InBroadcastOctets, length);
+        }
+        RouteKind::Local | RouteKind::Unicast => {}
     }
 }
 
@@ -183,7 +226,7 @@ pub(crate) fn receive_v6(mut packet: Packet) {
     if packet.kind == PacketKind::OtherHost {
         return;
     }
-    net.ip.counters.v6(Count::InReceives);
+    net.ip.counters.packet(true, Count::InReceives, Count::InOctets, packet.len());
     packet.mark_network_header();
     let header = match Ipv6::read(packet.bytes()) {
         Ok(header) => header,
@@ -195,6 +238,7 @@ pub(crate) fn receive_v6(mut packet: Packet) {
     if !is_possible(&header, &device) {
         return net.ip.counters.v6(Count::InHeaderErrors);
     }
+    net.ip.counters.v6(Count::of_congestion(header.traffic_class));
     packet.truncate(ipv6::HEADER + header.payload_length);
     if packet.shrink().is_err() {
         return net.ip.counters.v6(Count::InDiscards);
@@ -207,10 +251,15 @@ pub(crate) fn receive_v6(mut packet: Packet) {
         tos: header.traffic_class,
         mark: packet.mark,
         protocol: header.next_header,
+        ports: ports(&packet, ipv6::HEADER, header.next_header),
         ..Flow::to(header.destination.into())
     };
-    match route::input(&net, &device, &flow) {
-        Ok(route) if route.kind == RouteKind::Unicast => forward::forward_v6(&net, &route, packet),
+    let route = route::input(&net, &device, &flow);
+    if let Ok(route) = &route {
+        count_cast(&net, true, route, packet.len());
+    }
+    match route {
+        Ok(route) if route.kind == RouteKind::Unicast => forward::forward_v6(&net, &device, &route, packet),
         Ok(route) if route.kind == RouteKind::Multicast && !route.is_member => {
             net.ip.counters.v6(Count::InDiscards);
         }

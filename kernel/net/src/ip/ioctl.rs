@@ -169,7 +169,7 @@ fn set(namespace: &Arc<NetNamespace>, command: u32, request: &Request) -> Result
             new.length = if device.flags() & IFF_POINTOPOINT == 0 { length } else { 32 };
             new.broadcast = (has_broadcast && new.length < 31).then(|| broadcast_of(value, new.length));
             new.scope = if value.is_loopback() { RT_SCOPE_HOST } else { RT_SCOPE_UNIVERSE };
-            ip.settings4.touch_all();
+            ip.touch_settings4();
         }
         SIOCSIFBRDADDR => new.broadcast = Some(value).filter(|value| !value.is_unspecified()),
         SIOCSIFDSTADDR => {
@@ -301,7 +301,7 @@ pub(crate) fn list(namespace: &NetNamespace, argument: usize) -> Result<usize> {
     let mut all = Vec::<Request>::new();
     let mut next = 0;
     while let Some(device) = namespace.devices().next_from(next) {
-        next = device.index().saturating_add(1);
+        next = device.index().wrapping_add(1);
         for address in device.ip().iter().flat_map(|ip| ip.addresses4.iter()) {
             if buffer != 0 && (all.len() + 1) * size_of::<Request>() > room {
                 break;

@@ -9,8 +9,8 @@
 //! | `route` | tables, rules, look-ups |
 //! | `control`, `map`, `sysctl` | what a namespace has of all this; maps that are read without a lock; numbers to set |
 //! | `input`, `output`, `forward` | packets in, out, and on |
-//! | `fragment` | packets cut and put together |
-//! | `icmp`, `icmp6` | echoes and errors |
+//! | `fragment`, `options` | packets cut and put together; options of IPv4 |
+//! | `icmp`, `icmp6`, `limits` | echoes and errors; how often others are told |
 //! | `neighbour` | who is on a link, and where: ARP, neighbour discovery |
 //! | `counters` | what is counted |
 //! | `ioctl`, `arp_ioctl`, `show`, `show_counters` | the old calls; tables below `/proc/net` |
@@ -30,9 +30,11 @@ pub(crate) mod icmp;
 pub(crate) mod icmp6;
 pub mod input;
 pub mod ioctl;
+pub(crate) mod limits;
 pub(crate) mod map;
 pub mod multicast;
 pub mod neighbour;
+pub(crate) mod options;
 pub mod output;
 pub(crate) mod reports;
 pub mod route;
@@ -41,6 +43,8 @@ pub mod show_counters;
 pub mod sysctl;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wire_tests;
 
 use machine::sync::atomic::AtomicU32;
 
@@ -53,7 +57,9 @@ pub struct IpState {
     /// Unfinished packets.
     pub(crate) fragments: fragment::Fragments,
     /// How many errors may be told.
-    pub(crate) errors_to_send: icmp::Bucket,
+    pub(crate) errors_to_send: limits::Bucket,
+    /// Who was told of errors and better routers.
+    pub(crate) told: limits::Peers,
     /// Tells the fragments of one packet from those of another.
     pub(crate) identification: AtomicU32,
 }
@@ -66,7 +72,8 @@ impl IpState {
             control: control::Control::new(),
             counters: counters::Counters::new(),
             fragments: fragment::Fragments::default(),
-            errors_to_send: icmp::Bucket::new(),
+            errors_to_send: limits::Bucket::new(),
+            told: limits::Peers::default(),
             identification: AtomicU32::new(u32::from_ne_bytes(first)),
         }
     }
@@ -75,5 +82,6 @@ impl IpState {
     pub(crate) fn clear(&self) {
         self.control.clear();
         self.fragments.clear();
+        self.told.clear();
     }
 }

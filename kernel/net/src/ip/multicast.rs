@@ -9,7 +9,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use machine::memory::try_arc;
 use machine::sync::SpinLock;
 
-use super::address::{Address, key_of};
+use super::address::{Address, key_of, now_hundredths};
 use super::device::IpDevice;
 use super::map::RcuMap;
 use super::reports;
@@ -32,12 +32,19 @@ pub struct Group {
     pub address: IpAddr,
     /// How many hold it.
     pub users: u32,
+    /// When it was made, in hundredths of a second.
+    pub created: u32,
+    /// Its place among those that are told.
+    place: u128,
 }
 
 /// The groups of a device.
 pub struct Memberships {
     groups: RcuMap<Arc<Group>>,
-    change: SpinLock<()>,
+    /// The same in the order in which they are told: by family, the newest first.
+    told: RcuMap<Arc<Group>>,
+    /// How many there have been.
+    change: SpinLock<u64>,
 }
 
 /// IPv4 groups are kept under their mapped addresses.
@@ -50,15 +57,34 @@ fn key(group: IpAddr) -> u128 {
 
 impl Memberships {
     pub(crate) const fn new() -> Memberships {
-        Memberships { groups: RcuMap::new(), change: SpinLock::new(()) }
+        Memberships { groups: RcuMap::new(), told: RcuMap::new(), change: SpinLock::new(0) }
     }
 
     /// One more holds a group; whether it is the first. `ENOMEM`.
     pub(crate) fn hold(&self, group: IpAddr) -> Result<bool> {
-        let _change = self.change.lock();
-        let users = self.groups.get(key(group)).map_or(0, |found| found.users);
-        self.groups.set(key(group), try_arc(Group { address: group, users: users + 1 })?)?;
-        Ok(users == 0)
+        let mut count = self.change.lock();
+        if let Some(found) = self.groups.get(key(group)) {
+            self.set(Group { users: found.users + 1, ..(*found).clone() })?;
+            return Ok(false);
+        }
+        *count += 1;
+        let place = Memberships::first_place(group.is_ipv6()) | u128::from(u64::MAX - *count);
+        let new = Group { address: group, users: 1, created: now_hundredths(), place };
+        self.set(new).inspect_err(|_| {
+            let _ = self.groups.remove(key(group));
+        })?;
+        Ok(true)
+    }
+
+    fn first_place(is_v6: bool) -> u128 {
+        u128::from(is_v6) << 64
+    }
+
+    /// Puts a group in its places. `ENOMEM`.
+    fn set(&self, group: Group) -> Result<()> {
+        let group = try_arc(group)?;
+        self.groups.set(key(group.address), group.clone())?;
+        self.told.set(group.place, group)
     }
 
     /// One holds a group no more; whether it was the last. `EADDRNOTAVAIL`: nobody holds it; `ENOMEM`.
@@ -66,11 +92,11 @@ impl Memberships {
         let _change = self.change.lock();
         let found = self.groups.get(key(group)).ok_or(Errno::EADDRNOTAVAIL)?;
         if found.users > 1 {
-            let fewer = try_arc(Group { address: group, users: found.users - 1 })?;
-            self.groups.set(key(group), fewer)?;
+            self.set(Group { users: found.users - 1, ..(*found).clone() })?;
             return Ok(false);
         }
         self.groups.remove(key(group))?;
+        self.told.remove(found.place)?;
         Ok(true)
     }
 
@@ -79,9 +105,16 @@ impl Memberships {
         self.groups.has(key(group))
     }
 
-    /// All groups of a family.
+    /// All groups of a family, the newest first.
     pub(crate) fn of_family(&self, is_v6: bool) -> impl Iterator<Item = Arc<Group>> + use<> {
-        self.groups.iter().filter(move |group| group.address.is_ipv6() == is_v6)
+        self.told.iter().filter(move |group| group.address.is_ipv6() == is_v6)
+    }
+
+    /// The first group of a family from a place on, and the place behind it.
+    pub(crate) fn next_of_family(&self, is_v6: bool, from: u64) -> Option<(u64, Arc<Group>)> {
+        let first = Memberships::first_place(is_v6) | u128::from(from);
+        let (place, group) = self.told.first_from(first)?;
+        (group.address.is_ipv6() == is_v6).then_some((place as u64 + 1, group))
     }
 
     /// The device is new: it hears what all nodes of IPv6 do. `ENOMEM`.
@@ -110,6 +143,7 @@ impl Memberships {
     pub(crate) fn clear(&self) {
         let _change = self.change.lock();
         self.groups.clear();
+        self.told.clear();
     }
 }
 

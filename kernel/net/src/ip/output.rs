@@ -62,7 +62,7 @@ impl Default for Header<'_> {
 ///
 /// # Errors
 /// `EMSGSIZE`: it is longer than a packet can be, or than the path lets through and may not be cut; `EINVAL`: the addresses are not
-/// of one family; `ENETDOWN`, `EHOSTUNREACH`, `ENOBUFS`, `ENOMEM`.
+/// of one family; `EHOSTUNREACH`, `ENOBUFS`, `ENOMEM`.
 pub fn send(net: &Arc<NetState>, route: &Route, header: &Header<'_>, mut packet: Packet) -> Result<()> {
     match (header.source, header.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -157,16 +157,35 @@ pub(crate) fn emit(
     if cast == Cast::Multicast && hop_limit(&packet) == 0 {
         return Ok(());
     }
+    let counters = &net.ip.counters;
+    counters.packet(is_v6, Count::OutTransmits, Count::OutOctets, packet.len());
     let next_hop = route.gateway.unwrap_or(destination);
+    let hand_on = |packet: Packet| {
+        let length = packet.len();
+        match cast {
+            Cast::Unicast => {}
+            Cast::Multicast => {
+                counters.packet(is_v6, Count::OutMulticasts, Count::OutMulticastOctets, length)
+            }
+            Cast::Broadcast => {
+                counters.packet(is_v6, Count::OutBroadcasts, Count::OutBroadcastOctets, length)
+            }
+        }
+        match neighbour::send(&route.device, next_hop, cast, packet) {
+            // What is given to a device that is down is lost, and nobody is told (`noop_qdisc`).
+            Err(Errno::ENETDOWN) => Ok(()),
+            other => other,
+        }
+    };
     let mtu = route.mtu as usize;
     if packet.len() <= mtu {
-        return neighbour::send(&route.device, next_hop, cast, packet);
+        return hand_on(packet);
     }
     if manner.dont_fragment && !is_v6 {
         net.ip.counters.of(is_v6, Count::FragmentFailures);
         return Err(Errno::EMSGSIZE);
     }
-    fragment::cut(net, packet, mtu, |piece| neighbour::send(&route.device, next_hop, cast, piece))
+    fragment::cut(net, packet, mtu, hand_on)
 }
 
 fn hop_limit(packet: &Packet) -> u8 {
@@ -178,7 +197,6 @@ fn hop_limit(packet: &Packet) -> u8 {
 fn loop_back(route: &Route, cast: Cast, packet: &Packet) {
     let mut copy = packet.clone();
     copy.kind = if cast == Cast::Broadcast { PacketKind::Broadcast } else { PacketKind::Multicast };
-    copy.is_checked = true;
     copy.mark_link_header();
-    traffic::receive(&route.device, copy);
+    traffic::loop_back(&route.device, copy);
 }

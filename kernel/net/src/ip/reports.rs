@@ -1,22 +1,30 @@
 //! Telling routers which groups interfaces are in: IGMPv3 (RFC 3376) and MLDv2 (RFC 3810), the parts of a host without source lists.
 //!
-//! A change is told at once; a router's question is answered with all groups. Sending sleeps nowhere, answering is a worker's task.
-//! Neighbours: `multicast` knows the groups. Locks: none.
+//! A change is told a moment later, with others of that moment, and as often as `igmp_qrv` and `mld_qrv` say, since it may be lost; a
+//! router's question is answered with all groups. Sending is a worker's task. Key type: [`Changes`] (of a device and family, what is
+//! still to be told). Neighbours: `multicast` knows the groups. Locks: a leaf spinlock for the changes of a device.
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use linnet_lib::wire::checksum::{Sum, checksum};
 use linnet_lib::wire::icmp;
+use machine::memory::try_arc;
+use machine::sync::SpinLock;
+use sched::timer::{Timer, TimerAction, TimerCallback};
 
 use super::address::inet;
 use super::address::inet6;
+use super::config::{v4, v6};
+use super::device::later;
 use super::input::Received;
 use super::multicast::{ALL_NODES, ALL_SYSTEMS};
 use super::output::{self, Header};
 use super::route::Flow;
 use super::route::RouteKind;
 use super::route::lookup::plain;
+use super::sysctl;
 use crate::device::NetDevice;
 use crate::packet::{HEAD_ROOM, Packet};
 
@@ -38,6 +46,11 @@ const ALERT_6: [u8; 8] = [icmp::PROTOCOL_6, 0, 5, 2, 0, 0, 1, 0];
 const TOS: u8 = 0xc0;
 /// Records that one report has at most, so that it fits every link.
 const RECORDS_MOST: usize = 40;
+/// Changes of a device that are still to be told at most; those beyond are told but once.
+const CHANGES_MOST: usize = 128;
+const MILLISECOND_NS: u64 = 1_000_000;
+/// Changes of such a time are told together.
+const MOMENT_NS: u64 = 8 * MILLISECOND_NS;
 
 /// What a record says of a group.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,41 +71,157 @@ fn is_silent(group: IpAddr) -> bool {
     }
 }
 
+/// A change that is still to be told.
+#[derive(Clone, Copy)]
+struct Change {
+    group: IpAddr,
+    record: Record,
+    left: i32,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// The oldest first.
+    changes: Vec<Change>,
+    timer: Option<Timer>,
+}
+
+/// See the module.
+pub(crate) struct Changes(SpinLock<Queue>);
+
+impl Changes {
+    pub(crate) const fn new() -> Changes {
+        Changes(SpinLock::new(Queue { changes: Vec::new(), timer: None }))
+    }
+
+    /// The device is down or gone: nobody is told any more.
+    pub(crate) fn clear(&self) {
+        let queue = core::mem::take(&mut *self.0.lock());
+        drop(queue);
+    }
+
+    /// Notes a change in the place of what was to be told of the group; whether there was room.
+    fn note(&self, change: Change) -> bool {
+        let mut queue = self.0.lock();
+        queue.changes.retain(|other| other.group != change.group);
+        let has_room = queue.changes.len() < CHANGES_MOST && queue.changes.try_reserve(1).is_ok();
+        if has_room {
+            queue.changes.push(change);
+        }
+        has_room
+    }
+
+    /// Has a worker tell what is to be told after some time.
+    fn wake(&self, device: &Arc<NetDevice>, is_v6: bool, after_ns: u64) {
+        let fresh = if self.0.lock().timer.is_none() {
+            let Ok(expiry) = try_arc(Expiry(Arc::downgrade(device), is_v6)) else { return };
+            Timer::new(expiry).ok()
+        } else {
+            None
+        };
+        let mut queue = self.0.lock();
+        if queue.timer.is_none() {
+            queue.timer = fresh;
+        }
+        let at = machine::time::now_ns() + after_ns;
+        if let Some(timer) = &queue.timer
+            && timer.deadline_ns().is_none_or(|armed| armed > at)
+        {
+            timer.arm(at);
+        }
+    }
+
+    /// What is to be told now, who left first, of both the newest first.
+    fn take(&self, records: &mut ArrayVec<(IpAddr, Record), CHANGES_MOST>) {
+        let mut queue = self.0.lock();
+        for wanted in [Record::Left, Record::Joined] {
+            for change in queue.changes.iter_mut().rev().filter(|change| change.record == wanted) {
+                change.left -= 1;
+                let _ = records.try_push((change.group, change.record));
+            }
+        }
+        queue.changes.retain(|change| change.left > 0);
+    }
+}
+
+struct Expiry(Weak<NetDevice>, bool);
+
+impl TimerCallback for Expiry {
+    fn expire(&self, now_ns: u64) -> TimerAction {
+        let (Some(device), is_v6) = (self.0.upgrade(), self.1) else { return TimerAction::Done };
+        match sched::work::queue(move || tell_changes(&device, is_v6)) {
+            Ok(()) => TimerAction::Done,
+            Err(_) => TimerAction::RearmAt(now_ns + MOMENT_NS),
+        }
+    }
+}
+
+/// Tells what has changed, once more: a worker's task.
+fn tell_changes(device: &Arc<NetDevice>, is_v6: bool) {
+    let Some(ip) = device.ip() else { return };
+    let changes = ip.changes(is_v6);
+    let mut records = ArrayVec::new();
+    changes.take(&mut records);
+    for some in records.chunks(RECORDS_MOST) {
+        let _ = send(device, is_v6, some);
+    }
+    if changes.0.lock().changes.is_empty() {
+        return;
+    }
+    let interval_ms = if is_v6 {
+        ip.settings6.get(v6::MLDV2_UNSOLICITED_REPORT_INTERVAL)
+    } else {
+        ip.settings4.get(v4::IGMPV3_UNSOLICITED_REPORT_INTERVAL)
+    };
+    let interval_ns = interval_ms.max(1) as u64 * MILLISECOND_NS;
+    changes.wake(device, is_v6, machine::random::next_u64() % interval_ns + MOMENT_NS);
+}
+
 /// Tells that a device has joined or left a group.
 pub(crate) fn tell(device: &Arc<NetDevice>, group: IpAddr, has_joined: bool) {
     if is_silent(group) || !device.is_up() || device.is_loopback() {
         return;
     }
-    let record = if has_joined { Record::Joined } else { Record::Left };
-    // One that is lost is asked for again by the next router that asks.
-    let _ = send(device, group.is_ipv6(), record, &[group]);
+    let Some(ip) = device.ip() else { return };
+    let (is_v6, record) = (group.is_ipv6(), if has_joined { Record::Joined } else { Record::Left });
+    let which = if is_v6 { sysctl::MLD_QRV } else { sysctl::IGMP_QRV };
+    let changes = ip.changes(is_v6);
+    if changes.note(Change { group, record, left: device.namespace().ip_number(which) }) {
+        changes.wake(device, is_v6, MOMENT_NS);
+    } else {
+        // One that is lost is asked for again by the next router that asks.
+        let _ = send(device, is_v6, &[(group, record)]);
+    }
 }
 
-/// Tells all groups of a family that a device is in.
+/// Tells of all groups of a family that a device is in that it has joined them (`is_new`), or that it is in them.
 pub(crate) fn tell_all(device: &Arc<NetDevice>, is_v6: bool, is_new: bool) {
     let Some(ip) = device.ip() else { return };
-    let mut groups = Vec::new();
-    for group in ip.groups.of_family(is_v6).filter(|group| !is_silent(group.address)) {
-        if groups.try_reserve(1).is_err() {
-            break;
-        }
-        groups.push(group.address);
+    if is_new {
+        return ip.groups.of_family(is_v6).for_each(|group| tell(device, group.address, true));
     }
-    let record = if is_new { Record::Joined } else { Record::Is };
-    for some in groups.chunks(RECORDS_MOST) {
-        let _ = send(device, is_v6, record, some);
+    let mut records = ArrayVec::<_, RECORDS_MOST>::new();
+    for group in ip.groups.of_family(is_v6).filter(|group| !is_silent(group.address)) {
+        records.push((group.address, Record::Is));
+        if records.is_full() {
+            let _ = send(device, is_v6, &records);
+            records.clear();
+        }
+    }
+    if !records.is_empty() {
+        let _ = send(device, is_v6, &records);
     }
 }
 
 /// The bytes of a report without a checksum.
-fn report(is_v6: bool, record: Record, groups: &[IpAddr]) -> abi::errno::Result<Vec<u8>> {
+fn report(is_v6: bool, records: &[(IpAddr, Record)]) -> abi::errno::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(8 + groups.len() * 20).map_err(|_| abi::errno::Errno::ENOMEM)?;
+    bytes.try_reserve_exact(8 + records.len() * 20).map_err(|_| abi::errno::Errno::ENOMEM)?;
     let kind = if is_v6 { REPORT_6 } else { REPORT_4 };
     bytes.extend_from_slice(&[kind, 0, 0, 0, 0, 0]);
-    bytes.extend_from_slice(&(groups.len() as u16).to_be_bytes());
-    for group in groups {
-        bytes.extend_from_slice(&[record as u8, 0, 0, 0]);
+    bytes.extend_from_slice(&(records.len() as u16).to_be_bytes());
+    for (group, record) in records {
+        bytes.extend_from_slice(&[*record as u8, 0, 0, 0]);
         match group {
             IpAddr::V4(group) => bytes.extend_from_slice(&group.octets()),
             IpAddr::V6(group) => bytes.extend_from_slice(&group.octets()),
@@ -101,9 +230,9 @@ fn report(is_v6: bool, record: Record, groups: &[IpAddr]) -> abi::errno::Result<
     Ok(bytes)
 }
 
-fn send(device: &Arc<NetDevice>, is_v6: bool, record: Record, groups: &[IpAddr]) -> abi::errno::Result<()> {
+fn send(device: &Arc<NetDevice>, is_v6: bool, records: &[(IpAddr, Record)]) -> abi::errno::Result<()> {
     let net = device.namespace();
-    let mut bytes = report(is_v6, record, groups)?;
+    let mut bytes = report(is_v6, records)?;
     let (source, to): (IpAddr, IpAddr) = if is_v6 {
         // Before an address is ours reports come from nobody (RFC 3810 section 5.2.13).
         let own = inet6::select_source(&net, Some(device), ROUTERS_6);
@@ -156,9 +285,7 @@ pub(crate) fn receive_query(about: &Received) {
 }
 
 fn answer(about: &Received, is_v6: bool) {
-    let device = about.device.clone();
-    // Without memory the router asks again.
-    let _ = sched::work::queue(move || tell_all(&device, is_v6, false));
+    later(&about.device, move |device| tell_all(device, is_v6, false));
 }
 
 /// Nobody quotes a report.

@@ -17,7 +17,7 @@ use crate::namespace::{NetNamespace, NetState};
 fn each_device(net: &NetState, mut write: impl FnMut(&NetDevice) -> fmt::Result) -> fmt::Result {
     let mut next = 0;
     while let Some(device) = net.devices().next_from(next) {
-        next = device.index().saturating_add(1);
+        next = device.index().wrapping_add(1);
         write(&device)?;
     }
     Ok(())

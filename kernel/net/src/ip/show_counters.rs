@@ -1,4 +1,4 @@
-//! `/proc/net/arp`, `snmp`, `snmp6`: neighbours and counters as texts (proc(5), RFC 4293).
+//! `/proc/net/arp`, `snmp`, `snmp6`, `netstat`: neighbours and counters as texts (proc(5), RFC 4293).
 //!
 //! Locks: none.
 
@@ -19,7 +19,7 @@ pub fn write_arp(net: &NetNamespace, out: &mut Text) -> fmt::Result {
     writeln!(out, "IP address       HW type     Flags       HW address            Mask     Device")?;
     let mut next = 0;
     while let Some(device) = net.devices().next_from(next) {
-        next = device.index().saturating_add(1);
+        next = device.index().wrapping_add(1);
         write_neighbours(&device, out)?;
     }
     Ok(())
@@ -89,6 +89,7 @@ pub fn write_snmp(net: &NetNamespace, out: &mut Text) -> fmt::Result {
         ("FragOKs", count(Count::Fragmented)),
         ("FragFails", count(Count::FragmentFailures)),
         ("FragCreates", count(Count::FragmentsMade)),
+        ("OutTransmits", count(Count::OutTransmits)),
     ];
     table(out, "Ip", &ip)?;
     let icmp = [
@@ -97,6 +98,7 @@ pub fn write_snmp(net: &NetNamespace, out: &mut Text) -> fmt::Result {
         ("InCsumErrors", count(Count::IcmpInChecksumErrors)),
         ("OutMsgs", count(Count::IcmpOut)),
         ("OutRateLimitGlobal", count(Count::IcmpOutLimited)),
+        ("OutRateLimitHost", count(Count::IcmpOutLimitedHost)),
     ];
     table(out, "Icmp", &icmp)?;
     let udp = &net.inet().counters[0];
@@ -110,6 +112,31 @@ pub fn write_snmp(net: &NetNamespace, out: &mut Text) -> fmt::Result {
         ("InCsumErrors", value(&udp.checksums)),
     ];
     table(out, "Udp", &udp)
+}
+
+/// `netstat`: what else is counted of IPv4.
+pub fn write_netstat(net: &NetNamespace, out: &mut Text) -> fmt::Result {
+    let rows = [
+        ("InNoRoutes", Count::InNoRoutes),
+        ("InTruncatedPkts", Count::InTruncated),
+        ("InMcastPkts", Count::InMulticasts),
+        ("OutMcastPkts", Count::OutMulticasts),
+        ("InBcastPkts", Count::InBroadcasts),
+        ("OutBcastPkts", Count::OutBroadcasts),
+        ("InOctets", Count::InOctets),
+        ("OutOctets", Count::OutOctets),
+        ("InMcastOctets", Count::InMulticastOctets),
+        ("OutMcastOctets", Count::OutMulticastOctets),
+        ("InBcastOctets", Count::InBroadcastOctets),
+        ("OutBcastOctets", Count::OutBroadcastOctets),
+        ("InCsumErrors", Count::InChecksumErrors),
+        ("InNoECTPkts", Count::InNoEct),
+        ("InECT1Pkts", Count::InEct1),
+        ("InECT0Pkts", Count::InEct0),
+        ("InCEPkts", Count::InCongested),
+        ("ReasmOverlaps", Count::ReassemblyOverlaps),
+    ];
+    table(out, "IpExt", &rows.map(|(name, what)| (name, net.ip.counters.get(false, what))))
 }
 
 /// `snmp6`: IPv6, one number a line.
@@ -135,11 +162,22 @@ pub fn write_snmp6(net: &NetNamespace, out: &mut Text) -> fmt::Result {
         ("Ip6FragOKs", Count::Fragmented),
         ("Ip6FragFails", Count::FragmentFailures),
         ("Ip6FragCreates", Count::FragmentsMade),
+        ("Ip6InMcastPkts", Count::InMulticasts),
+        ("Ip6OutMcastPkts", Count::OutMulticasts),
+        ("Ip6InOctets", Count::InOctets),
+        ("Ip6OutOctets", Count::OutOctets),
+        ("Ip6InMcastOctets", Count::InMulticastOctets),
+        ("Ip6OutMcastOctets", Count::OutMulticastOctets),
+        ("Ip6InNoECTPkts", Count::InNoEct),
+        ("Ip6InECT1Pkts", Count::InEct1),
+        ("Ip6InECT0Pkts", Count::InEct0),
+        ("Ip6InCEPkts", Count::InCongested),
+        ("Ip6OutTransmits", Count::OutTransmits),
         ("Icmp6InMsgs", Count::IcmpIn),
         ("Icmp6InErrors", Count::IcmpInErrors),
         ("Icmp6OutMsgs", Count::IcmpOut),
         ("Icmp6InCsumErrors", Count::IcmpInChecksumErrors),
-        ("Icmp6OutRateLimitHost", Count::IcmpOutLimited),
+        ("Icmp6OutRateLimitHost", Count::IcmpOutLimitedHost),
     ];
     rows.iter()
         .try_for_each(|(name, what)| writeln!(out, "{name:<32}\t{}", net.ip.counters.get(true, *what)))?;

@@ -49,6 +49,9 @@ numbers! {
     ECHO_IGNORE_BROADCASTS "ipv4/icmp_echo_ignore_broadcasts" = 1 (0, 1);
     ICMP_RATELIMIT_4 "ipv4/icmp_ratelimit" = 1000 ANY;
     ICMP_RATEMASK_4 "ipv4/icmp_ratemask" = 6168 ANY;
+    ICMP_PER_SECOND "ipv4/icmp_msgs_per_sec" = 1000 (0, i32::MAX);
+    ICMP_AT_ONCE "ipv4/icmp_msgs_burst" = 50 (0, i32::MAX);
+    HASH_POLICY_4 "ipv4/fib_multipath_hash_policy" = 0 (0, 1);
     IGMP_MAX_MEMBERSHIPS "ipv4/igmp_max_memberships" = 20 ANY;
     IGMP_MAX_MSF "ipv4/igmp_max_msf" = 10 ANY;
     IGMP_QRV "ipv4/igmp_qrv" = 2 (1, i32::MAX);
@@ -56,6 +59,7 @@ numbers! {
     FRAGMENT_TIME_4 "ipv4/ipfrag_time" = 30 (0, i32::MAX);
     BINDV6ONLY "ipv6/bindv6only" = 0 BYTE;
     NONLOCAL_BIND_6 "ipv6/ip_nonlocal_bind" = 0 BYTE;
+    HASH_POLICY_6 "ipv6/fib_multipath_hash_policy" = 0 (0, 1);
     ICMP_RATELIMIT_6 "ipv6/icmp/ratelimit" = 100 (0, i32::MAX);
     ECHO_IGNORE_ALL_6 "ipv6/icmp/echo_ignore_all" = 0 (0, 1);
     ECHO_IGNORE_MULTICAST_6 "ipv6/icmp/echo_ignore_multicast" = 0 (0, 1);
@@ -92,9 +96,9 @@ impl NetState {
         (*ports.start(), *ports.end())
     }
 
-    /// Sets it. `EINVAL`: none is between them.
+    /// Sets it. `EINVAL`: none is between them, or there are privileged ones.
     pub fn set_local_ports(&self, first: u16, last: u16) -> Result<()> {
-        if first == 0 || first > last {
+        if first == 0 || first > last || i32::from(first) < self.ip_number(UNPRIVILEGED_PORT_START) {
             return Err(Errno::EINVAL);
         }
         *self.ip.control.ports.lock() = first..=last;
@@ -230,7 +234,7 @@ impl Place {
 fn each_device(net: &NetState, mut act: impl FnMut(&Arc<NetDevice>, &Arc<IpDevice>)) {
     let mut next = 0;
     while let Some(device) = net.devices().next_from(next) {
-        next = device.index().saturating_add(1);
+        next = device.index().wrapping_add(1);
         if let Some(ip) = device.ip() {
             act(&device, &ip);
         }

@@ -7,7 +7,7 @@ use abi::netlink as linux;
 use linnet_lib::netlink::{Attributes, Builder, Failure, Outcome, Policies, Policy, Strictness};
 use zerocopy::IntoBytes;
 
-use super::request::{Dumper, Handled, Reply, Request, begin_dump, boxed};
+use super::request::{Dumper, Handled, Reply, Request, begin_dump, boxed, fits};
 
 /// Multicast groups: numbers are given from 16 on, as on Linux, the controller's `notify` first.
 pub const GROUPS: u32 = 32;
@@ -127,15 +127,10 @@ struct FamilyDump {
 impl Dumper for FamilyDump {
     fn fill(&mut self, out: &mut Builder, reply: &Reply) -> Result<bool> {
         while let Some(family) = FAMILIES.get(self.next) {
-            let before = out.mark();
-            match describe(family, out, reply) {
-                Ok(()) => self.next += 1,
-                Err(Errno::EMSGSIZE) => {
-                    out.cancel(before);
-                    return Ok(false);
-                }
-                Err(error) => return Err(error),
+            if !fits(out, |out| describe(family, out, reply))? {
+                return Ok(false);
             }
+            self.next += 1;
         }
         Ok(true)
     }

@@ -126,6 +126,19 @@ pub fn boxed(dumper: impl Dumper + 'static) -> Outcome<Box<dyn Dumper>> {
     }
 }
 
+/// Writes one entry of a dump; whether there was room for it, else nothing of it is written. What `write` gives but `EMSGSIZE`.
+pub(crate) fn fits(out: &mut Builder, write: impl FnOnce(&mut Builder) -> Result<()>) -> Result<bool> {
+    let before = out.mark();
+    match write(out) {
+        Ok(()) => Ok(true),
+        Err(Errno::EMSGSIZE) => {
+            out.cancel(before);
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// What every message of a dump carries.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply {

@@ -1,4 +1,4 @@
-//! The options of SOL_PACKET (packet(7)). What is not here (PACKET_TX_RING, PACKET_FANOUT, PACKET_VNET_HDR …) is `ENOPROTOOPT`.
+//! The options of SOL_PACKET (packet(7)). What is not here (PACKET_TX_RING, PACKET_VNET_HDR …) is `ENOPROTOOPT`.
 //!
 //! Locks: setting up a ring holds `ring_change` (sleeping).
 
@@ -8,8 +8,8 @@ use alloc::sync::Arc;
 use machine::sync::atomic::Ordering;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::PacketSocket;
 use super::ring::{Ring, RingShape, header_length};
+use super::{PacketSocket, fanout};
 use crate::socket::Socket;
 
 /// An option that is on or off.
@@ -78,6 +78,7 @@ pub(super) fn set(socket: &Arc<PacketSocket>, _whole: &Socket, name: i32, value:
             Ok(())
         }
         PACKET_RX_RING => set_ring(socket, value),
+        PACKET_FANOUT => socket.join(&fanout::Wanted::read(value)?),
         // Which clock stamps frames: software's is the only one.
         PACKET_TIMESTAMP => number(value).map(drop),
         _ => Err(Errno::ENOPROTOOPT),
@@ -152,6 +153,7 @@ pub(super) fn get(socket: &PacketSocket, name: i32, value: &mut [u8]) -> Result<
         PACKET_VERSION => socket.version.load(Ordering::Relaxed),
         PACKET_RESERVE => socket.reserve.load(Ordering::Relaxed),
         PACKET_TIMESTAMP => 0,
+        PACKET_FANOUT => socket.group().map_or(0, |group| group.describe()),
         _ => u32::from(socket.has(Switch::of(name).ok_or(Errno::ENOPROTOOPT)?)),
     };
     put(answer.as_bytes(), value)

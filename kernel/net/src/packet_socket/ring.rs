@@ -237,6 +237,18 @@ impl Ring {
         self.status(self.shape.slot(last)) != TP_STATUS_KERNEL
     }
 
+    /// Whether a quarter of it is free: the slot or block that far from the next is the kernel's.
+    pub fn has_room(&self) -> bool {
+        let head = self.state.lock().head;
+        let request = &self.shape.request;
+        if self.shape.version == TPACKET_V3 {
+            let count = request.tp_block_nr as usize;
+            return self.status(self.block_status((head + count / 4) % count)) == TP_STATUS_KERNEL;
+        }
+        let count = request.tp_frame_nr as usize;
+        self.status(self.shape.slot((head + count / 4) % count)) == TP_STATUS_KERNEL
+    }
+
     /// Where a frame of which `length` bytes are kept goes in a slot of `room` bytes; `None`: its headers alone are too long.
     fn place(&self, view: &View<'_>, length: usize, room: usize) -> Option<Place> {
         let (header, reserve) = (self.shape.header_length(), self.shape.reserve as usize);

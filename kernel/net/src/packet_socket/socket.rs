@@ -21,6 +21,7 @@ use vfs::{File, PollTable};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::capture::{Captured, View, share};
+use super::fanout::{self, Group, Groups};
 use super::options::Switch;
 use super::ring::Ring;
 use crate::account::{self, ReceiveCharge, SendCharge};
@@ -81,6 +82,8 @@ pub struct PacketSocket {
     pub(super) has_ring: AtomicBool,
     /// Setting up a ring, one at a time.
     pub(super) ring_change: Mutex<()>,
+    /// Whom it shares with.
+    group: SpinLock<Option<Arc<Group>>>,
 }
 
 struct Entry(Arc<PacketSocket>);
@@ -97,24 +100,33 @@ impl Item for Entry {
 
 /// The packet sockets of a namespace, for those who list them.
 #[derive(Default)]
-pub struct PacketTable(RwSpinLock<Tree<Entry>>);
+pub struct PacketTable {
+    all: RwSpinLock<Tree<Entry>>,
+    groups: Groups,
+}
 
 impl PacketTable {
     /// The first with a number from `from` on.
     pub fn next_from(&self, from: u64) -> Option<Arc<PacketSocket>> {
-        self.0.read().first_from(&from).map(|found| found.0.clone())
+        self.all.read().first_from(&from).map(|found| found.0.clone())
     }
 
     fn add(&self, socket: &Arc<PacketSocket>) -> Result<()> {
         let node = try_box(Node::new(Entry(socket.clone()))).map_err(|_| Errno::ENOMEM)?;
-        self.0.write().insert(node);
+        self.all.write().insert(node);
         Ok(())
     }
 
     fn remove(&self, number: u64) {
-        let taken = self.0.write().remove(&number);
+        let taken = self.all.write().remove(&number);
         drop(taken);
     }
+}
+
+/// A number that no socket and no group has or will have.
+pub(super) fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// socket(2) of this family. `protocol` is in network order. `EPERM`: no CAP_NET_RAW; `ESOCKTNOSUPPORT`; `ENOMEM`.
@@ -130,10 +142,9 @@ pub fn create(
     if !matches!(kind, SocketKind::Raw | SocketKind::Datagram) {
         return Err(Errno::ESOCKTNOSUPPORT);
     }
-    static NEXT: AtomicU64 = AtomicU64::new(1);
     let core = SocketCore::new(AF_PACKET as u16, kind, 0, namespace.clone(), who)?;
     let socket = try_arc(PacketSocket {
-        number: NEXT.fetch_add(1, Ordering::Relaxed),
+        number: next_number(),
         core: core.clone(),
         me: Once::new(),
         rebinding: Mutex::new(()),
@@ -148,6 +159,7 @@ pub fn create(
         ring: SpinLock::new(None),
         has_ring: AtomicBool::new(false),
         ring_change: Mutex::new(()),
+        group: SpinLock::new(None),
     })?;
     let _ = socket.me.set(Arc::downgrade(&socket));
     let operations = try_box(Operations(socket.clone())).map_err(|_| Errno::ENOMEM)?;
@@ -203,9 +215,29 @@ impl PacketSocket {
         self.switches.load(Ordering::Relaxed) & switch as u32 != 0
     }
 
-    /// Becomes a tap of what it is bound to, if it has a protocol. `ENOMEM`.
+    /// The group that it is in.
+    pub(super) fn group(&self) -> Option<Arc<Group>> {
+        self.group.lock().clone()
+    }
+
+    pub(super) fn set_group(&self, group: Option<Arc<Group>>) -> Option<Arc<Group>> {
+        core::mem::replace(&mut *self.group.lock(), group)
+    }
+
+    /// PACKET_FANOUT. Errors: as [`fanout::join`].
+    pub(super) fn join(&self, wanted: &fanout::Wanted) -> Result<()> {
+        let _one = self.rebinding.lock();
+        let listens = self.bound_to().2;
+        self.stop_listening();
+        let joined = fanout::join(self, &self.core.namespace().packet_sockets().groups, wanted);
+        if listens { self.listen().and(joined) } else { joined }
+    }
+
+    /// Becomes a tap of what it is bound to, if it has a protocol, alone or with its group. `ENOMEM`.
     fn listen(&self) -> Result<()> {
         let Some(me) = self.me.get().and_then(Weak::upgrade) else { return Ok(()) };
+        let group = self.group();
+        let _change = group.as_ref().map(|group| group.change.lock());
         let (protocol, device) = {
             let mut binding = self.binding.lock();
             if binding.protocol == 0 || binding.index < 0 || binding.running {
@@ -214,12 +246,19 @@ impl PacketSocket {
             binding.running = true;
             (binding.protocol, (binding.index > 0).then(|| binding.device.upgrade()))
         };
-        let added = match device {
-            Some(Some(device)) => device.taps().add(protocol, me),
+        let add = |tap: Arc<dyn Tap>| match &device {
+            Some(Some(device)) => device.taps().add(protocol, tap),
             Some(None) => Err(Errno::ENODEV),
-            None => self.core.namespace().devices().taps().add_everywhere(protocol, me),
+            None => self.core.namespace().devices().taps().add_everywhere(protocol, tap),
+        };
+        let added = match &group {
+            None => add(me),
+            Some(group) => {
+                group.add(me).and_then(|is_first| if is_first { add(group.clone()) } else { Ok(()) })
+            }
         };
         if added.is_err() {
+            group.iter().for_each(|group| _ = group.remove(self));
             self.binding.lock().running = false;
         }
         added
@@ -227,6 +266,8 @@ impl PacketSocket {
 
     /// Stops being one.
     fn stop_listening(&self) {
+        let group = self.group();
+        let _change = group.as_ref().map(|group| group.change.lock());
         let (protocol, device) = {
             let mut binding = self.binding.lock();
             if !core::mem::take(&mut binding.running) {
@@ -234,15 +275,35 @@ impl PacketSocket {
             }
             (binding.protocol, (binding.index > 0).then(|| binding.device.upgrade()))
         };
+        let number = match &group {
+            None => self.number,
+            Some(group) if group.remove(self) => group.number(),
+            // Others listen.
+            Some(_) => return,
+        };
         match device {
-            Some(Some(device)) => drop(device.taps().remove(protocol, self.number)),
+            Some(Some(device)) => drop(device.taps().remove(protocol, number)),
             Some(None) => {}
-            None => self.core.namespace().devices().taps().remove_everywhere(protocol, self.number),
+            None => self.core.namespace().devices().taps().remove_everywhere(protocol, number),
         }
+    }
+
+    /// Whether a good part of its buffer, or a slot of its ring, is free (`packet_rcv_has_room`).
+    pub(super) fn has_much_room(&self) -> bool {
+        if self.has_ring.load(Ordering::Acquire)
+            && let Some(ring) = self.ring.lock().clone()
+        {
+            return ring.has_room();
+        }
+        let limit = self.core.options.receive_buffer();
+        self.core.receive_charged() + limit / 4 < limit
     }
 
     fn bind(&self, address: &SockaddrLl) -> Result<()> {
         let _one = self.rebinding.lock();
+        if self.group().is_some() {
+            return Err(Errno::EINVAL);
+        }
         let device = match address.sll_ifindex {
             0 => None,
             index => Some(self.core.namespace().devices().by_index(index).ok_or(Errno::ENODEV)?),
@@ -369,7 +430,7 @@ impl PacketSocket {
         }
     }
 
-    fn is_own(&self, packet: &Packet) -> bool {
+    pub(super) fn is_own(&self, packet: &Packet) -> bool {
         let charge = packet.charge.as_ref().and_then(|charge| charge.downcast_ref::<SendCharge>());
         charge.is_some_and(|charge| Arc::ptr_eq(charge.core(), &self.core))
     }
@@ -720,6 +781,7 @@ impl SocketOperations for Operations {
     fn release(&self, _socket: &Socket) {
         let socket = &self.0;
         socket.stop_listening();
+        fanout::leave(socket, &socket.core.namespace().packet_sockets().groups);
         socket.core.namespace().packet_sockets().remove(socket.number);
         let memberships = core::mem::take(&mut *socket.memberships.lock());
         memberships.iter().for_each(|one| apply(one, false));

@@ -29,6 +29,7 @@ pub const SECTIONS: &[Section] = &[
     ("macvlan_refused", macvlan_refused),
     ("macvlan_addresses", macvlan_addresses),
     ("devices_nested", devices_nested),
+    ("devices_limits", devices_limits),
     ("class_net_reads", class_net_reads),
     ("class_net_writes", class_net_writes),
     ("class_net_links", class_net_links),
@@ -704,6 +705,37 @@ fn devices_nested(t: &mut Transcript) -> Outcome {
     }
     act(t, "delete the lowest", s, DELLINK, 0, &named("d0"));
     state(t, "v3", s, "v3");
+    Ok(())
+}
+
+/// How large packets may be that stand for several.
+fn devices_limits(t: &mut Transcript) -> Outcome {
+    const LIMITS: [u16; 7] = [40, 41, 58, 63, 64, 59, 60];
+    let (mut socket, lower) = with_dummy(t)?;
+    let s = &mut socket;
+    pair(t, s, "v0", "v1");
+    bridge(t, s, "br0");
+    make(t, "vlan", s, &vlan("v5", 5, lower));
+    make(t, "macvlan", s, &macvlan("m", 4, lower));
+    let look = |t: &mut Transcript, s: &mut Socket, name: &str| {
+        let answers = s.ask(GETLINK, ACK, &named(name));
+        let all = answers.first().map(|message| message.attributes(16)).unwrap_or_default();
+        t.note(name, LIMITS.map(|kind| all.get(&kind).map(|value| number(value))));
+    };
+    for name in ["lo", "d0", "v0", "v1", "br0", "v5", "m"] {
+        look(t, s, name);
+    }
+    for name in ["d0", "br0"] {
+        for kind in [40, 41, 58, 63, 64] {
+            for value in [1, 65_535, 65_536, 65_537, 524_280, 524_281, 40_000] {
+                set(t, &format!("{name} {kind} = {value}"), s, name, |body| body.number(kind, value));
+            }
+            look(t, s, name);
+        }
+    }
+    make(t, "at once", s, &named("d1").kind("dummy").number(41, 100_000).number(40, 7));
+    look(t, s, "d1");
+    make(t, "too much at once", s, &named("d2").kind("dummy").number(41, 600_000));
     Ok(())
 }
 

@@ -97,6 +97,8 @@ pub const SECTIONS: &[Section] = &[
     ("inet_ping_permission", ping_permission),
     ("inet_ping_4", |t| ping(t, V4)),
     ("inet_ping_6", |t| ping(t, V6)),
+    ("inet_ping_latest_4", |t| ping_latest(t, V4)),
+    ("inet_ping_latest_6", |t| ping_latest(t, V6)),
     ("inet_ping_errors", ping_errors),
     ("inet_tables", tables),
 ];
@@ -705,9 +707,14 @@ fn told_4(t: &mut Transcript) -> Outcome {
     let (a, b) = (udp(V4)?, udp(V4)?);
     bind(a, &address("0.0.0.0", 7900));
     bind(b, &address("127.0.0.1", 7901));
-    for (what, name) in
-        [("PKTINFO", 8), ("RECVTTL", 12), ("RECVTOS", 13), ("RECVORIGDSTADDR", 20), ("RECVOPTS", 6), ("PASSSEC", 18)]
-    {
+    for (what, name) in [
+        ("PKTINFO", 8),
+        ("RECVTTL", 12),
+        ("RECVTOS", 13),
+        ("RECVORIGDSTADDR", 20),
+        ("RECVOPTS", 6),
+        ("PASSSEC", 18),
+    ] {
         t.call(what, set_number(a, SOL_IP, name, 1));
         send_to(b, what.as_bytes(), 0, &address("127.0.0.1", 7900));
         t.note("  got", receive(a, 100, 0));
@@ -745,7 +752,10 @@ fn told_6(t: &mut Transcript) -> Outcome {
     t.call("FLOWINFO", set_number(a, SOL_IPV6, 11, 1));
     send_to(b, b"FLOWINFO", 0, &address("::1", 7900));
     let got = receive(a, 100, 0);
-    t.note("  got", got.map(|got| got.control.iter().map(|one| (one.0, one.1, one.2.len())).collect::<Vec<_>>()));
+    t.note(
+        "  got",
+        got.map(|got| got.control.iter().map(|one| (one.0, one.1, one.2.len())).collect::<Vec<_>>()),
+    );
     set_number(a, SOL_IPV6, 11, 0);
     for name in [49, 51, 66, 74] {
         set_number(a, SOL_IPV6, name, 1);
@@ -1262,7 +1272,11 @@ fn broadcast(t: &mut Transcript) -> Outcome {
 fn mreq(group: &str, at: &str, index: Option<i32>) -> Vec<u8> {
     let octets = |text: &str| address(text, 0)[4..8].to_vec();
     let mut bytes = [octets(group), octets(at)].concat();
-    bytes.extend(index.map(i32::to_ne_bytes).unwrap_or_default().iter().take(if index.is_some() { 4 } else { 0 }));
+    bytes.extend(index.map(i32::to_ne_bytes).unwrap_or_default().iter().take(if index.is_some() {
+        4
+    } else {
+        0
+    }));
     bytes
 }
 
@@ -1475,9 +1489,7 @@ fn overflow(t: &mut Transcript) -> Outcome {
 fn attach(fd: i32, program: &[(u16, u8, u8, u32)]) -> i64 {
     let text: Vec<u8> = program
         .iter()
-        .flat_map(|(code, yes, no, k)| {
-            [&code.to_ne_bytes()[..], &[*yes, *no], &k.to_ne_bytes()].concat()
-        })
+        .flat_map(|(code, yes, no, k)| [&code.to_ne_bytes()[..], &[*yes, *no], &k.to_ne_bytes()].concat())
         .collect();
     let header = [program.len() as u64, text.as_ptr() as u64];
     let bytes: Vec<u8> = header.iter().flat_map(|word| word.to_ne_bytes()).collect();
@@ -1570,14 +1582,18 @@ fn timestamps(t: &mut Transcript) -> Outcome {
         t.call(&format!("{name}"), set_number(a, 1, name, 1));
         send_to(b, b"x", 0, &place);
         let got = receive(a, 10, 0);
-        t.note("  got", got.map(|got| got.control.iter().map(|one| (one.0, one.1, one.2.len())).collect::<Vec<_>>()));
+        t.note(
+            "  got",
+            got.map(|got| got.control.iter().map(|one| (one.0, one.1, one.2.len())).collect::<Vec<_>>()),
+        );
         set_number(a, 1, name, 0);
     }
     Ok(())
 }
 
 fn sum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
+    let mut sum: u32 =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -1812,15 +1828,42 @@ fn ping(t: &mut Transcript, family: i32) -> Outcome {
     let other = socket(family, libc::SOCK_DGRAM, protocol)?;
     t.call("the same identifier", bind(other, &address(any(family), 77)));
     t.call("at another address", bind(other, &address(loopback(family), 77)));
+    // Of those with one identifier the latest gets what comes: not this one.
     t.call("send", send_to(fd, &echo(request, 5, b"data"), 0, &address(loopback(family), 0)));
-    t.note("got", receive(fd, 100, 0).map(|got| (got.bytes, shown(&got.from))));
+    t.note("got", receive(fd, 100, libc::MSG_DONTWAIT).map(|got| (got.bytes, shown(&got.from))));
     t.call("connect", connect(fd, &address(loopback(family), 0)));
     t.call("send connected", send_to(fd, &echo(request, 5, b""), 0, &[]));
-    t.note("got", receive(fd, 100, 0).map(|got| (got.bytes, shown(&got.from))));
+    t.note("got", receive(fd, 100, libc::MSG_DONTWAIT).map(|got| (got.bytes, shown(&got.from))));
     let (level, ttl) = if family == V4 { (SOL_IP, 12) } else { (SOL_IPV6, 51) };
     set_number(fd, level, ttl, 1);
     send_to(fd, &echo(request, 5, b""), 0, &[]);
-    t.note("told", receive(fd, 100, 0).map(|got| got.control));
+    t.note("told", receive(fd, 100, libc::MSG_DONTWAIT).map(|got| got.control));
+    Ok(())
+}
+
+/// What the latest of two with one identifier gets, and the other when it is alone.
+fn ping_latest(t: &mut Transcript, family: i32) -> Outcome {
+    isolated()?;
+    let _ = std::fs::write(PING_GROUPS, "0 0");
+    let (protocol, request) = if family == V4 { (1, 8) } else { (58, 128) };
+    let (fd, other) =
+        (socket(family, libc::SOCK_DGRAM, protocol)?, socket(family, libc::SOCK_DGRAM, protocol)?);
+    for fd in [fd, other] {
+        t.call("bind", bind(fd, &address(any(family), 77)));
+    }
+    t.call("connect", connect(fd, &address(loopback(family), 0)));
+    let (level, ttl) = if family == V4 { (SOL_IP, 12) } else { (SOL_IPV6, 51) };
+    set_number(fd, level, ttl, 1);
+    t.call("send", send_to(fd, &echo(request, 5, b"data"), 0, &[]));
+    while let Ok(got) = receive(other, 100, libc::MSG_DONTWAIT) {
+        t.note("the other got", (got.bytes, shown(&got.from)));
+    }
+    close(other);
+    send_to(fd, &echo(request, 5, b"alone"), 0, &[]);
+    t.note(
+        "alone",
+        receive(fd, 100, libc::MSG_DONTWAIT).map(|got| (got.bytes, shown(&got.from), got.control)),
+    );
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! A section is a list of steps, each a line: a request (`newaddr+create,excl 2 24 0 0 d0; 2=10.0.0.1`: message, flags, the numbers of
 //! the header, then attributes by number), or something that happens (`up d0`), or a look at a file. Values are addresses, `dev:NAME` (an
 //! index), `u8:`, `u16:`, `u32:`, `i32:`, `s:TEXT`, `x:HEX`, `c:PREFERRED:VALID` (lifetimes), `m:KIND=NUMBER,…` (metrics),
-//! `p:DEVICE,HOPS,FLAGS,GATEWAY|…` (next hops). Answers are noted with their attributes in the order in which they came. Key type: [`Lab`].
+//! `u64:`, `n:KIND=VALUE,…` (attributes), `g:ID/WEIGHT,…` (a group of next hops), `p:DEVICE,HOPS,FLAGS,GATEWAY|…` (next hops). Answers are noted with their attributes in the order in which they came. Key type: [`Lab`].
 
 use super::{Section, Transcript};
 use crate::case::{Failure, Outcome};
@@ -42,6 +42,17 @@ const MESSAGES: &[(&str, u16, &[u8])] = &[
     ("delroute", 25, &[1, 1, 1, 1, 1, 1, 1, 1, 4]),
     ("getroute", 26, &[1, 1, 1, 1, 1, 1, 1, 1, 4]),
     ("dumproute", 26, &[1, 1, 1, 1, 1, 1, 1, 1, 4]),
+    ("newneigh", 28, &[1, 1, 2, 4, 2, 1, 1]),
+    ("delneigh", 29, &[1, 1, 2, 4, 2, 1, 1]),
+    ("getneigh", 30, &[1, 1, 2, 4, 2, 1, 1]),
+    ("dumpneigh", 30, &[1, 1, 2, 4, 2, 1, 1]),
+    ("getneightbl", 66, &[1, 1, 2]),
+    ("dumpneightbl", 66, &[1, 1, 2]),
+    ("setneightbl", 67, &[1, 1, 2]),
+    ("newnexthop", 104, &[1, 1, 1, 1, 4]),
+    ("delnexthop", 105, &[1, 1, 1, 1, 4]),
+    ("getnexthop", 106, &[1, 1, 1, 1, 4]),
+    ("dumpnexthop", 106, &[1, 1, 1, 1, 4]),
     ("newrule", 32, &[1, 1, 1, 1, 1, 3, 4]),
     ("delrule", 33, &[1, 1, 1, 1, 1, 3, 4]),
     ("getrule", 34, &[1, 1, 1, 1, 1, 3, 4]),
@@ -93,7 +104,25 @@ fn value(text: &str) -> Result<Vec<u8>, Failure> {
         "u8" => vec![parse(rest)? as u8],
         "u16" => (parse(rest)? as u16).to_ne_bytes().to_vec(),
         "u32" | "i32" => parse(rest)?.to_ne_bytes().to_vec(),
+        "u64" => u64::from(parse(rest)?).to_ne_bytes().to_vec(),
         "s" => [rest.as_bytes(), &[0]].concat(),
+        "n" => {
+            let mut inner = Builder::default();
+            for one in rest.split(',') {
+                let (kind, text) = one.split_once('=').ok_or_else(|| wrong(text))?;
+                inner = inner.attribute(parse(kind)? as u16, &value(text)?);
+            }
+            inner.0
+        }
+        "g" => {
+            let mut bytes = Vec::new();
+            for one in rest.split(',') {
+                let (id, weight) = one.split_once('/').ok_or_else(|| wrong(text))?;
+                bytes.extend_from_slice(&parse(id)?.to_ne_bytes());
+                bytes.extend_from_slice(&[parse(weight)? as u8, 0, 0, 0]);
+            }
+            bytes
+        }
         "x" => hex(rest),
         "c" => {
             let (preferred, valid) = rest.split_once(':').ok_or_else(|| wrong(text))?;
@@ -164,7 +193,8 @@ fn header_length(kind: u16) -> usize {
     match kind {
         16..=19 => 16,
         20..=22 | 58 => 8,
-        24..=26 | 32..=34 => 12,
+        24..=26 | 28..=30 | 32..=34 => 12,
+        104..=106 => 8,
         _ => 4,
     }
 }
@@ -186,11 +216,25 @@ fn shown(kind: u16, attribute: u16, value: &[u8]) -> String {
             };
             format!("{}/{}", one(word(0)), one(word(4)))
         }
+        (28..=30, 3) | (64..=67, 7) => "…".to_owned(),
+        // But for the bytes of an address all of this is of a table's inside.
+        (64..=67, 5) => value.iter().take(2).map(|byte| format!("{byte:02x}")).collect(),
+        (64..=67, 6) => numbers_of(value),
         // Times and counters; `linkspec` looks into it.
         (16, 12) => "…".to_owned(),
         (24..=26, 12) => format!("expires {} error {}", word(8) != 0, word(12)),
         _ => value.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
+}
+
+/// The numbers in a nest, without references and what is drawn by lot.
+fn numbers_of(nest: &[u8]) -> String {
+    let wanted = |kind: &u16| ![2, 3].contains(kind);
+    let number = |value: &[u8]| value.iter().rev().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let all = crate::netlink::attributes(nest);
+    let shown =
+        all.iter().filter(|(kind, _)| wanted(kind)).map(|(kind, one)| format!("{kind}:{}", number(one)));
+    shown.collect::<Vec<_>>().join(",")
 }
 
 /// A message in a line: type, flags, header, attributes in order.
@@ -270,8 +314,8 @@ impl Lab {
                 std::thread::sleep(std::time::Duration::from_millis(400));
                 Ok(())
             }
-            ["heard"] => {
-                self.hear(t);
+            ["heard", ref order @ ..] => {
+                self.hear(t, !order.is_empty());
                 Ok(())
             }
             ["sysctl", path, ref values @ ..] => {
@@ -281,6 +325,14 @@ impl Lab {
                 if path.ends_with("disable_ipv6") {
                     settle();
                 }
+                Ok(())
+            }
+            ["list", path] => {
+                let folder = std::fs::read_dir(format!("/proc/{path}")).map_err(|error| error.to_string())?;
+                let mut names: Vec<String> =
+                    folder.flatten().map(|one| one.file_name().to_string_lossy().into_owned()).collect();
+                names.sort_unstable();
+                t.line(format_args!("{path}: {}", names.join(" ")));
                 Ok(())
             }
             ["show", path] => {
@@ -298,10 +350,13 @@ impl Lab {
         }
     }
 
-    /// Notes what the listener heard.
-    fn hear(&self, t: &mut Transcript) {
+    /// Notes what the listener heard, sorted where Linux tells it in the order of a hash.
+    fn hear(&self, t: &mut Transcript, is_sorted: bool) {
         let heard = self.listener.iter().flat_map(Socket::pending);
-        let lines: Vec<String> = heard.flat_map(|one| one.messages).map(|one| describe(&one)).collect();
+        let mut lines: Vec<String> = heard.flat_map(|one| one.messages).map(|one| describe(&one)).collect();
+        if is_sorted {
+            lines.sort_unstable();
+        }
         t.line(format_args!("heard {}", lines.len()));
         lines.iter().for_each(|line| t.line(format_args!("  {line}")));
     }
@@ -316,7 +371,13 @@ impl Lab {
         t.line(format_args!("{step}"));
         // Rules of multicast routing are there or not, as a Linux is configured.
         let is_of_ip = |one: &&Message| one.kind != 32 || [2, 10].contains(&one.payload[0]);
-        answers.iter().filter(is_of_ip).for_each(|one| t.line(format_args!("  {}", describe(one))));
+        let mut lines: Vec<String> = answers.iter().filter(is_of_ip).map(describe).collect();
+        if kind == 30 {
+            // The last says that it is over; those before it come in the order of a hash.
+            let end = lines.len().saturating_sub(1);
+            lines[..end].sort_unstable();
+        }
+        lines.iter().for_each(|line| t.line(format_args!("  {line}")));
         Ok(())
     }
 
@@ -1398,4 +1459,289 @@ move_to_namespace [
     "heard";
     "dumpaddr 0 0 0 0 0";
     "dumproute 0 0 0 0 0 0 0 0 0";
-]}
+]neighbours_v4 [
+    "up lo";
+    "add d0 02:00:00:00:00:01";
+    "up d0";
+    "newaddr+create,excl 2 24 0 0 d0; 2=10.0.0.1";
+    "listen 3";
+    "newneigh+create,excl 2 0 0 d0 128 0 0; 1=10.0.0.5 2=x:020000000005";
+    "newneigh+create,excl 2 0 0 d0 128 0 0; 1=10.0.0.5 2=x:020000000006";
+    "newneigh 2 0 0 d0 128 0 0; 1=10.0.0.6 2=x:020000000006";
+    "newneigh+create 2 0 0 d0 4 0 0; 1=10.0.0.6 2=x:020000000006 12=u8:7";
+    "newneigh+create,replace 2 0 0 d0 2 0 0; 1=10.0.0.6 2=x:020000000007";
+    "newneigh+create 2 0 0 d0 4 0 0; 1=10.0.0.6 2=x:020000000008";
+    "newneigh+create 2 0 0 d0 64 0 0; 1=10.0.0.7 2=x:020000000007";
+    "newneigh+create 2 0 0 d0 4 128 0; 1=10.0.0.8 2=x:020000000008";
+    "newneigh+create 2 0 0 d0 4 16 0; 1=10.0.0.9 2=x:020000000009";
+    "getneigh 2 0 0 d0 0 0 0; 1=10.0.0.5";
+    "getneigh 2 0 0 d0 0 0 0; 1=10.0.0.99";
+    "getneigh 2 0 0 0 0 0 0; 1=10.0.0.5";
+    "getneigh 2 0 0 99 0 0 0; 1=10.0.0.5";
+    "getneigh 2 0 0 d0 0 0 0";
+    "dumpneigh 2 0 0 0 0 0 0";
+    "heard";
+    "delneigh 2 0 0 d0 0 0 0; 1=10.0.0.5";
+    "delneigh 2 0 0 d0 0 0 0; 1=10.0.0.5";
+    "delneigh 2 0 0 d0 0 0 0; 1=10.0.0.9";
+    "delneigh 2 0 0 0 0 0 0; 1=10.0.0.6";
+    "heard";
+    "down d0";
+    "dumpneigh 2 0 0 0 0 0 0";
+    "heard sorted";
+]
+neighbours_bad [
+    "up lo";
+    "add d0 02:00:00:00:00:01";
+    "up d0";
+    "newneigh+create 2 0 0 d0 128 0 0; 2=x:020000000005";
+    "newneigh+create 2 0 0 d0 128 0 0; 1=x:0a00 2=x:020000000005";
+    "newneigh+create 2 0 0 0 128 0 0; 1=10.0.0.5 2=x:020000000005";
+    "newneigh+create 2 0 0 99 128 0 0; 1=10.0.0.5 2=x:020000000005";
+    "newneigh+create 2 0 0 d0 128 0 0; 1=10.0.0.5";
+    "newneigh+create 2 0 0 d0 128 0 0; 1=10.0.0.5 2=x:0200";
+    "newneigh+create 99 0 0 d0 128 0 0; 1=10.0.0.5 2=x:020000000005";
+    "newneigh+create 10 0 0 d0 128 0 0; 1=10.0.0.5 2=x:020000000005";
+    "newneigh+create 2 0 0 d0 128 0 0; 1=10.0.0.5 2=x:020000000005 12=u16:7";
+    "delneigh 2 0 0 d0 0 0 0";
+    "delneigh 2 0 0 0 0 0 0; 1=10.0.0.5";
+    "delneigh 2 0 0 d0 0 0 0; 1=x:0a";
+    "dumpneigh 2 0 0 0 0 0 0";
+    "strict 1";
+    "dumpneigh 2 0 0 d0 0 0 0";
+    "dumpneigh 2 0 0 0 1 0 0";
+    "dumpneigh 2 0 0 0 0 1 0";
+    "dumpneigh 2 0 0 0 0 0 0; 8=dev:d0";
+    "dumpneigh 2 0 0 0 0 0 0; 1=10.0.0.5";
+    "dumpneigh 2 1 0 0 0 0 0";
+    "dumpneigh 2";
+]
+neighbours_proxy [
+    "up lo";
+    "add d0 02:00:00:00:00:01";
+    "up d0";
+    "newneigh 2 0 0 d0 0 8 0; 1=10.0.0.9";
+    "newneigh+create 2 0 0 d0 0 8 0; 1=10.0.0.8 12=u8:7";
+    "newneigh+create,excl 2 0 0 d0 0 8 0; 1=10.0.0.8";
+    "newneigh+create 10 0 0 d0 0 136 0; 1=2001:db8::9";
+    "newneigh+create 2 0 0 0 0 8 0; 1=10.0.0.7";
+    "getneigh 2 0 0 d0 0 8 0; 1=10.0.0.8";
+    "getneigh 2 0 0 0 0 8 0; 1=10.0.0.7";
+    "getneigh 2 0 0 d0 0 8 0; 1=10.0.0.99";
+    "dumpneigh 2 0 0 0 0 8 0";
+    "dumpneigh 10 0 0 0 0 8 0";
+    "dumpneigh 2 0 0 0 0 0 0";
+    "delneigh 2 0 0 d0 0 8 0; 1=10.0.0.8";
+    "delneigh 2 0 0 d0 0 8 0; 1=10.0.0.8";
+    "delneigh 2 0 0 0 0 8 0; 1=10.0.0.7";
+    "dumpneigh 2 0 0 0 0 8 0";
+]
+neighbour_tables [
+    "up lo";
+    "add d0 02:00:00:00:00:01";
+    "dumpneightbl 2 0 0";
+    "dumpneightbl 10 0 0";
+    "setneightbl 2 0 0; 1=s:arp_cache 6=n:1=dev:d0,10=u32:5,11=u32:4,9=u32:1,4=u64:20000,5=u64:2000,14=u32:10";
+    "setneightbl 2 0 0; 1=s:arp_cache 6=n:1=dev:d0,8=u32:3,15=u64:40,7=u64:4000,19=u64:3000,17=u32:2";
+    "setneightbl 2 0 0; 1=s:arp_cache 6=n:1=dev:d0,12=u64:400,13=u64:200,6=u64:8000";
+    "dumpneightbl 2 0 0";
+    "setneightbl 2 0 0; 6=n:1=dev:d0,10=u32:5";
+    "setneightbl 2 0 0; 1=s:nobody 6=n:1=dev:d0,10=u32:5";
+    "setneightbl 2 0 0; 1=s:ndisc_cache 6=n:1=dev:d0,10=u32:5";
+    "setneightbl 0 0 0; 1=s:ndisc_cache 6=n:1=dev:d0,10=u32:5";
+    "setneightbl 2 0 0; 1=s:arp_cache 6=n:1=u32:99,10=u32:5";
+    "setneightbl 2 0 0; 1=s:arp_cache 6=n:10=u32:5";
+    "setneightbl 2 0 0; 1=s:arp_cache 2=u32:100";
+    "setneightbl 2 0 0; 1=s:arp_cache 6=n:1=dev:d0,10=u16:5";
+    "setneightbl 2 0 0; 1=s:arp_cache";
+    "nobody setneightbl 2 0 0; 1=s:arp_cache";
+    "getneightbl 2 0 0";
+    "strict 1";
+    "dumpneightbl 2 1 0";
+    "dumpneightbl 2 0 0; 1=s:arp_cache";
+    "dumpneightbl 10 0 0";
+]
+neighbour_files [
+    "up lo";
+    "add d0 02:00:00:00:00:01";
+    "list sys/net/ipv4/neigh";
+    "list sys/net/ipv6/neigh";
+    "list sys/net/ipv4/neigh/d0";
+    "list sys/net/ipv6/neigh/d0";
+    "show net/ipv4/neigh/d0/mcast_solicit";
+    "show net/ipv4/neigh/d0/ucast_solicit";
+    "show net/ipv4/neigh/d0/app_solicit";
+    "show net/ipv4/neigh/d0/mcast_resolicit";
+    "show net/ipv4/neigh/d0/retrans_time";
+    "show net/ipv4/neigh/d0/retrans_time_ms";
+    "show net/ipv4/neigh/d0/base_reachable_time";
+    "show net/ipv4/neigh/d0/base_reachable_time_ms";
+    "show net/ipv4/neigh/d0/delay_first_probe_time";
+    "show net/ipv4/neigh/d0/interval_probe_time_ms";
+    "show net/ipv4/neigh/d0/gc_stale_time";
+    "show net/ipv4/neigh/d0/unres_qlen";
+    "show net/ipv4/neigh/d0/unres_qlen_bytes";
+    "show net/ipv4/neigh/d0/proxy_qlen";
+    "show net/ipv4/neigh/d0/anycast_delay";
+    "show net/ipv4/neigh/d0/proxy_delay";
+    "show net/ipv4/neigh/d0/locktime";
+    "show net/ipv6/neigh/d0/retrans_time";
+    "show net/ipv6/neigh/d0/locktime";
+    "show net/ipv6/neigh/d0/proxy_delay";
+    "sysctl net/ipv4/neigh/d0/mcast_solicit 5";
+    "show net/ipv4/neigh/d0/mcast_solicit";
+    "sysctl net/ipv4/neigh/d0/mcast_solicit -1";
+    "sysctl net/ipv4/neigh/d0/mcast_solicit x";
+    "sysctl net/ipv4/neigh/d0/base_reachable_time 20";
+    "show net/ipv4/neigh/d0/base_reachable_time_ms";
+    "sysctl net/ipv4/neigh/d0/base_reachable_time_ms 8000";
+    "show net/ipv4/neigh/d0/base_reachable_time";
+    "sysctl net/ipv4/neigh/d0/retrans_time 40";
+    "show net/ipv4/neigh/d0/retrans_time_ms";
+    "sysctl net/ipv4/neigh/d0/unres_qlen 3";
+    "show net/ipv4/neigh/d0/unres_qlen";
+    "show net/ipv4/neigh/d0/unres_qlen_bytes";
+    "sysctl net/ipv4/neigh/d0/unres_qlen_bytes 5000";
+    "show net/ipv4/neigh/d0/unres_qlen";
+    "sysctl net/ipv4/neigh/d0/locktime 20";
+    "show net/ipv4/neigh/d0/locktime";
+    "sysctl net/ipv4/neigh/d0/proxy_delay 0";
+    "show net/ipv4/neigh/d0/proxy_delay";
+    "sysctl net/ipv4/neigh/d0/interval_probe_time_ms 0";
+    "show net/ipv6/neigh/d0/mcast_solicit";
+    "dumpneightbl 2 0 0";
+]
+nexthops_v4 [
+    "up lo";
+    "add d0 02:00:00:00:00:01";
+    "add d1 02:00:00:00:00:02";
+    "up d0";
+    "up d1";
+    "newaddr+create,excl 2 24 0 0 d0; 2=10.0.0.1";
+    "newaddr+create,excl 2 24 0 0 d1; 2=10.0.1.1";
+    "listen 32 7";
+    "newnexthop+create,excl 2 0 4 0 0; 1=u32:5 5=dev:d0 6=10.0.0.9";
+    "newnexthop+create,excl 2 0 4 0 0; 1=u32:5 5=dev:d0 6=10.0.0.9";
+    "newnexthop+create 2 0 4 0 0; 5=dev:d1 6=10.0.1.9";
+    "newnexthop+create 2 0 3 0 0; 1=u32:7 5=dev:d1";
+    "newnexthop+create 2 0 4 0 4; 1=u32:8 5=dev:d1 6=172.16.0.9";
+    "newnexthop+create 2 0 4 0 0; 1=u32:9 4=x:";
+    "newnexthop+create 0 0 4 0 0; 1=u32:20 2=g:5/0,1/2";
+    "getnexthop 0 0 0 0 0; 1=u32:5";
+    "getnexthop 0 0 0 0 0; 1=u32:20";
+    "getnexthop 0 0 0 0 0; 1=u32:99";
+    "dumpnexthop 0 0 0 0 0";
+    "dumpnexthop 2 0 0 0 0";
+    "dumpnexthop 0 0 0 0 0; 5=dev:d1";
+    "dumpnexthop 0 0 0 0 0; 9=x:";
+    "heard";
+    "newroute+create 2 24 0 0 254 4 0 1 0; 1=192.0.2.0 30=u32:5";
+    "newroute+create 2 24 0 0 254 4 0 1 0; 1=192.0.3.0 30=u32:20";
+    "newroute+create 2 24 0 0 254 4 0 1 0; 1=192.0.4.0 30=u32:9";
+    "newroute+create 2 24 0 0 254 4 0 1 0; 1=192.0.5.0 30=u32:99";
+    "newroute+create 2 24 0 0 254 4 0 1 0; 1=192.0.5.0 30=u32:5 4=dev:d0";
+    "newroute+create 2 24 0 0 254 4 254 1 0; 1=192.0.6.0 30=u32:5";
+    "dumproute 2 0 0 0 254 0 0 0 0";
+    "getroute 2 32 0 0 0 0 0 0 0; 1=192.0.2.7";
+    "getroute 2 32 0 0 0 0 0 0 0; 1=192.0.4.7";
+    "heard";
+    "newnexthop+create,replace 2 0 4 0 0; 1=u32:5 5=dev:d0 6=10.0.0.8";
+    "getroute 2 32 0 0 0 0 0 0 0; 1=192.0.2.7";
+    "heard";
+    "dumproute 2 0 0 0 254 0 0 0 0";
+    "delnexthop 0 0 0 0 0; 1=u32:1";
+    "heard";
+    "dumpnexthop 0 0 0 0 0";
+    "dumproute 2 0 0 0 254 0 0 0 0";
+    "delroute 2 24 0 0 254 0 0 0 0; 1=192.0.2.0 30=u32:7";
+    "delroute 2 24 0 0 254 0 0 0 0; 1=192.0.2.0 30=u32:99";
+    "delroute 2 24 0 0 254 0 0 0 0; 1=192.0.2.0 4=dev:d0";
+    "delroute 2 24 0 0 254 0 0 0 0; 1=192.0.2.0 30=u32:5";
+    "delnexthop 0 0 0 0 0; 1=u32:5";
+    "dumpnexthop 0 0 0 0 0";
+    "heard";
+    "down d1";
+    "dumpnexthop 0 0 0 0 0";
+    "dumproute 2 0 0 0 254 0 0 0 0";
+    "heard";
+]
+nexthops_v6 [
+    "up lo";
+    "add d0 02:00:00:00:00:01";
+    "up d0";
+    "newaddr+create,excl 10 64 2 0 d0; 1=2001:db8::1";
+    "listen 32";
+    "newnexthop+create,excl 10 0 4 0 0; 1=u32:5 5=dev:d0 6=2001:db8::9";
+    "newnexthop+create,excl 10 0 4 0 0; 1=u32:6 5=dev:d0 6=fe80::9";
+    "newnexthop+create,excl 10 0 4 0 0; 1=u32:7 5=dev:d0";
+    "newnexthop+create,excl 10 0 4 0 0; 1=u32:8 4=x:";
+    "newnexthop+create,excl 2 0 4 0 0; 1=u32:9 5=dev:d0";
+    "newnexthop+create 0 0 4 0 0; 1=u32:20 2=g:5/0,6/2";
+    "dumpnexthop 10 0 0 0 0";
+    "heard";
+    "newroute+create 10 48 0 0 254 4 0 1 0; 1=2001:db8:1:: 30=u32:5";
+    "newroute+create 10 48 0 0 254 4 0 1 0; 1=2001:db8:2:: 30=u32:20";
+    "newroute+create 10 48 0 0 254 4 0 1 0; 1=2001:db8:3:: 30=u32:8";
+    "newroute+create 10 48 0 0 254 4 0 1 0; 1=2001:db8:4:: 30=u32:9";
+    "newroute+create 10 48 0 0 254 4 0 1 0; 1=2001:db8:4:: 30=u32:99";
+    "newroute+create 10 48 64 0 254 4 0 1 0; 1=2001:db8:4:: 2=2001:db8:5:: 30=u32:5";
+    "newroute+create 2 24 0 0 254 4 0 1 0; 1=192.0.2.0 30=u32:6";
+    "dumproute 10 0 0 0 254 0 0 0 0";
+    "dumproute 2 0 0 0 254 0 0 0 0";
+    "newnexthop+create,replace 10 0 4 0 0; 1=u32:5 5=dev:d0 6=2001:db8::8";
+    "dumproute 10 0 0 0 254 0 0 0 0";
+    "delnexthop 0 0 0 0 0; 1=u32:5";
+    "dumproute 10 0 0 0 254 0 0 0 0";
+    "heard";
+    "remove d0";
+    "dumpnexthop 0 0 0 0 0";
+    "heard";
+]
+nexthops_bad [
+    "up lo";
+    "add d0 02:00:00:00:00:01";
+    "newnexthop+create 2 0 4 0 0; 1=u32:5 5=dev:d0";
+    "up d0";
+    "newaddr+create,excl 2 24 0 0 d0; 2=10.0.0.1";
+    "newnexthop+create 2 1 4 0 0; 1=u32:5 5=dev:d0";
+    "newnexthop+create 2 0 4 1 0; 1=u32:5 5=dev:d0";
+    "newnexthop+create 2 0 4 0 1; 1=u32:5 5=dev:d0";
+    "newnexthop+create 0 0 4 0 0; 1=u32:5 5=dev:d0";
+    "newnexthop+create 7 0 4 0 0; 1=u32:5 5=dev:d0";
+    "newnexthop+create 2 0 4 0 0; 1=u32:5";
+    "newnexthop+create 2 0 4 0 0; 1=u32:5 5=u32:99";
+    "newnexthop+create 2 0 4 0 0; 1=u32:5 5=dev:d0 6=2001:db8::9";
+    "newnexthop+create 2 0 4 0 4; 1=u32:5 5=dev:d0";
+    "newnexthop+create 2 0 4 0 0; 1=u32:5 5=dev:d0 4=x:";
+    "newnexthop+create 2 0 4 0 0; 1=u32:5 5=dev:d0 6=172.16.0.9";
+    "newnexthop+create 2 0 4 0 0; 1=u16:5 5=dev:d0";
+    "newnexthop+create 2 0 4 0 0; 1=u32:5 5=dev:d0 40=u32:1";
+    "newnexthop+replace 2 0 4 0 0; 5=dev:d0";
+    "newnexthop+replace 2 0 4 0 0; 1=u32:5 5=dev:d0";
+    "newnexthop+create 2 0 4 0 0; 1=u32:5 5=dev:d0";
+    "newnexthop+create 2 0 4 0 0; 1=u32:6 4=x:";
+    "newnexthop+create 2 0 4 0 0; 1=u32:7 2=g:5/0";
+    "newnexthop+create 0 0 4 0 0; 1=u32:7 2=g:99/0";
+    "newnexthop+create 0 0 4 0 0; 1=u32:7 2=g:5/0,5/1";
+    "newnexthop+create 0 0 4 0 0; 1=u32:7 2=g:5/0,6/1";
+    "newnexthop+create 0 0 4 0 0; 1=u32:7 2=x:05000000";
+    "newnexthop+create 0 0 4 0 0; 1=u32:7 2=x:0500000000000100";
+    "newnexthop+create 0 0 4 0 0; 1=u32:7 2=x:";
+    "newnexthop+create 0 0 4 0 0; 1=u32:7 2=g:5/0 5=dev:d0";
+    "newnexthop+create 0 0 4 0 0; 1=u32:7 2=g:5/0 3=u16:9";
+    "newnexthop+create 0 0 4 0 0; 1=u32:7 2=g:5/0";
+    "newnexthop+create 0 0 4 0 0; 1=u32:8 2=g:7/0";
+    "newnexthop+create,replace 0 0 4 0 0; 1=u32:5 2=g:6/0";
+    "newnexthop+create,replace 2 0 4 0 0; 1=u32:7 5=dev:d0";
+    "delnexthop 0 0 0 0 0";
+    "delnexthop 0 0 0 0 0; 1=u32:0";
+    "delnexthop 0 0 0 0 0; 1=u32:99";
+    "delnexthop 2 0 4 0 0; 1=u32:5";
+    "delnexthop 0 0 0 0 0; 1=u32:5 5=dev:d0";
+    "getnexthop 0 0 0 0 0";
+    "dumpnexthop 0 0 4 0 0";
+    "dumpnexthop 0 0 0 0 0; 1=u32:5";
+    "nobody newnexthop+create 2 0 4 0 0; 1=u32:50 5=dev:d0";
+    "dumpnexthop 0 0 0 0 0";
+]
+}

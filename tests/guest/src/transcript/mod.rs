@@ -4,12 +4,14 @@
 //! makes calls and notes their results in a [`Transcript`]; nothing in a line may differ from run to run (no addresses,
 //! no process ids, no times). Each runs in a child of its own with a time limit.
 
+mod bridge_vlans;
 mod devices;
 mod epoll;
 mod files;
 mod futexes;
 mod identity;
 mod inet;
+mod inet_more;
 mod internet;
 mod locks;
 mod memory;
@@ -20,11 +22,13 @@ mod netlink;
 mod notify;
 mod packet;
 mod processes;
+mod reports;
 mod scheduling;
 mod signals;
 mod sockets;
 mod sysfs;
 mod timers;
+mod tun;
 
 use crate::case::Outcome;
 use std::fmt::{Debug, Write};
@@ -96,12 +100,14 @@ const SECONDS: u32 = 20;
 /// Prints the sections whose names contain a filter.
 pub fn print(filters: &[String]) {
     let groups: &[&[Section]] = &[
+        bridge_vlans::SECTIONS,
         devices::SECTIONS,
         epoll::SECTIONS,
         files::SECTIONS,
         futexes::SECTIONS,
         identity::SECTIONS,
         inet::SECTIONS,
+        inet_more::SECTIONS,
         internet::SECTIONS,
         locks::SECTIONS,
         memory::SECTIONS,
@@ -116,11 +122,13 @@ pub fn print(filters: &[String]) {
         notify::SECTIONS,
         packet::SECTIONS,
         processes::SECTIONS,
+        reports::SECTIONS,
         scheduling::SECTIONS,
         signals::SECTIONS,
         sockets::SECTIONS,
         sysfs::SECTIONS,
         timers::SECTIONS,
+        tun::SECTIONS,
     ];
     for (name, section) in groups.iter().copied().flatten() {
         if filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())) {

@@ -26,6 +26,8 @@ pub const SECTIONS: &[Section] = &[
     ("packet_memberships", memberships),
     ("packet_device_down", device_down),
     ("packet_device_gone", device_gone),
+    ("packet_fanout_arguments", fanout_arguments),
+    ("packet_fanout", fanout),
     ("packet_ring_arguments", ring_arguments),
     ("packet_ring_1", |t| ring_of_slots(t, 0)),
     ("packet_ring_2", |t| ring_of_slots(t, 1)),
@@ -91,7 +93,13 @@ fn frame(protocol: u16, text: &[u8]) -> Vec<u8> {
 /// A frame in words.
 fn seen(fd: i32, flags: i32) -> String {
     match receive(fd, 2000, flags | libc::MSG_DONTWAIT) {
-        Ok(got) => format!("{} flags {:#x} {:?} from {}", got.count, got.flags, lossy_tail(&got.bytes), shown_link(&got.from)),
+        Ok(got) => format!(
+            "{} flags {:#x} {:?} from {}",
+            got.count,
+            got.flags,
+            lossy_tail(&got.bytes),
+            shown_link(&got.from)
+        ),
         Err(error) => error,
     }
 }
@@ -102,7 +110,9 @@ fn lossy_tail(bytes: &[u8]) -> String {
 
 fn types(t: &mut Transcript) -> Outcome {
     isolated()?;
-    for (kind, protocol) in [(3, 0), (3, ALL), (2, ALL), (2, 0x0008), (1, 0), (4, 0), (5, 0), (3, -1), (11, 0)] {
+    for (kind, protocol) in
+        [(3, 0), (3, ALL), (2, ALL), (2, 0x0008), (1, 0), (4, 0), (5, 0), (3, -1), (11, 0)]
+    {
         let fd = t.works(&format!("socket {kind} {protocol}"), sys!(SYS_socket, AF_PACKET, kind, protocol));
         if fd >= 0 {
             t.note("  type", get_number(fd as i32, 1, libc::SO_TYPE));
@@ -264,7 +274,10 @@ fn loopback_frames(t: &mut Transcript) -> Outcome {
     send_to(other, b"datagram", 0, &address("127.0.0.1", 5000));
     for _ in 0..2 {
         let got = receive(listener, 100, libc::MSG_DONTWAIT);
-        t.note("seen", got.map(|got| (got.count, got.from[10], got.bytes[12..15].to_vec(), got.bytes[34..38].to_vec())));
+        t.note(
+            "seen",
+            got.map(|got| (got.count, got.from[10], got.bytes[12..15].to_vec(), got.bytes[34..38].to_vec())),
+        );
     }
     t.call("ignore what goes out", set_number(listener, SOL_PACKET, 23, 1));
     send_to(sender, &zeros, 0, &[]);
@@ -302,7 +315,10 @@ fn unbound(t: &mut Transcript) -> Outcome {
     let listener = open(3, 0x3412)?;
     let sender = open(3, 0)?;
     for name in ["v0", "v1"] {
-        t.call(name, send_to(sender, &frame(0x1234, name.as_bytes()), 0, &link(0x1234, index_of(name)?, &[])));
+        t.call(
+            name,
+            send_to(sender, &frame(0x1234, name.as_bytes()), 0, &link(0x1234, index_of(name)?, &[])),
+        );
         t.note("seen", seen(listener, 0));
     }
     t.call("bind to one", bind(listener, &link(0, index_of("v1")?, &[])));
@@ -325,7 +341,12 @@ fn auxdata(t: &mut Transcript) -> Outcome {
         send_to(sender, &frame(0x1234, b"text"), 0, &[]);
         let got = receive(listener, 10, libc::MSG_DONTWAIT);
         // Whether its checksum was looked at is not told of frames that have none.
-        t.note("told", got.map(|got| got.control.iter().map(|one| (one.0, one.1, one.2[4..].to_vec())).collect::<Vec<_>>()));
+        t.note(
+            "told",
+            got.map(|got| {
+                got.control.iter().map(|one| (one.0, one.1, one.2[4..].to_vec())).collect::<Vec<_>>()
+            }),
+        );
     }
     Ok(())
 }
@@ -382,24 +403,37 @@ fn filters(t: &mut Transcript) -> Outcome {
     }
     // The protocol by its place, and by ancillary data.
     t.call("by place", attach(raw, &[(0x28, 0, 0, 12), (0x15, 0, 1, 0x1234), (6, 0, 0, 18), (6, 0, 0, 0)]));
-    t.call("by number", attach(datagram, &[(0x28, 0, 0, 0xffff_f000), (0x15, 0, 1, 0x1234), (6, 0, 0, 4), (6, 0, 0, 0)]));
+    t.call(
+        "by number",
+        attach(datagram, &[(0x28, 0, 0, 0xffff_f000), (0x15, 0, 1, 0x1234), (6, 0, 0, 4), (6, 0, 0, 0)]),
+    );
     for protocol in [0x1234, 0x4321] {
         send(protocol);
         for fd in [raw, datagram] {
             t.note("seen", seen(fd, 0));
         }
     }
-    for (what, number, equal) in [("type", 4, 1), ("hardware type", 28, 1), ("tag", 48, 0), ("queue", 24, 0)] {
+    for (what, number, equal) in [("type", 4, 1), ("hardware type", 28, 1), ("tag", 48, 0), ("queue", 24, 0)]
+    {
         let load = [(0x28, 0, 0, 0xffff_f000 + number), (0x15, 0, 1, equal), (6, 0, 0, 100), (6, 0, 0, 0)];
         t.call(what, attach(raw, &load));
         send(0x1234);
         t.note("seen", seen(raw, 0).len());
     }
     // From the link header and from the network header.
-    t.call("link", attach(datagram, &[(0x28, 0, 0, 0xffe0_000c), (0x15, 0, 1, 0x1234), (6, 0, 0, 100), (6, 0, 0, 0)]));
+    t.call(
+        "link",
+        attach(datagram, &[(0x28, 0, 0, 0xffe0_000c), (0x15, 0, 1, 0x1234), (6, 0, 0, 100), (6, 0, 0, 0)]),
+    );
     send(0x1234);
     t.note("seen", seen(datagram, 0));
-    t.call("network", attach(raw, &[(0x30, 0, 0, 0xfff0_0000), (0x15, 0, 1, u32::from(b's')), (6, 0, 0, 100), (6, 0, 0, 0)]));
+    t.call(
+        "network",
+        attach(
+            raw,
+            &[(0x30, 0, 0, 0xfff0_0000), (0x15, 0, 1, u32::from(b's')), (6, 0, 0, 100), (6, 0, 0, 0)],
+        ),
+    );
     send(0x1234);
     t.note("seen", seen(raw, 0));
     Ok(())
@@ -447,7 +481,10 @@ fn options(t: &mut Transcript) -> Outcome {
     for version in [0, 1, 2, 3] {
         let mut value = version;
         let mut length = 4_i32;
-        t.call("header of a version", sys!(SYS_getsockopt, fd, SOL_PACKET, 11, &raw mut value, &raw mut length));
+        t.call(
+            "header of a version",
+            sys!(SYS_getsockopt, fd, SOL_PACKET, 11, &raw mut value, &raw mut length),
+        );
         t.note("  is", value);
     }
     for name in [0, 99, -1] {
@@ -472,7 +509,8 @@ fn mreq(index: i32, kind: u16, address: &[u8]) -> Vec<u8> {
 /// IFLA_PROMISCUITY of a device.
 fn promiscuity(name: &str) -> Result<Option<i32>, Failure> {
     let mut netlink = Socket::route()?;
-    let answer = netlink.ask(crate::netlink::GETLINK, crate::netlink::ACK, &Builder::link(0, 0, 0).text(3, name));
+    let answer =
+        netlink.ask(crate::netlink::GETLINK, crate::netlink::ACK, &Builder::link(0, 0, 0).text(3, name));
     let link = answer.iter().find(|message| message.kind == crate::netlink::NEWLINK);
     Ok(link.and_then(|message| message.attributes(16).get(&30).map(|value| crate::netlink::number(value))))
 }
@@ -663,13 +701,19 @@ fn ring_of_blocks(t: &mut Transcript) -> Outcome {
         let base = block * 4096;
         t.note("version and private", (word_at(map, base), word_at(map, base + 4)));
         t.note("status", word_at(map, base + 8));
-        t.note("frames, first, used", (word_at(map, base + 12), word_at(map, base + 16), word_at(map, base + 20)));
+        t.note(
+            "frames, first, used",
+            (word_at(map, base + 12), word_at(map, base + 16), word_at(map, base + 20)),
+        );
         t.note("number", word_at(map, base + 24));
         let mut at = base + word_at(map, base + 16) as usize;
         for _ in 0..word_at(map, base + 12).min(4) {
             let next = word_at(map, at);
             let net = half_at(map, at + 26);
-            t.note("  next and lengths", (next, word_at(map, at + 12), word_at(map, at + 16), half_at(map, at + 24), net));
+            t.note(
+                "  next and lengths",
+                (next, word_at(map, at + 12), word_at(map, at + 16), half_at(map, at + 24), net),
+            );
             t.note("  bytes", lossy_tail(&bytes_at(map, at + usize::from(net), 7)));
             t.note("  address", shown_link(&bytes_at(map, at + 48, 20)));
             at += next as usize;
@@ -765,7 +809,8 @@ fn requests(t: &mut Transcript) -> Outcome {
 }
 
 fn inode_of(fd: i32) -> Result<u32, Failure> {
-    let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).map_err(|error| Failure::Wrong(error.to_string()))?;
+    let link = std::fs::read_link(format!("/proc/self/fd/{fd}"))
+        .map_err(|error| Failure::Wrong(error.to_string()))?;
     let text = link.to_string_lossy().into_owned();
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     digits.parse().map_err(|_| Failure::Wrong(text))
@@ -782,7 +827,8 @@ fn unix_request(states: u32, inode: u32, show: u32, cookie: u64) -> Vec<u8> {
 
 /// What is told of a UNIX socket, with the inodes in words.
 fn unix_line(message: &Message, names: &[(u32, &str)]) -> String {
-    let who = |inode: u32| names.iter().find(|(known, _)| *known == inode).map_or("another", |(_, name)| *name);
+    let who =
+        |inode: u32| names.iter().find(|(known, _)| *known == inode).map_or("another", |(_, name)| *name);
     let payload = &message.payload;
     let inode = u32::from_ne_bytes([payload[4], payload[5], payload[6], payload[7]]);
     let attributes: Vec<String> = message
@@ -801,7 +847,14 @@ fn unix_line(message: &Message, names: &[(u32, &str)]) -> String {
             other => format!("{other} {value:?}"),
         })
         .collect();
-    format!("{} family {} type {} state {} | {}", who(inode), payload[0], payload[1], payload[2], attributes.join(", "))
+    format!(
+        "{} family {} type {} state {} | {}",
+        who(inode),
+        payload[0],
+        payload[1],
+        payload[2],
+        attributes.join(", ")
+    )
 }
 
 fn diag_unix(t: &mut Transcript) -> Outcome {
@@ -815,7 +868,9 @@ fn diag_unix(t: &mut Transcript) -> Outcome {
     crate::unix_help::send(left, b"some bytes", 0);
     let fresh = crate::unix_help::socket(5)?;
     let mut names = Vec::new();
-    for (fd, name) in [(listener, "listener"), (client, "client"), (left, "left"), (right, "right"), (fresh, "fresh")] {
+    for (fd, name) in
+        [(listener, "listener"), (client, "client"), (left, "left"), (right, "right"), (fresh, "fresh")]
+    {
         names.push((inode_of(fd)?, name));
     }
     let mut netlink = diag()?;
@@ -893,10 +948,16 @@ fn diag_netlink(t: &mut Transcript) -> Outcome {
                         other => format!("{other} {value:?}"),
                     })
                     .collect();
-                format!("{:?} port {} | {attributes:?}", &message.payload[..4], crate::netlink::number(&message.payload[4..]))
+                format!(
+                    "{:?} port {} | {attributes:?}",
+                    &message.payload[..4],
+                    crate::netlink::number(&message.payload[4..])
+                )
             })
             .collect();
         lines.sort();
+        // Linux lists a socket that is in a group twice: once more where it goes through the groups.
+        lines.dedup();
         t.note("protocol and shown", (protocol, show));
         lines.iter().for_each(|line| t.note("  socket", line));
     }
@@ -925,14 +986,21 @@ fn diag_packet(t: &mut Transcript) -> Outcome {
             .filter(|message| message.kind == BY_FAMILY)
             .map(|message| {
                 let inode = crate::netlink::number(&message.payload[4..]) as u32;
-                let name = names.iter().find(|(known, _)| *known == inode).map_or("another", |(_, name)| *name);
+                let name =
+                    names.iter().find(|(known, _)| *known == inode).map_or("another", |(_, name)| *name);
                 let attributes: Vec<String> = message
                     .attributes(16)
                     .iter()
                     .map(|(kind, value)| match kind {
                         6 => format!("memory of {} bytes", value.len()),
-                        0 => format!("info {:?}", value.chunks(4).map(crate::netlink::number).collect::<Vec<_>>()),
-                        2 => format!("ring {:?}", value.chunks(4).map(crate::netlink::number).collect::<Vec<_>>()),
+                        0 => format!(
+                            "info {:?}",
+                            value.chunks(4).map(crate::netlink::number).collect::<Vec<_>>()
+                        ),
+                        2 => format!(
+                            "ring {:?}",
+                            value.chunks(4).map(crate::netlink::number).collect::<Vec<_>>()
+                        ),
                         other => format!("{other} {value:?}"),
                     })
                     .collect();
@@ -1029,12 +1097,16 @@ fn diag_filters(t: &mut Transcript) -> Outcome {
     let mut netlink = diag()?;
     let request = inet_request(2, 17, 0, u32::MAX);
     let operation = |code: u8, yes: u8, no: u16| [&[code, yes][..], &no.to_ne_bytes()].concat();
-    let port = |code: u8, port: u16| {
-        [operation(code, 8, 12), operation(0, 0, port)].concat()
-    };
+    let port = |code: u8, port: u16| [operation(code, 8, 12), operation(0, 0, port)].concat();
     let host = |code: u8, prefix: u8, port: i32, to: &[u8]| {
         let length = 12 + to.len() as u8;
-        [operation(code, length, u16::from(length) + 4), vec![2, prefix, 0, 0], port.to_ne_bytes().to_vec(), to.to_vec()].concat()
+        [
+            operation(code, length, u16::from(length) + 4),
+            vec![2, prefix, 0, 0],
+            port.to_ne_bytes().to_vec(),
+            to.to_vec(),
+        ]
+        .concat()
     };
     for (what, program) in [
         ("source port at least 9801", port(2, 9801)),
@@ -1069,5 +1141,113 @@ fn diag_raw(t: &mut Transcript) -> Outcome {
     for family in [2, 10] {
         inet_dump(t, &mut netlink, "raw", &raw_builder(&inet_request(family, 255, 0, u32::MAX)));
     }
+    Ok(())
+}
+
+/// PACKET_FANOUT: id, kind and flags in one word.
+fn join(fd: i32, id: u32, kind_and_flags: u32) -> i64 {
+    set_number(fd, SOL_PACKET, 18, (id | kind_and_flags << 16) as i32)
+}
+
+fn fanout_arguments(t: &mut Transcript) -> Outcome {
+    isolated()?;
+    veth()?;
+    let fd = open(3, 0x3412)?;
+    t.note("at first", get_number(fd, SOL_PACKET, 18));
+    t.call("two bytes", set(fd, SOL_PACKET, 18, &[1, 0]));
+    t.call("six bytes", set(fd, SOL_PACKET, 18, &[1, 0, 0, 0, 0, 0]));
+    for kind in [8, 9, 0xff, 0x1003] {
+        t.call(&format!("kind {kind:#x}"), join(fd, 5, kind));
+    }
+    t.call("too many members", set(fd, SOL_PACKET, 18, &[5, 0, 0, 0, 1, 0, 1, 0]));
+    t.call("without a protocol", join(open(3, 0)?, 5, 0));
+    t.call("join", join(fd, 5, 1));
+    t.note("is", get_number(fd, SOL_PACKET, 18));
+    t.call("again", join(fd, 5, 1));
+    t.call("bind", bind(fd, &link(0x1234, index_of("v1")?, &[])));
+    for (what, protocol, id, kind) in [
+        ("another kind", 0x3412, 5, 0),
+        ("other flags", 0x3412, 5, 0x1001),
+        ("another protocol", 0x3512, 5, 1),
+        ("another id", 0x3412, 6, 1),
+        ("any id", 0x3412, 0, 0x2001),
+        ("any id but this", 0x3412, 3, 0x2001),
+    ] {
+        let other = open(3, protocol)?;
+        t.call(what, join(other, id, kind));
+        t.note("  is", get_number(other, SOL_PACKET, 18));
+        close(other);
+    }
+    let other = open(3, 0x3412)?;
+    bind(other, &link(0, index_of("v1")?, &[]));
+    t.call("elsewhere", join(other, 5, 1));
+    let (one, two, three) = (open(3, 0x3412)?, open(3, 0x3412)?, open(3, 0x3412)?);
+    t.call("of two", set(one, SOL_PACKET, 18, &[7, 0, 1, 0, 2, 0, 0, 0]));
+    t.call("of three", set(two, SOL_PACKET, 18, &[7, 0, 1, 0, 3, 0, 0, 0]));
+    t.call("the second", set(two, SOL_PACKET, 18, &[7, 0, 1, 0, 2, 0, 0, 0]));
+    t.call("the third", join(three, 7, 1));
+    close(two);
+    t.call("the third", join(three, 7, 1));
+    Ok(())
+}
+
+/// What each of some sockets has seen.
+fn counts(all: &[i32]) -> Vec<usize> {
+    all.iter().map(|fd| std::iter::from_fn(|| receive(*fd, 10, libc::MSG_DONTWAIT).ok()).count()).collect()
+}
+
+fn fanout(t: &mut Transcript) -> Outcome {
+    isolated()?;
+    veth()?;
+    let sender = open(3, 0)?;
+    bind(sender, &link(0, index_of("v0")?, &[]));
+    let group = |id: u32, kind: u32| -> Result<Vec<i32>, Failure> {
+        let all: Vec<i32> = (0..3).map(|_| open(3, 0x3412)).collect::<Result<_, _>>()?;
+        for fd in &all {
+            bind(*fd, &link(0, index_of("v1")?, &[]));
+            if join(*fd, id, kind) != 0 {
+                return Err(Failure::Wrong("no group".to_owned()));
+            }
+        }
+        Ok(all)
+    };
+    let send = |count: usize| (0..count).for_each(|_| _ = send_to(sender, &frame(0x1234, b"text"), 0, &[]));
+    let turns = group(1, 1)?;
+    send(9);
+    t.note("by turns", counts(&turns));
+    let flows = group(2, 0)?;
+    send(9);
+    let mut seen = counts(&flows);
+    seen.sort_unstable();
+    t.note("by flow", seen);
+    t.note("the other group", counts(&turns));
+    close(flows[0]);
+    close(flows[1]);
+    send(4);
+    t.note("one is left", counts(&flows[2..]));
+    turns.iter().for_each(|fd| _ = close(*fd));
+    let rolling = group(3, 3)?;
+    rolling.iter().for_each(|fd| _ = set_number(*fd, 1, libc::SO_RCVBUF, 4096));
+    send(5);
+    let seen = counts(&rolling);
+    t.note("rolling over", (seen.iter().sum::<usize>(), seen.iter().filter(|count| **count > 0).count()));
+    down("v1")?;
+    t.note("down", poll_events(rolling[0]));
+    t.note("error", get_number(rolling[0], 1, libc::SO_ERROR));
+    up("v1")?;
+    // Linux leaves it to a worker that frames go through again.
+    sleep_ms(500);
+    send(3);
+    t.note("up again", counts(&rolling).iter().sum::<usize>());
+    // Frames from here are seen going out by a group of all protocols, but not those of its own members.
+    let (one, two) = (open(3, ALL)?, open(3, ALL)?);
+    for fd in [one, two] {
+        bind(fd, &link(0, index_of("v0")?, &[]));
+        t.call("join", join(fd, 4, 1));
+    }
+    send(2);
+    t.note("another's", counts(&[one, two]));
+    send_to(one, &frame(0x1234, b"own"), 0, &[]);
+    t.note("a member's", counts(&[one, two]));
     Ok(())
 }

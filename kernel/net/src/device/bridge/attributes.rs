@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use core::fmt::Write;
 use linnet_lib::netlink::Outcome;
 
-use super::{Bridge, Port, Setting, options};
+use super::{Bridge, Port, Setting, options, vlans};
 use crate::device::NetDevice;
 use crate::device::attributes::{Attribute, address, changeable, done, locked, set, shown};
 
@@ -43,7 +43,25 @@ pub(in crate::device) const BRIDGE: &[Attribute] = &[
     changeable(
         "ageing_time",
         |device, out| show_setting(device, Setting::Ageing, out),
-        |device, text| store_setting(device, text, Setting::Ageing, (0, u32::MAX as u64)),
+        |device, text| {
+            store_setting(device, text, Setting::Ageing, (0, u32::MAX as u64))?;
+            bridge(device)?.age_anew(device);
+            Ok(())
+        },
+    ),
+    changeable(
+        "default_pvid",
+        |device, out| show_setting(device, Setting::DefaultVlan, out),
+        |device, text| {
+            set(device, text, |rtnl, device, number| {
+                let bridge = bridge(device)?;
+                let number = u16::try_from(number).map_err(|_| Errno::EINVAL)?;
+                if bridge.filters() && u32::from(number) != bridge.setting(Setting::DefaultVlan) {
+                    return Err(Errno::EPERM.into());
+                }
+                Ok(bridge.set_default_vlan(rtnl, device, number)?)
+            })
+        },
     ),
     shown("bridge_id", |device, out| identifier(out, bridge(device)?.identifier(device))),
     Attribute {
@@ -59,7 +77,7 @@ pub(in crate::device) const BRIDGE: &[Attribute] = &[
     changeable(
         "forward_delay",
         |device, out| show_setting(device, Setting::ForwardDelay, out),
-        |device, text| store_setting(device, text, Setting::ForwardDelay, (0, 3000)),
+        |device, text| store_setting(device, text, Setting::ForwardDelay, (0, u32::MAX as u64)),
     ),
     shown("group_addr", |device, out| address(out, &{ *bridge(device)?.group_address.lock() })),
     changeable(
@@ -101,6 +119,28 @@ pub(in crate::device) const BRIDGE: &[Attribute] = &[
     shown("stp_state", |_, out| done(writeln!(out, "0"))),
     shown("topology_change", |_, out| done(writeln!(out, "0"))),
     shown("topology_change_detected", |_, out| done(writeln!(out, "0"))),
+    changeable(
+        "vlan_filtering",
+        |device, out| show_setting(device, Setting::VlanFiltering, out),
+        |device, text| {
+            set(device, text, |_, device, number| {
+                bridge(device)?.set(Setting::VlanFiltering, u32::from(number != 0));
+                Ok(())
+            })
+        },
+    ),
+    changeable(
+        "vlan_protocol",
+        |device, out| done(writeln!(out, "0x{:04x}", bridge(device)?.setting(Setting::VlanProtocol))),
+        |device, text| {
+            set(device, text, |_, device, number| {
+                let number = u16::try_from(number).map_err(|_| Errno::EPROTONOSUPPORT)?;
+                vlans::check_protocol(number)?;
+                bridge(device)?.set(Setting::VlanProtocol, number.into());
+                Ok(())
+            })
+        },
+    ),
 ];
 
 /// The port that a device is. `EINVAL`.

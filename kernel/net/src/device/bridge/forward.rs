@@ -5,20 +5,15 @@
 //! Contexts: preemption off. Locks: the table's (spin), for one look-up.
 
 use alloc::sync::Arc;
-use machine::sync::atomic::Ordering;
 
 use super::port::Port;
 use super::table::{Heard, Key, LEARNED_MAX, Place, PortNumber};
+use super::vlans::Lane;
 use super::{Bridge, Setting};
 use crate::device::statistics::Counted;
-use crate::device::{NetDevice, ReceiveHandler, traffic};
+use crate::device::{NetDevice, ReceiveHandler, tag, traffic};
 use crate::packet::{Packet, PacketKind};
 use abi::link as linux;
-
-/// Bytes of an Ethernet header.
-const HEADER: usize = 14;
-/// Bytes of a VLAN tag, which a frame may have over its MTU.
-const TAG: usize = 4;
 
 /// Takes the frames that a port receives.
 pub(super) struct Ingress(pub(super) Arc<Port>);
@@ -64,7 +59,7 @@ impl ReceiveHandler for Ingress {
                 1 => return None,
                 last if mask & 1 << last != 0 => {}
                 _ => {
-                    bridge.learn_link_local(port, source);
+                    bridge.learn_link_local(port, &packet, source);
                     return Some(packet);
                 }
             }
@@ -76,7 +71,8 @@ impl ReceiveHandler for Ingress {
         if port.bridge.address().as_slice() == destination {
             packet.kind = PacketKind::Host;
         }
-        bridge.take(port, packet, destination, source);
+        let lane = bridge.lane(&port.vlans, packet.from_link_header())?;
+        bridge.take(port, packet, (destination, source), lane);
         None
     }
 }
@@ -88,10 +84,10 @@ fn addresses(frame: &[u8]) -> Option<([u8; 6], [u8; 6])> {
 
 impl Bridge {
     /// A frame that came in at a port (`br_handle_frame_finish`).
-    fn take(&self, port: &Arc<Port>, packet: Packet, destination: [u8; 6], source: [u8; 6]) {
+    fn take(&self, port: &Arc<Port>, packet: Packet, (destination, source): ([u8; 6], [u8; 6]), lane: Lane) {
         let now = packet.received_ns;
         if port.has(linux::IFLA_BRPORT_LEARNING) {
-            self.learn(port, source, now);
+            self.learn(port, Key { vlan: lane.vlan, address: source }, now);
         }
         if port.state() == linux::BR_STATE_LEARNING {
             return;
@@ -102,19 +98,19 @@ impl Bridge {
             port.bridge.statistics.count(Counted::Multicast, 0);
         }
         let route = match audience {
-            Audience::One => self.route(destination, now),
+            Audience::One => self.route(Key { vlan: lane.vlan, address: destination }, now),
             _ => None,
         };
         if let Some((_, true)) = route {
-            return pass_up(&port.bridge, packet);
+            return self.pass_up(&port.bridge, packet, lane);
         }
         let copy = for_us.then(|| packet.clone());
         match route {
-            Some((number, _)) => self.forward(Some(port), number, packet),
-            None => self.flood(Some(port), packet, audience),
+            Some((number, _)) => self.forward(Some(port), number, packet, lane),
+            None => self.flood(Some(port), packet, audience, lane),
         }
         if let Some(copy) = copy {
-            pass_up(&port.bridge, copy);
+            self.pass_up(&port.bridge, copy, lane);
         }
     }
 
@@ -126,32 +122,35 @@ impl Bridge {
             return;
         };
         device.statistics.count(Counted::Sent, length);
+        let Some(lane) = self.lane(&self.vlans, packet.bytes()) else { return };
         let audience = audience(&destination);
         let route = match audience {
-            Audience::One => self.route(destination, machine::time::now_ns()),
+            Audience::One => {
+                self.route(Key { vlan: lane.vlan, address: destination }, machine::time::now_ns())
+            }
             _ => None,
         };
         match route {
-            Some((number, _)) => self.forward(None, number, packet),
-            None => self.flood(None, packet, audience),
+            Some((number, _)) => self.forward(None, number, packet, lane),
+            None => self.flood(None, packet, audience, lane),
         }
     }
 
-    fn route(&self, address: [u8; 6], now: u64) -> Option<(PortNumber, bool)> {
-        self.table.read().route(&Key { vlan: 0, address }, now, self.ageing_ns())
+    fn route(&self, key: Key, now: u64) -> Option<(PortNumber, bool)> {
+        self.table.read().route(&key, now, self.ageing_ns())
     }
 
     /// Sends to one port.
-    fn forward(&self, from: Option<&Arc<Port>>, to: PortNumber, packet: Packet) {
+    fn forward(&self, from: Option<&Arc<Port>>, to: PortNumber, packet: Packet, lane: Lane) {
         let Some(ports) = self.ports.load_arc() else { return };
         let Ok(place) = ports.binary_search_by_key(&to, |port| port.number) else { return };
-        if may_leave(from, &ports[place]) {
-            leave(&ports[place], packet);
+        if may_leave(from, &ports[place], lane) {
+            leave(&ports[place], packet, lane);
         }
     }
 
     /// Sends to all ports that want what they did not ask for. The last one gets the packet itself.
-    fn flood(&self, from: Option<&Arc<Port>>, packet: Packet, audience: Audience) {
+    fn flood(&self, from: Option<&Arc<Port>>, packet: Packet, audience: Audience, lane: Lane) {
         let wish = match audience {
             Audience::One => linux::IFLA_BRPORT_UNICAST_FLOOD,
             Audience::Group => linux::IFLA_BRPORT_MCAST_FLOOD,
@@ -162,21 +161,20 @@ impl Bridge {
         for port in ports.iter() {
             // What the machine itself sends to a group goes out everywhere.
             let wants = port.has(wish) || from.is_none() && audience != Audience::One;
-            if !wants || !may_leave(from, port) {
+            if !wants || !may_leave(from, port, lane) {
                 continue;
             }
             if let Some(before) = last.replace(port) {
-                leave(before, packet.clone());
+                leave(before, packet.clone(), lane);
             }
         }
         if let Some(port) = last {
-            leave(port, packet);
+            leave(port, packet, lane);
         }
     }
 
     /// Notes that an address is behind a port.
-    fn learn(&self, port: &Arc<Port>, address: [u8; 6], now: u64) {
-        let key = Key { vlan: 0, address };
+    fn learn(&self, port: &Arc<Port>, key: Key, now: u64) {
         let most = self.most_learned();
         if self.table.read().hear(&key, port.number, now, most) != Heard::News {
             return;
@@ -192,13 +190,16 @@ impl Bridge {
         if let Some(view) = view {
             super::notify::entry_later(port, view);
         }
-        self.collect_sometimes(&port.bridge, now);
+        self.expect_ageing(&port.bridge, now.saturating_add(self.ageing_ns()));
     }
 
-    fn learn_link_local(&self, port: &Arc<Port>, address: [u8; 6]) {
-        let may = port.has(linux::IFLA_BRPORT_LEARNING) && self.setting(Setting::NoLinkLocalLearn) == 0;
-        if may && port.state() >= linux::BR_STATE_LEARNING && port.state() != linux::BR_STATE_BLOCKING {
-            self.learn(port, address, machine::time::now_ns());
+    fn learn_link_local(&self, port: &Arc<Port>, packet: &Packet, address: [u8; 6]) {
+        let may = matches!(port.state(), linux::BR_STATE_LEARNING | linux::BR_STATE_FORWARDING);
+        if may
+            && self.learns_link_local(port)
+            && let Some(lane) = self.lane(&port.vlans, packet.from_link_header())
+        {
+            self.learn(port, Key { vlan: lane.vlan, address }, machine::time::now_ns());
         }
     }
 
@@ -212,8 +213,8 @@ impl Bridge {
 }
 
 /// Whether a frame from one port (none: the machine) may go out at another.
-fn may_leave(from: Option<&Arc<Port>>, to: &Arc<Port>) -> bool {
-    if to.state() != linux::BR_STATE_FORWARDING {
+fn may_leave(from: Option<&Arc<Port>>, to: &Arc<Port>, lane: Lane) -> bool {
+    if to.state() != linux::BR_STATE_FORWARDING || !lane.reaches(&to.vlans) {
         return false;
     }
     let Some(from) = from else { return true };
@@ -223,44 +224,27 @@ fn may_leave(from: Option<&Arc<Port>>, to: &Arc<Port>) -> bool {
     !(from.has(linux::IFLA_BRPORT_ISOLATED) && to.has(linux::IFLA_BRPORT_ISOLATED))
 }
 
-fn leave(port: &Arc<Port>, mut packet: Packet) {
+fn leave(port: &Arc<Port>, mut packet: Packet, lane: Lane) {
     packet.rewind_to_link_header();
-    let most = port.device.mtu() as usize + HEADER + TAG;
-    if packet.len() > most || !port.device.is_up() {
-        port.device.statistics.count(Counted::SendDropped, packet.len());
-        return;
+    let most = port.device.mtu() as usize + tag::HEADER + tag::TAG;
+    let length = packet.len();
+    match lane.fit(&port.vlans, packet).filter(|packet| packet.len() <= most && port.device.is_up()) {
+        Some(packet) => traffic::pass_on(&port.device, packet),
+        None => port.device.statistics.count(Counted::SendDropped, length),
     }
-    traffic::pass_on(&port.device, packet);
-}
-
-/// Gives a frame to the machine as the bridge device's.
-fn pass_up(device: &Arc<NetDevice>, mut packet: Packet) {
-    packet.rewind_to_link_header();
-    if packet.pull(HEADER).is_none() {
-        return;
-    }
-    packet.mark_network_header();
-    device.statistics.count(Counted::Received, packet.len());
-    traffic::receive(device, packet);
 }
 
 impl Bridge {
-    /// Once in a while has what aged removed, by whoever learns.
-    fn collect_sometimes(&self, device: &Arc<NetDevice>, now: u64) {
-        let due = self.next_collection.load(Ordering::Relaxed);
-        let next = now.saturating_add(self.ageing_ns() / 2).max(now + 1_000_000_000);
-        if now < due
-            || self.next_collection.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_err()
-        {
-            return;
-        }
-        let weak = Arc::downgrade(device);
-        let _ = sched::work::queue(move || {
-            if let Some(device) = weak.upgrade()
-                && let Some(bridge) = device.operations_as::<Bridge>()
-            {
-                bridge.collect(&device);
-            }
-        });
+    /// Gives a frame to the machine as the bridge device's, which is like a port. Who listens to all gets also what it is not in.
+    fn pass_up(&self, device: &Arc<NetDevice>, mut packet: Packet, lane: Lane) {
+        packet.rewind_to_link_header();
+        let packet = if lane.reaches(&self.vlans) {
+            lane.fit(&self.vlans, packet)
+        } else {
+            Some(packet).filter(|_| device.flags() & abi::rtnetlink::IFF_PROMISC != 0)
+        };
+        let Some(packet) = packet.and_then(tag::open) else { return };
+        device.statistics.count(Counted::Received, packet.len());
+        traffic::receive(device, packet);
     }
 }

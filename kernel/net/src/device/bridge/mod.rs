@@ -3,28 +3,32 @@
 //! | file | what |
 //! |---|---|
 //! | `port` | devices become ports and cease to be |
-//! | `table` | which address is behind which port |
+//! | `table`, `own` | which address is behind which port; which are the machine's own, and what ages |
+//! | `vlans` | which VLANs reach which port |
 //! | `forward` | the way of a frame |
 //! | `options` | IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA, IFLA_PROTINFO |
 //! | `attributes` | the files in `/sys` |
 //! | `notify` | who hears of ports and entries |
 //!
-//! Key type: [`Bridge`]. Without an address or MTU of its administrator's the bridge has the least of its ports'. Spanning tree, VLAN
-//! filtering and multicast snooping are not there: asking for them is refused, groups are flooded.
+//! Key type: [`Bridge`]. Without an address or MTU of its administrator's the bridge has the least of its ports'. Spanning tree and
+//! multicast snooping are not there: asking for them is refused, groups are flooded.
 //! Locks: rtnl for what is configured; the table (spin), the count of live ports (spin), both leaves that packets take.
 
 pub(crate) mod attributes;
 mod forward;
 pub(crate) mod notify;
 pub(crate) mod options;
+mod own;
 pub(crate) mod port;
 pub(crate) mod table;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod vlans;
 
 pub(crate) use port::Port;
 
 use abi::errno::Result;
+use abi::link::ETH_P_8021Q;
 use abi::rtnetlink as linux;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -32,13 +36,15 @@ use alloc::vec::Vec;
 use linnet_lib::netlink::Outcome;
 use machine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use machine::sync::{RcuArc, RwSpinLock, SpinLock};
+use sched::timer::Timer;
 
 use super::{
     DeviceEvent, DeviceOperations, HardwareAddress, LinkKind, LowerChange, NetDevice, NewLink, Rtnl,
     Template, change, check_ethernet_address, random_address,
 };
 use crate::packet::Packet;
-use table::{Key, LOCAL, Place, STATIC, Table};
+use table::{Key, Table};
+pub(crate) use vlans::Vlans;
 
 /// The kind.
 pub static KIND: LinkKind = LinkKind {
@@ -65,10 +71,13 @@ pub(crate) enum Setting {
     GroupForwardMask,
     NoLinkLocalLearn,
     MostLearned,
+    VlanFiltering,
+    VlanProtocol,
+    DefaultVlan,
 }
 
 /// What the settings are at first.
-const SETTINGS: [u32; 8] = [1500, 200, 2000, 30_000, 0x8000, 0, 0, 0];
+const SETTINGS: [u32; 11] = [1500, 200, 2000, 30_000, 0x8000, 0, 0, 0, 0, ETH_P_8021Q as u32, 1];
 
 /// What a bridge's driver keeps.
 pub(crate) struct Bridge {
@@ -81,8 +90,11 @@ pub(crate) struct Bridge {
     pub(crate) group_address: SpinLock<[u8; 6]>,
     has_own_address: AtomicBool,
     has_own_mtu: AtomicBool,
-    /// When what aged is next removed.
+    /// The VLANs that the bridge itself is in.
+    pub(crate) vlans: Vlans,
+    /// When what aged is next removed; 0: nothing is expected to.
     next_collection: AtomicU64,
+    timer: SpinLock<Option<Timer>>,
 }
 
 impl Bridge {
@@ -95,7 +107,9 @@ impl Bridge {
             group_address: SpinLock::new([0x01, 0x80, 0xc2, 0, 0, 0]),
             has_own_address: AtomicBool::new(false),
             has_own_mtu: AtomicBool::new(false),
+            vlans: Vlans::new(),
             next_collection: AtomicU64::new(0),
+            timer: SpinLock::new(None),
         }
     }
 
@@ -104,8 +118,15 @@ impl Bridge {
         self.settings[which as usize].load(Ordering::Relaxed)
     }
 
+    /// Sets one. Linux keeps times in its own ticks of 4 ms, so that of some a hundredth is lost.
     pub(crate) fn set(&self, which: Setting, value: u32) {
-        self.settings[which as usize].store(value, Ordering::Relaxed);
+        let kept = match which {
+            Setting::ForwardDelay | Setting::HelloTime | Setting::MostAge | Setting::Ageing => {
+                (u64::from(value) * 5 / 2 * 2 / 5) as u32
+            }
+            _ => value,
+        };
+        self.settings[which as usize].store(kept, Ordering::Relaxed);
     }
 
     /// How long an address is known after it was last heard from.
@@ -146,45 +167,9 @@ impl Bridge {
             let address = least.unwrap_or_else(|| HardwareAddress::from_iter([0; 6]));
             if address != device.address() {
                 change::store_address(rtnl, device, address);
+                self.readdress(device, None);
+                self.evaluate_carrier(rtnl, device);
             }
-        }
-    }
-
-    /// Removes what aged, a few entries at a time.
-    fn collect(&self, device: &Arc<NetDevice>) {
-        const FEW: usize = 32;
-        let now = machine::time::now_ns();
-        let mut from = Some(Key { vlan: 0, address: [0; 6] });
-        while let Some(at) = from {
-            let mut gone = arrayvec::ArrayVec::<_, FEW>::new();
-            from = self.table.write().collect(at, now, self.ageing_ns(), FEW, |view| gone.push(view));
-            gone.iter().for_each(|view| notify::entry_of(device, self, view, linux::RTM_DELNEIGH));
-        }
-    }
-
-    /// The bridge's own address in the table is this now.
-    fn readdress_self(&self, device: &Arc<NetDevice>) {
-        let now = machine::time::now_ns();
-        let mut at = Key { vlan: 0, address: [0; 6] };
-        while let Some(view) = { self.table.read().next_of_port(0, &at) } {
-            if view.flags & table::BY_USER == 0 && self.table.write().remove(&view.key).is_some() {
-                notify::entry_of(device, self, &view, linux::RTM_DELNEIGH);
-            }
-            let Some(next) = view.key.next() else { break };
-            at = next;
-        }
-        let Ok(address) = <[u8; 6]>::try_from(device.address().as_slice()) else { return };
-        let key = Key { vlan: 0, address };
-        let Some(place) = Place::new(key, 0, LOCAL | STATIC, now) else { return };
-        let mut table = self.table.write();
-        if table.get(&key, now, u64::MAX).is_some_and(|entry| entry.flags & LOCAL != 0) {
-            return;
-        }
-        table.insert(place);
-        let view = table.next_from(&key);
-        drop(table);
-        if let Some(view) = view {
-            notify::entry_of(device, self, &view, linux::RTM_NEWNEIGH);
         }
     }
 }
@@ -194,19 +179,13 @@ impl DeviceOperations for Bridge {
         self.send(device, packet);
     }
 
-    fn open(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) -> Result<()> {
-        if let Some(ports) = self.ports.load_arc() {
-            ports.iter().for_each(|port| self.evaluate(rtnl, port));
-        }
-        self.evaluate_carrier(rtnl, device);
+    fn open(&self, _device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) -> Result<()> {
+        self.evaluate_all(rtnl);
         Ok(())
     }
 
-    fn stop(&self, device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) {
-        if let Some(ports) = self.ports.load_arc() {
-            ports.iter().for_each(|port| self.evaluate(rtnl, port));
-        }
-        self.evaluate_carrier(rtnl, device);
+    fn stop(&self, _device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) {
+        self.evaluate_all(rtnl);
     }
 
     fn speed(&self, _device: &NetDevice) -> Option<(i32, &'static str)> {
@@ -220,11 +199,12 @@ impl DeviceOperations for Bridge {
         check_ethernet_address(address)
     }
 
-    fn was_set(&self, device: &Arc<NetDevice>, event: DeviceEvent) {
+    fn was_set(&self, device: &Arc<NetDevice>, event: DeviceEvent, rtnl: &Rtnl<'_>) {
         match event {
             DeviceEvent::AddressChanged => {
                 self.has_own_address.store(true, Ordering::Relaxed);
-                self.readdress_self(device);
+                self.readdress(device, None);
+                self.evaluate_carrier(rtnl, device);
             }
             DeviceEvent::MtuChanged => self.has_own_mtu.store(true, Ordering::Relaxed),
             _ => {}
@@ -249,16 +229,21 @@ impl DeviceOperations for Bridge {
         let Some(port) = self.port_of(lower) else { return };
         match change {
             LowerChange::Address => {
-                self.readdress(&port);
+                self.readdress(device, Some(&port));
                 self.adopt(rtnl, device);
             }
             LowerChange::Mtu => self.adopt(rtnl, device),
-            _ => self.evaluate(rtnl, &port),
+            _ => {
+                port.adopt_cost();
+                self.evaluate(rtnl, &port);
+            }
         }
     }
 
     fn uninit(&self, _device: &Arc<NetDevice>, rtnl: &Rtnl<'_>) {
         port::release_all(rtnl, self);
+        let timer = self.timer.lock().take();
+        drop(timer);
         let old = core::mem::take(&mut *self.table.write());
         drop(old);
     }

@@ -1,17 +1,16 @@
 //! A bridge's and its ports' numbers as attributes: IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA, IFLA_PROTINFO (`br_netlink.c`'s words).
 //!
-//! What this bridge has not (its spanning tree, VLAN filtering, multicast snooping) is neither told nor taken.
+//! What this bridge has not (a spanning tree, multicast snooping, counters of VLANs) is told to be off, and asking for it is refused.
 //! Locks: rtnl for changes.
 
 use abi::errno::{Errno, Result};
 use abi::link::*;
 use alloc::sync::Arc;
 use linnet_lib::netlink::{Attribute, Attributes, Builder, Failure, Outcome, Policies, Policy, Strictness};
-use machine::sync::atomic::Ordering;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::table::{EXTERNAL, STATIC, View};
-use super::{Bridge, Port, Setting};
+use super::{Bridge, Port, Setting, vlans};
 use crate::device::{NetDevice, NewLink, Rtnl};
 use crate::netlink::route::link::Parsed;
 
@@ -33,6 +32,10 @@ static BRIDGE: Policies = Policies {
         (IFLA_BR_VLAN_PROTOCOL, Policy::U16),
         (IFLA_BR_GROUP_FWD_MASK, Policy::U16),
         (IFLA_BR_GROUP_ADDR, Policy::Binary(6)),
+        (IFLA_BR_MCAST_SNOOPING, Policy::U8),
+        (IFLA_BR_VLAN_DEFAULT_PVID, Policy::U16),
+        (IFLA_BR_VLAN_STATS_ENABLED, Policy::U8),
+        (IFLA_BR_VLAN_STATS_PER_PORT, Policy::U8),
         (IFLA_BR_MULTI_BOOLOPT, Policy::Exact(8)),
         (IFLA_BR_FDB_N_LEARNED, Policy::Reject("Attribute failed policy validation")),
         (IFLA_BR_FDB_MAX_LEARNED, Policy::U32),
@@ -94,16 +97,17 @@ const MISSING: [u16; 8] = [
 /// IFLA_INFO_DATA of a bridge.
 pub(super) fn fill(device: &NetDevice, out: &mut Builder) -> Result<()> {
     let Some(bridge) = device.operations_as::<Bridge>() else { return Ok(()) };
-    for timer in [IFLA_BR_HELLO_TIMER, IFLA_BR_TCN_TIMER, IFLA_BR_TOPOLOGY_CHANGE_TIMER, IFLA_BR_GC_TIMER] {
+    for timer in [IFLA_BR_HELLO_TIMER, IFLA_BR_TCN_TIMER, IFLA_BR_TOPOLOGY_CHANGE_TIMER] {
         out.u64(timer, 0)?;
     }
+    out.u64(IFLA_BR_GC_TIMER, bridge.until_collection())?;
     out.u32(IFLA_BR_FORWARD_DELAY, bridge.setting(Setting::ForwardDelay))?;
     out.u32(IFLA_BR_HELLO_TIME, bridge.setting(Setting::HelloTime))?;
     out.u32(IFLA_BR_MAX_AGE, bridge.setting(Setting::MostAge))?;
     out.u32(IFLA_BR_AGEING_TIME, bridge.setting(Setting::Ageing))?;
     out.u32(IFLA_BR_STP_STATE, 0)?;
     out.u16(IFLA_BR_PRIORITY, bridge.setting(Setting::Priority) as u16)?;
-    out.u8(IFLA_BR_VLAN_FILTERING, 0)?;
+    out.u8(IFLA_BR_VLAN_FILTERING, u8::from(bridge.filters()))?;
     out.u16(IFLA_BR_GROUP_FWD_MASK, bridge.setting(Setting::GroupForwardMask) as u16)?;
     let identifier = bridge.identifier(device);
     out.attribute(IFLA_BR_BRIDGE_ID, &identifier)?;
@@ -118,7 +122,12 @@ pub(super) fn fill(device: &NetDevice, out: &mut Builder) -> Result<()> {
     out.attribute(IFLA_BR_MULTI_BOOLOPT, switches.as_bytes())?;
     let learned = bridge.table.read().learned() as u32;
     out.u32(IFLA_BR_FDB_N_LEARNED, learned)?;
-    out.u32(IFLA_BR_FDB_MAX_LEARNED, bridge.setting(Setting::MostLearned))
+    out.u32(IFLA_BR_FDB_MAX_LEARNED, bridge.setting(Setting::MostLearned))?;
+    out.attribute(IFLA_BR_VLAN_PROTOCOL, &(bridge.setting(Setting::VlanProtocol) as u16).to_be_bytes())?;
+    out.u16(IFLA_BR_VLAN_DEFAULT_PVID, bridge.setting(Setting::DefaultVlan) as u16)?;
+    out.u8(IFLA_BR_VLAN_STATS_ENABLED, 0)?;
+    out.u8(IFLA_BR_VLAN_STATS_PER_PORT, 0)?;
+    out.u8(IFLA_BR_MCAST_SNOOPING, 0)
 }
 
 /// IFLA_INFO_SLAVE_DATA of a bridge's port.
@@ -184,16 +193,41 @@ pub(super) fn validate(attributes: &Parsed<'_>, data: Option<Attribute<'_>>) -> 
     let Some(data) = data else { return Ok(()) };
     let data = BridgeData::parse(data.nested(), &BRIDGE, Strictness::Liberal)?;
     if let Some(protocol) = data.get(IFLA_BR_VLAN_PROTOCOL) {
-        let protocol = u16::from_be_bytes(protocol.u16().to_ne_bytes());
-        if protocol != ETH_P_8021Q && protocol != ETH_P_8021AD {
-            return Err(Errno::EPROTONOSUPPORT.into());
-        }
+        vlans::check_protocol(protocol_in(&protocol))?;
+    }
+    if data.get(IFLA_BR_VLAN_DEFAULT_PVID).is_some_and(|number| number.u16() >= vlans::NUMBER_MAX) {
+        return Err(Errno::EINVAL.into());
     }
     Ok(())
 }
 
+/// A protocol, which is told in network order.
+fn protocol_in(attribute: &Attribute<'_>) -> u16 {
+    u16::from_be_bytes(attribute.u16().to_ne_bytes())
+}
+
+/// What this bridge cannot do: groups of multicast, what netfilter sees, counters of VLANs. That it is off may be said.
+fn check_missing(data: &BridgeData<'_>) -> Outcome<()> {
+    let ranges = [
+        IFLA_BR_MCAST_ROUTER..=IFLA_BR_NF_CALL_ARPTABLES,
+        IFLA_BR_VLAN_STATS_ENABLED..=IFLA_BR_VLAN_STATS_PER_PORT,
+    ];
+    let asks = |one: &Attribute<'_>| {
+        ranges.iter().any(|range| range.contains(&one.kind)) && one.value.iter().any(|byte| *byte != 0)
+    };
+    if data.iter().any(|one| asks(&one)) { Err(Errno::EOPNOTSUPP.into()) } else { Ok(()) }
+}
+
 /// A new bridge gets what was asked for.
 pub(super) fn attach(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, new: &NewLink<'_>) -> Outcome<()> {
+    if new.address.is_some()
+        && let Some(bridge) = device.operations_as::<Bridge>()
+    {
+        bridge.evaluate_carrier(rtnl, device);
+    }
+    if let Some(bridge) = device.operations_as::<Bridge>() {
+        bridge.join_default(device, None);
+    }
     new.data.map_or(Ok(()), |data| change(rtnl, device, data))
 }
 
@@ -216,8 +250,10 @@ pub(super) fn change(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, data: Attribute<'
     rtnl.assert_covers(device);
     let Some(bridge) = device.operations_as::<Bridge>() else { return Err(Errno::EOPNOTSUPP.into()) };
     let data = BridgeData::parse(data.nested(), &BRIDGE, Strictness::Liberal)?;
+    check_missing(&data)?;
     if let Some(delay) = data.get(IFLA_BR_FORWARD_DELAY) {
-        set_within(bridge, Setting::ForwardDelay, delay.u32(), 0..=3000)?;
+        // Its range binds a spanning tree only.
+        bridge.set(Setting::ForwardDelay, delay.u32());
     }
     if let Some(time) = data.get(IFLA_BR_HELLO_TIME) {
         set_within(bridge, Setting::HelloTime, time.u32(), 100..=1000)?;
@@ -227,7 +263,7 @@ pub(super) fn change(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, data: Attribute<'
     }
     if let Some(age) = data.get(IFLA_BR_AGEING_TIME) {
         bridge.set(Setting::Ageing, age.u32());
-        bridge.next_collection.store(0, Ordering::Relaxed);
+        bridge.age_anew(device);
     }
     if data.get(IFLA_BR_STP_STATE).is_some_and(|state| state.u32() != 0) {
         return Err(Failure::new(Errno::EOPNOTSUPP, "Spanning tree is not supported"));
@@ -235,8 +271,14 @@ pub(super) fn change(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, data: Attribute<'
     if let Some(priority) = data.get(IFLA_BR_PRIORITY) {
         bridge.set(Setting::Priority, priority.u16().into());
     }
-    if data.get(IFLA_BR_VLAN_FILTERING).is_some_and(|filtering| filtering.u8() != 0) {
-        return Err(Errno::EOPNOTSUPP.into());
+    if let Some(filtering) = data.get(IFLA_BR_VLAN_FILTERING) {
+        bridge.set(Setting::VlanFiltering, (filtering.u8() != 0).into());
+    }
+    if let Some(protocol) = data.get(IFLA_BR_VLAN_PROTOCOL) {
+        bridge.set(Setting::VlanProtocol, protocol_in(&protocol).into());
+    }
+    if let Some(number) = data.get(IFLA_BR_VLAN_DEFAULT_PVID) {
+        bridge.set_default_vlan(rtnl, device, number.u16())?;
     }
     if let Some(mask) = data.get(IFLA_BR_GROUP_FWD_MASK) {
         if u32::from(mask.u16()) & RESTRICTED != 0 {
@@ -332,12 +374,7 @@ fn set_port(rtnl: &Rtnl<'_>, bridge: &Bridge, port: &Arc<Port>, data: &PortData<
         port.set_priority(priority.u16().into());
     }
     if let Some(state) = data.get(IFLA_BRPORT_STATE) {
-        if state.u8() > BR_STATE_BLOCKING {
-            return Err(Errno::EINVAL.into());
-        }
-        if !bridge.set_state(rtnl, port, state.u8()) {
-            return Err(Errno::ENETDOWN.into());
-        }
+        bridge.set_state(rtnl, port, state.u8())?;
     }
     if data.has(IFLA_BRPORT_FLUSH) {
         bridge.forget(port, is_learned);
@@ -352,7 +389,7 @@ fn set_port(rtnl: &Rtnl<'_>, bridge: &Bridge, port: &Arc<Port>, data: &PortData<
     Ok(())
 }
 
-/// Sets a port by IFLA_PROTINFO (`br_setlink`), and tells of it.
+/// Sets a port by IFLA_PROTINFO (`br_setlink`).
 pub(crate) fn set_by_protinfo(
     rtnl: &Rtnl<'_>,
     bridge: &Bridge,
@@ -362,13 +399,8 @@ pub(crate) fn set_by_protinfo(
     if !nest.is_nested {
         // The old form: the state alone.
         let state = *nest.value.first().ok_or(Errno::EINVAL)?;
-        if state > BR_STATE_BLOCKING {
-            return Err(Errno::EINVAL.into());
-        }
-        return if bridge.set_state(rtnl, port, state) { Ok(()) } else { Err(Errno::ENETDOWN.into()) };
+        return Ok(bridge.set_state(rtnl, port, state)?);
     }
     let data = PortData::parse(nest.nested(), &PORT, Strictness::Liberal)?;
-    set_port(rtnl, bridge, port, &data)?;
-    super::notify::port(port, abi::rtnetlink::RTM_NEWLINK);
-    Ok(())
+    set_port(rtnl, bridge, port, &data)
 }

@@ -4,9 +4,8 @@
 //! holds it as the receiver of its frames: [`release`] undoes both.
 //! Locks: rtnl for coming and going; the bridge's count of live ports (spin) for the state.
 
-use abi::errno::Errno;
+use abi::errno::{Errno, Result};
 use abi::link as linux;
-use abi::rtnetlink::{ARPHRD_ETHER, IFF_LOOPBACK};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,8 +14,8 @@ use machine::memory::{try_arc, try_box};
 use machine::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::forward::Ingress;
-use super::table::{BY_USER, EXTERNAL, Key, LOCAL, Place, PortNumber, STATIC, View};
-use super::{Bridge, notify};
+use super::table::{EXTERNAL, PortNumber, STATIC};
+use super::{Bridge, Vlans, notify};
 use crate::device::adjacency::{self, Role};
 use crate::device::{NetDevice, ReceiveHandler, Rtnl, change, check_ethernet_address};
 
@@ -24,8 +23,17 @@ use crate::device::{NetDevice, ReceiveHandler, Rtnl, change, check_ethernet_addr
 const PORTS_MAX: PortNumber = 1023;
 /// Bits of a port's number in its identifier; its priority is above.
 const NUMBER_BITS: u32 = 10;
-/// What it costs to send through a port: all devices here are as fast as 10 Gbit/s.
-const COST: u32 = 2;
+
+/// What it costs to send through a device, by its speed (`port_cost`, IEEE 802.1D-1998 table 8-5).
+fn cost_of(device: &NetDevice) -> u32 {
+    match device.operations().speed(device) {
+        Some((..100, _)) | None => 100,
+        Some((100..1000, _)) => 19,
+        Some((1000..10_000, _)) => 4,
+        Some((10_000, _)) => 2,
+        Some(_) => 1,
+    }
+}
 
 /// A port.
 pub(crate) struct Port {
@@ -39,8 +47,12 @@ pub(crate) struct Port {
     /// A bit for each IFLA_BRPORT_* that is on or off.
     flags: AtomicU64,
     cost: AtomicU32,
+    /// The administrator said what it costs.
+    has_own_cost: AtomicBool,
     priority: AtomicU32,
     group_forward_mask: AtomicU32,
+    /// The VLANs that it is in.
+    pub(crate) vlans: Vlans,
     gone: AtomicBool,
 }
 
@@ -58,9 +70,11 @@ impl Port {
             number,
             state: AtomicU8::new(linux::BR_STATE_DISABLED),
             flags: AtomicU64::new(flags.iter().fold(0, |bits, flag| bits | 1 << flag)),
-            cost: AtomicU32::new(COST),
+            cost: AtomicU32::new(cost_of(device)),
+            has_own_cost: AtomicBool::new(false),
             priority: AtomicU32::new(0x8000 >> NUMBER_BITS),
             group_forward_mask: AtomicU32::new(0),
+            vlans: Vlans::new(),
             gone: AtomicBool::new(false),
         }
     }
@@ -90,7 +104,18 @@ impl Port {
         self.cost.load(Ordering::Relaxed)
     }
     pub(super) fn set_cost(&self, cost: u32) {
+        self.has_own_cost.store(true, Ordering::Relaxed);
         self.cost.store(cost, Ordering::Relaxed);
+    }
+    /// The device may be as fast as before or not.
+    pub(super) fn adopt_cost(&self) {
+        if !self.has_own_cost.load(Ordering::Relaxed) && self.is_able() {
+            self.cost.store(cost_of(&self.device), Ordering::Relaxed);
+        }
+    }
+    /// Whether its device is up and has carrier.
+    pub(super) fn is_able(&self) -> bool {
+        self.device.is_up() && self.device.has_carrier()
     }
     /// Its priority.
     pub(crate) fn priority(&self) -> u32 {
@@ -129,8 +154,7 @@ impl Bridge {
     pub(super) fn evaluate(&self, rtnl: &Rtnl<'_>, port: &Arc<Port>) {
         let after = {
             let mut live = self.live.lock();
-            let able =
-                !port.is_gone() && port.bridge.is_up() && port.device.is_up() && port.device.has_carrier();
+            let able = !port.is_gone() && port.bridge.is_up() && port.is_able();
             let before = port.state();
             let after = match (able, before) {
                 (true, linux::BR_STATE_DISABLED) => linux::BR_STATE_FORWARDING,
@@ -154,35 +178,36 @@ impl Bridge {
         self.evaluate_carrier(rtnl, &port.bridge);
     }
 
-    /// Sets a port's state as the administrator says. `false`: its device is down, so that it stays disabled.
-    pub(super) fn set_state(&self, rtnl: &Rtnl<'_>, port: &Arc<Port>, state: u8) -> bool {
-        let may = port.device.is_up() && port.device.has_carrier() || state == linux::BR_STATE_DISABLED;
-        if may {
+    /// Sets a port's state as the administrator says. `EINVAL`: there is no such; `ENETDOWN`: its device is down, or has no carrier
+    /// and shall be more than disabled.
+    pub(super) fn set_state(&self, rtnl: &Rtnl<'_>, port: &Arc<Port>, state: u8) -> Result<()> {
+        if state > linux::BR_STATE_BLOCKING {
+            return Err(Errno::EINVAL);
+        }
+        if !port.device.is_up() || !port.device.has_carrier() && state != linux::BR_STATE_DISABLED {
+            return Err(Errno::ENETDOWN);
+        }
+        {
             let mut live = self.live.lock();
             *live += usize::from(state == linux::BR_STATE_FORWARDING);
             *live -= usize::from(port.state() == linux::BR_STATE_FORWARDING);
             port.state.store(state, Ordering::Relaxed);
         }
         self.evaluate_carrier(rtnl, &port.bridge);
-        may
+        Ok(())
+    }
+
+    /// Brings all ports' states in line.
+    pub(super) fn evaluate_all(&self, rtnl: &Rtnl<'_>) {
+        if let Some(ports) = self.ports.load_arc() {
+            ports.iter().for_each(|port| self.evaluate(rtnl, port));
+        }
     }
 
     /// The bridge has carrier while a port forwards.
     pub(super) fn evaluate_carrier(&self, rtnl: &Rtnl<'_>, bridge: &Arc<NetDevice>) {
         let live = *self.live.lock() > 0;
         if live { change::carrier_on(rtnl, bridge) } else { change::carrier_off(rtnl, bridge) }
-    }
-
-    /// Forgets the entries of a port that `which` picks. The lock is let go of after each few.
-    pub(super) fn forget(&self, port: &Arc<Port>, which: impl Fn(&View) -> bool) {
-        let mut at = Some(Key { vlan: 0, address: [0; 6] });
-        while let Some(from) = at {
-            let Some(view) = self.table.read().next_of_port(port.number, &from) else { return };
-            at = view.key.next();
-            if which(&view) && self.table.write().remove(&view.key).is_some() {
-                notify::entry(port, &view, abi::rtnetlink::RTM_DELNEIGH);
-            }
-        }
     }
 
     fn free_number(ports: &[Arc<Port>]) -> Option<PortNumber> {
@@ -215,9 +240,7 @@ impl Bridge {
 
 /// What a port's device must be.
 fn check(device: &Arc<NetDevice>) -> Outcome<()> {
-    let is_ethernet =
-        device.hardware_type() == ARPHRD_ETHER && check_ethernet_address(&device.address()).is_ok();
-    if device.flags() & IFF_LOOPBACK != 0 || !is_ethernet {
+    if !device.is_ethernet() || check_ethernet_address(&device.address()).is_err() {
         return Err(Errno::EINVAL.into());
     }
     if device.operations_as::<Bridge>().is_some() {
@@ -253,7 +276,8 @@ pub(super) fn enslave(
     device.set_receive_handler(rtnl, Some(handler));
     change::count_all_multicast(rtnl, device, true);
     change::count_promiscuous(rtnl, device, true);
-    bridge.add_own(&port);
+    bridge.add_own(bridge_device, Some(&port), 0);
+    bridge.join_default(bridge_device, Some(&port));
     bridge.adopt(rtnl, bridge_device);
     bridge.evaluate(rtnl, &port);
     notify::port(&port, abi::rtnetlink::RTM_NEWLINK);
@@ -269,6 +293,8 @@ pub(super) fn release(rtnl: &Rtnl<'_>, bridge_device: &Arc<NetDevice>, device: &
     if let Some(list) = list {
         bridge.ports.replace(Some(list));
     }
+    // An address that was the port's may be the bridge's too.
+    bridge.readdress(bridge_device, None);
     bridge.adopt(rtnl, bridge_device);
 }
 
@@ -282,6 +308,7 @@ fn detach(rtnl: &Rtnl<'_>, bridge: &Bridge, port: &Arc<Port>) {
         port.gone.store(true, Ordering::Release);
     }
     bridge.evaluate(rtnl, port);
+    bridge.evaluate_carrier(rtnl, &port.bridge);
     notify::port(port, abi::rtnetlink::RTM_DELLINK);
     bridge.forget(port, |_| true);
     change::count_promiscuous(rtnl, device, false);
@@ -298,32 +325,4 @@ pub(super) fn release_all(rtnl: &Rtnl<'_>, bridge: &Bridge) {
         crate::netlink::route::link::announce(&port.device, 0);
     }
     bridge.ports.replace(None);
-}
-
-impl Bridge {
-    /// A port's own address is the machine's.
-    pub(super) fn add_own(&self, port: &Arc<Port>) {
-        let address = port.device.address();
-        let Ok(address) = <[u8; 6]>::try_from(address.as_slice()) else { return };
-        let (key, now) = (Key { vlan: 0, address }, machine::time::now_ns());
-        let Some(place) = Place::new(key, port.number, LOCAL | STATIC, now) else { return };
-        let mut table = self.table.write();
-        // Of several ports with one address the first has it.
-        if table.get(&key, now, self.ageing_ns()).is_some_and(|entry| entry.flags & LOCAL != 0) {
-            return;
-        }
-        table.insert(place);
-        drop(table);
-        notify::entry(
-            port,
-            &View { key, port: port.number, flags: LOCAL | STATIC, updated_ns: now, used_ns: now },
-            abi::rtnetlink::RTM_NEWNEIGH,
-        );
-    }
-
-    /// A port has another address.
-    pub(super) fn readdress(&self, port: &Arc<Port>) {
-        self.forget(port, |view| view.flags & LOCAL != 0 && view.flags & BY_USER == 0);
-        self.add_own(port);
-    }
 }

@@ -36,6 +36,9 @@ impl Key {
     }
 }
 
+/// The first of all keys.
+pub(crate) const FIRST: Key = Key { vlan: 0, address: [0; 6] };
+
 /// The address is the machine's own: what is for it goes up.
 pub(crate) const LOCAL: u8 = 1;
 /// It does not age.
@@ -68,9 +71,14 @@ impl Entry {
         self.flags & (LOCAL | BY_USER | EXTERNAL) == 0
     }
 
+    /// When its time is over, if that ever is.
+    fn ends_ns(&self, ageing_ns: u64) -> Option<u64> {
+        let ages = self.flags & (STATIC | EXTERNAL) == 0;
+        ages.then(|| self.updated_ns.load(Ordering::Relaxed).saturating_add(ageing_ns))
+    }
+
     fn is_gone(&self, now: u64, ageing_ns: u64) -> bool {
-        self.flags & (STATIC | EXTERNAL) == 0
-            && self.updated_ns.load(Ordering::Relaxed).saturating_add(ageing_ns) <= now
+        self.ends_ns(ageing_ns).is_some_and(|end| end <= now)
     }
 
     /// What it says now.
@@ -254,21 +262,27 @@ impl Table {
         self.learned
     }
 
-    /// Removes those of `budget` entries from `from` on whose time is over; tells `gone` of each, and gives where to go on.
+    /// Removes those of `budget` entries from `from` on whose time is over; tells `gone` of each, and gives where to go on. `next`
+    /// becomes when the first of the others is over, if that is sooner.
     pub(crate) fn collect(
         &mut self,
         from: Key,
         now: u64,
         ageing_ns: u64,
         budget: usize,
+        next: &mut u64,
         mut gone: impl FnMut(View),
     ) -> Option<Key> {
         let mut at = from;
         for _ in 0..budget {
             let entry = self.entries.first_from(&at)?;
-            let (key, is_gone) = (entry.key, entry.is_gone(now, ageing_ns));
-            if is_gone && let Some(view) = self.remove(&key) {
-                gone(view);
+            let key = entry.key;
+            match entry.ends_ns(ageing_ns) {
+                Some(end) if end <= now => {
+                    self.remove(&key).into_iter().for_each(&mut gone);
+                }
+                Some(end) => *next = end.min(*next),
+                None => {}
             }
             at = key.next()?;
         }
@@ -385,18 +399,21 @@ mod tests {
                         prop_assert_eq!(table.remove(&key(address)).is_some(), model.remove(&address).is_some());
                     }
                     Step::DropPort(port) => {
-                        while let Some(view) = table.next_of_port(port, &Key { vlan: 0, address: [0; 6] }) {
+                        while let Some(view) = table.next_of_port(port, &FIRST) {
                             table.remove(&view.key);
                         }
                         model.retain(|_, entry| entry.0 != port);
                     }
                     Step::Wait(time) => now += time,
                     Step::Collect => {
-                        let mut from = Some(Key { vlan: 0, address: [0; 6] });
+                        let (mut from, mut next) = (Some(FIRST), u64::MAX);
                         while let Some(at) = from {
-                            from = table.collect(at, now, AGEING, 2, |_| {});
+                            from = table.collect(at, now, AGEING, 2, &mut next, |_| {});
                         }
                         model.retain(|_, entry| !model_gone(entry, now));
+                        let ages = |entry: &&(u16, u8, u64)| entry.1 & (STATIC | EXTERNAL) == 0;
+                        let first = model.values().filter(ages).map(|entry| entry.2 + AGEING).min();
+                        prop_assert_eq!(next, first.unwrap_or(u64::MAX));
                     }
                 }
                 agree(&table, &model, now);

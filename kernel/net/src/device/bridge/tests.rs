@@ -112,6 +112,48 @@ fn a_bridge_joins_namespaces() {
     });
 }
 
+/// A frame with the tag of a VLAN in it.
+fn tagged(frame: &[u8], vlan: u8) -> Vec<u8> {
+    [&frame[..12], &[0x81, 0, 0, vlan], &frame[12..]].concat()
+}
+
+#[test]
+fn vlans_keep_frames_apart() {
+    use abi::link::{BRIDGE_VLAN_INFO_PVID, BRIDGE_VLAN_INFO_UNTAGGED};
+    simulate(|| {
+        let net = net(3);
+        let [a, b, c] = &net.hosts[..] else { unreachable!() };
+        let bridge = net.bridge.operations_as::<Bridge>().unwrap();
+        bridge.set(Setting::VlanFiltering, 1);
+        let add = |host: &Host, vlan, flags| {
+            let port = bridge.port_of(&host.port).unwrap();
+            assert!(bridge.add_vlan(&net.bridge, Some(&port), vlan, flags));
+        };
+        add(b, 5, 0);
+        add(c, 5, BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED);
+        let all = frame([0xff; 6], [2, 1, 1, 1, 1, 1], 1);
+        // In the default VLAN all may hear it.
+        send(&a.device, &all);
+        assert_eq!((b.heard(), c.heard()), (vec![all.clone()], vec![all.clone()]));
+        // Where it is not in it comes in by no port.
+        send(&a.device, &tagged(&all, 5));
+        assert_eq!((b.heard(), c.heard()), (vec![], vec![]));
+        // The tag goes where it is not wanted, and comes where it is.
+        send(&b.device, &tagged(&all, 5));
+        assert_eq!((a.heard(), c.heard()), (vec![], vec![all.clone()]));
+        send(&c.device, &all);
+        assert_eq!((a.heard(), b.heard()), (vec![], vec![tagged(&all, 5)]));
+        // What was learned in one is not known in another: in the default one the address is where it was first.
+        let back = frame([2, 1, 1, 1, 1, 1], [2, 1, 1, 1, 1, 9], 2);
+        send(&a.device, &back);
+        assert_eq!(b.heard().len() + c.heard().len(), 0);
+        let port = bridge.port_of(&b.port).unwrap();
+        assert!(bridge.remove_vlan(&net.bridge, Some(&port), 5));
+        send(&c.device, &all);
+        assert_eq!((a.heard(), b.heard()), (vec![], vec![]));
+    });
+}
+
 #[test]
 fn what_a_port_may() {
     simulate(|| {

@@ -261,14 +261,27 @@ pub(crate) fn change_metric(net: &Arc<NetState>, device: &Arc<NetDevice>, old: &
 /// Labels follow the name of their device: what is behind a colon stays.
 pub(crate) fn rename(device: &Arc<NetDevice>, ip: &IpDevice) {
     let name = device.name();
-    for address in ip.addresses4.iter() {
+    for (number, address) in (1..).zip(ip.addresses4.iter()) {
         let label = address.label.as_bytes();
-        let suffix = label.iter().position(|byte| *byte == b':').map_or(&[][..], |place| &label[place..]);
+        let own = label.iter().position(|byte| *byte == b':').map(|place| &label[place..]);
+        let counted = alloc::format!(":{number}");
+        // The first has the name itself, those behind it at least a number.
+        let suffix = if number == 1 { &[][..] } else { own.unwrap_or(counted.as_bytes()) };
         let room = (IFNAMSIZ - 1).saturating_sub(suffix.len());
         let stem = &name.as_bytes()[..name.as_bytes().len().min(room)];
         let label = InterfaceName::label(&[stem, suffix]);
         let _ = ip.addresses4.replace(Address { label, ..(*address).clone() });
     }
+}
+
+/// Whether two addresses are in one network of a device (`inet_addr_onlink`). Any context.
+pub(crate) fn is_on_link(ip: &IpDevice, one: Ipv4Addr, other: Ipv4Addr) -> bool {
+    let shared = |address: &Arc<Address>| {
+        let network = address.network();
+        let is_inside = network.covers(key_of(one.into())) && network.covers(key_of(other.into()));
+        (is_inside && !address.is_secondary()).then_some(())
+    };
+    ip.addresses4.near(one.into(), shared).is_some()
 }
 
 /// The device that has an address. Any context.

@@ -19,8 +19,9 @@ use crate::ip::config::v6;
 use crate::ip::device::IpDevice;
 use crate::ip::map::Groups;
 use crate::ip::multicast;
-use crate::ip::route::change::{self, MODE_APPEND, PRIORITY_ADDRESS_6, Wanted, WantedHop};
+use crate::ip::route::change::{self, MODE_CREATE, PRIORITY_ADDRESS_6, Wanted, WantedHop};
 use crate::ip::route::sync;
+use crate::ip::route::table::Entry;
 use crate::namespace::NetState;
 use crate::netlink::Origin;
 use crate::netlink::route::address::announce;
@@ -154,26 +155,50 @@ pub(crate) fn replace(net: &NetState, ip: &IpDevice, address: Address) -> Result
 
 /// Adds the route to the network of an address, or takes it out.
 pub(crate) fn network_route(net: &Arc<NetState>, device: &Arc<NetDevice>, address: &Address, adds: bool) {
-    if address.length == ALL && address.peer == address.local {
-        return;
-    }
-    let priority = if address.metric == 0 { PRIORITY_ADDRESS_6 } else { address.metric };
+    put(net, &network_of_address(device, address), adds);
+}
+
+fn network_of_address(device: &NetDevice, address: &Address) -> Wanted {
     let ends = !address.has(IFA_F_PERMANENT) && address.valid != super::FOREVER;
-    let wanted = Wanted {
-        priority,
+    Wanted {
+        priority: if address.metric == 0 { PRIORITY_ADDRESS_6 } else { address.metric },
         // Routes of addresses that end do so with them.
         flags: RTF_UP,
         hop: WantedHop { index: device.index(), ..WantedHop::default() },
         expires: ends.then(|| address.remaining().1),
         ..Wanted::to(true, network_of(address.peer, address.length))
-    };
-    put(net, &wanted, adds);
+    }
+}
+
+/// The route to the network of an address follows what the address has become (`inet6_addr_modify`). Of one that was to end the
+/// route is left to its time.
+pub(crate) fn change_network_route(
+    net: &Arc<NetState>,
+    device: &Arc<NetDevice>,
+    old: &Address,
+    new: &Address,
+) {
+    let had_route = old.has(IFA_F_PERMANENT) && !old.has(IFA_F_NOPREFIXROUTE);
+    let has_route = !new.has(IFA_F_NOPREFIXROUTE);
+    if had_route && has_route && old.metric == new.metric {
+        let wanted = network_of_address(device, new);
+        if !change::set_expiry(net, &wanted) {
+            put(net, &wanted, true);
+        }
+        return;
+    }
+    if had_route {
+        network_route(net, device, old, false);
+    }
+    if has_route {
+        network_route(net, device, new, true);
+    }
 }
 
 fn put(net: &Arc<NetState>, wanted: &Wanted, adds: bool) {
     let origin = Origin::default();
     let done = if adds {
-        change::add(net, wanted, MODE_APPEND, &origin)
+        change::add(net, wanted, MODE_CREATE, &origin)
     } else {
         change::delete(net, wanted, &origin)
     };
@@ -193,6 +218,16 @@ fn own_route(device: &NetDevice, address: IpAddr) -> Wanted {
         hop: WantedHop { index: device.index(), ..WantedHop::default() },
         ..Wanted::to(true, network_of(address, ALL))
     }
+}
+
+/// Whether packets to an address of a device are for us: not if it was kept while the device was down.
+pub(crate) fn has_own_route(net: &NetState, device: &NetDevice, address: &Address) -> bool {
+    let is_it = |_: u128, entry: &Arc<Entry>| {
+        let is_through = entry.hops.iter().any(|hop| hop.index() == device.index());
+        (entry.kind == RTN_LOCAL && is_through).then_some(())
+    };
+    let table = net.ip.control.tables6.get(RT_TABLE_LOCAL);
+    table.is_some_and(|table| table.routes.find(network_of(address.local, ALL), is_it).is_some())
 }
 
 /// The route to the other end of a point-to-point link.
@@ -231,6 +266,18 @@ fn network_is_kept(ip: &IpDevice, address: &Address) -> bool {
         .is_some()
 }
 
+/// For how many seconds at most others of the device, which all end, are in the network of an address that goes.
+fn network_lasts(ip: &IpDevice, address: &Address) -> Option<u32> {
+    let mut longest = None;
+    let _ = ip.addresses6.find_network(address.network(), |other| -> Option<()> {
+        if other.local != address.local {
+            longest = longest.max(Some(other.remaining().1));
+        }
+        None
+    });
+    longest
+}
+
 /// Takes an address away (`ipv6_del_addr`).
 pub(crate) fn remove(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address: &Arc<Address>, origin: &Origin) {
     rtnl.assert_covers(device);
@@ -249,7 +296,13 @@ pub(crate) fn remove(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, address: &Arc<Add
         put(&net, &peer_route(device, address), false);
     }
     if takes_route {
-        network_route(&net, device, address, false);
+        match network_lasts(&ip, address) {
+            Some(seconds) => {
+                let wanted = Wanted { expires: Some(seconds), ..network_of_address(device, address) };
+                change::set_expiry(&net, &wanted);
+            }
+            None => network_route(&net, device, address, false),
+        }
     }
     sync::source_gone6(&net, device, address.local);
 }
@@ -267,13 +320,17 @@ pub(crate) fn device_down(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, ip: &Arc<IpD
     };
     for address in ip.addresses6.iter() {
         let IpAddr::V6(local) = address.local else { continue };
-        let stays = keep && !is_end && address.has(IFA_F_PERMANENT) && !local.is_unicast_link_local();
+        let is_near = local.is_unicast_link_local() || local.is_loopback();
+        let stays = keep && !is_end && address.has(IFA_F_PERMANENT) && !is_near;
         if !stays {
             remove(rtnl, device, &address, &Origin::default());
             continue;
         }
-        let flags = address.flags | IFA_F_TENTATIVE;
-        let _ = replace(&net, ip, Address { flags, ..(*address).clone() });
+        multicast::leave_solicited(device, ip, &address);
+        if !address.has(IFA_F_NODAD) {
+            let flags = address.flags | IFA_F_TENTATIVE;
+            let _ = replace(&net, ip, Address { flags, ..(*address).clone() });
+        }
     }
     ip.touch();
 }

@@ -98,7 +98,7 @@ fn look(net: &Arc<NetState>) {
     let now = machine::time::now_ns();
     let mut next = 0;
     while let Some(device) = net.devices().next_from(next) {
-        next = device.index().saturating_add(1);
+        next = device.index().wrapping_add(1);
         let Some(ip) = device.ip() else { continue };
         for is_v6 in [false, true] {
             for address in ip.addresses(is_v6).iter() {

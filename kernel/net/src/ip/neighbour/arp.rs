@@ -9,7 +9,8 @@ use linnet_lib::neighbour::{News, Nud};
 use linnet_lib::wire::arp::{Arp, LENGTH, REPLY, REQUEST};
 use linnet_lib::wire::ethernet::{self, BROADCAST, Ethernet, TYPE_ARP};
 
-use super::{Neighbour, PARAMETERS};
+use super::Neighbour;
+use super::proxy::{self, Answer};
 use crate::device::{NetDevice, traffic};
 use crate::ip::address::{AddressKind, kind_of, network_of, select_source};
 use crate::ip::config::v4;
@@ -59,6 +60,39 @@ fn send(
     }
 }
 
+/// Answers a question: its address is here.
+pub(super) fn reply(device: &Arc<NetDevice>, asked: &Arp) {
+    send(device, REPLY, asked.target, asked.sender, asked.sender_link, asked.sender_link);
+}
+
+/// Whether the machine answers for an address that it forwards packets to (`arp_fwd_proxy`, `arp_fwd_pvlan`).
+fn stands_in(net: &NetState, device: &Arc<NetDevice>, way: &Arc<NetDevice>, message: &Arp) -> bool {
+    let Some(ip) = device.ip() else { return false };
+    if Arc::ptr_eq(way, device) {
+        return ip.settings4.is_on(v4::PROXY_ARP_PVLAN);
+    }
+    if proxy::find(net, device, message.target.into()).is_some() {
+        return true;
+    }
+    // Interfaces of one medium hear each other's questions.
+    let medium = |device: &NetDevice| device.ip().map_or(0, |ip| ip.settings4.get(v4::MEDIUM_ID));
+    let proxies = config(net, device, v4::PROXY_ARP) != 0;
+    match medium(device) {
+        0 => proxies,
+        -1 => false,
+        own => proxies && medium(way) != own && medium(way) != -1,
+    }
+}
+
+/// Whether an answer to who asks would go out through the device the question came by, where that matters (`arp_filter`).
+fn passes_filter(net: &Arc<NetState>, device: &Arc<NetDevice>, message: &Arp) -> bool {
+    if config(net, device, v4::ARP_FILTER) == 0 {
+        return true;
+    }
+    let back = Flow { source: Some(message.target.into()), ..Flow::to(message.sender.into()) };
+    route::output(net, &back).is_ok_and(|route| Arc::ptr_eq(&route.device, device))
+}
+
 /// A message came in; its bytes begin with it. Preemption is off.
 pub(crate) fn receive(packet: Packet) {
     let Some(device) = packet.device.clone() else { return };
@@ -77,17 +111,26 @@ pub(crate) fn receive(packet: Packet) {
     // Whether anybody has it: a probe (RFC 5227).
     if message.sender.is_unspecified() {
         if message.operation == REQUEST && answers(&net, &device, &message) {
-            send(&device, REPLY, message.target, message.sender, message.sender_link, message.sender_link);
+            reply(&device, &message);
         }
         return;
     }
     let flow = Flow { source: Some(message.sender.into()), ..Flow::to(message.target.into()) };
-    let is_for_us = route::input(&net, &device, &flow).is_ok_and(|route| route.kind == RouteKind::Local);
-    if message.operation == REQUEST && is_for_us {
-        if answers(&net, &device, &message) && hear(&net, &device, &message, Manner::Asks) {
-            send(&device, REPLY, message.target, message.sender, message.sender_link, message.sender_link);
+    let way = route::input(&net, &device, &flow).ok();
+    if let Some(route) = way.filter(|_| message.operation == REQUEST) {
+        if route.kind == RouteKind::Local {
+            let may = answers(&net, &device, &message) && passes_filter(&net, &device, &message);
+            if may && hear(&net, &device, &message, Manner::Asks) {
+                reply(&device, &message);
+            }
+            return;
         }
-        return;
+        if route.kind == RouteKind::Unicast && stands_in(&net, &device, &route.device, &message) {
+            if hear(&net, &device, &message, Manner::Asks) {
+                proxy::answer(&device, false, packet.kind == PacketKind::Host, Answer::Arp(message));
+            }
+            return;
+        }
     }
     let manner = if message.operation == REPLY && packet.kind == PacketKind::Host {
         Manner::Answers
@@ -105,7 +148,6 @@ fn answers(net: &Arc<NetState>, device: &Arc<NetDevice>, message: &Arp) -> bool 
     }
     let here = || device.ip().is_some_and(|ip| ip.addresses4.get(target).is_some());
     match config(net, device, v4::ARP_IGNORE) {
-        0 => true,
         1 => here(),
         2 | 3 => {
             let sender = IpAddr::V4(message.sender);
@@ -118,7 +160,8 @@ fn answers(net: &Arc<NetState>, device: &Arc<NetDevice>, message: &Arp) -> bool 
                         .is_some()
                 })
         }
-        _ => false,
+        8 => false,
+        _ => true,
     }
 }
 
@@ -152,7 +195,7 @@ fn hear(net: &Arc<NetState>, device: &Arc<NetDevice>, message: &Arp, manner: Man
         None => return false,
     };
     let updated_ns = neighbour.describe().reachability.updated_ns;
-    let is_old = machine::time::now_ns() > updated_ns + PARAMETERS.lock_ns;
+    let is_old = machine::time::now_ns() > updated_ns + table.settings().parameters().lock_ns;
     let news = News {
         state: if manner == Manner::Answers { Nud::Reachable } else { Nud::Stale },
         is_other_address: false,

@@ -2,24 +2,34 @@
 //!
 //! Receiving runs with preemption off; asking in any context. Locks: none of its own.
 
+use abi::neighbour::NTF_ROUTER;
 use abi::rtnetlink as linux;
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv6Addr};
 use linnet_lib::neighbour::{News, Nud};
 use linnet_lib::wire::discovery::{
-    Advertisement, HOP_LIMIT, Redirect, RouterAdvertisement, RouterSolicitation, Solicitation,
+    Advertisement, HOP_LIMIT, Redirect, RouterAdvertisement, RouterSolicitation, SOURCE_LINK, Solicitation,
+    link_address,
 };
 use linnet_lib::wire::icmp::v6;
 
+use super::proxy::{self, Answer};
 use crate::device::NetDevice;
-use crate::ip::address::inet6;
+use crate::ip::address::{Address, inet6};
+use crate::ip::autoconf;
 use crate::ip::config;
 use crate::ip::icmp6::{self, Message};
 use crate::ip::input::Received;
 use crate::ip::multicast::{ALL_NODES, solicited_node};
-use crate::ip::{autoconf, route};
+use crate::ip::route::{self, Flow};
 use crate::netlink::route::neighbour as announcements;
-use crate::packet::Packet;
+use crate::packet::{Packet, PacketKind};
+
+/// Bytes of a redirect with what it quotes, without the header of IPv6.
+const REDIRECT_MOST: usize = 1280 - 40;
+/// The option that quotes a packet, and bytes of its header.
+const REDIRECTED: u8 = 4;
+const REDIRECTED_HEADER: usize = 8;
 
 fn own_link(device: &NetDevice) -> Option<[u8; 6]> {
     device.address().as_slice().try_into().ok()
@@ -70,12 +80,22 @@ pub(crate) fn ask_routers(device: &Arc<NetDevice>) {
     send(device, from, to, &bytes[..length]);
 }
 
-fn advertise(device: &Arc<NetDevice>, address: Ipv6Addr, from: Ipv6Addr, to: Ipv6Addr, is_solicited: bool) {
+fn advertise(device: &Arc<NetDevice>, address: Ipv6Addr, to: Ipv6Addr, is_solicited: bool) {
     let is_router = device.ip().is_some_and(|ip| ip.settings6.is_on(config::v6::FORWARDING));
     let answer =
         Advertisement { target: address, link: own_link(device), is_router, is_solicited, overrides: true };
     let (bytes, length) = answer.write();
-    send(device, from, to, &bytes[..length]);
+    send(device, address, to, &bytes[..length]);
+}
+
+/// Answers for somebody else's address: from one of our own, and not so that it counts more than what that one says.
+pub(super) fn stand_in(device: &Arc<NetDevice>, target: Ipv6Addr, to: Ipv6Addr, is_router: bool) {
+    let is_solicited = to != ALL_NODES;
+    let answer = Advertisement { target, link: own_link(device), is_router, is_solicited, overrides: false };
+    let (bytes, length) = answer.write();
+    if let Some(from) = inet6::select_source(&device.namespace(), Some(device), to) {
+        send(device, from, to, &bytes[..length]);
+    }
 }
 
 /// A message came in; its bytes begin with the ICMPv6 header, its checksum is right. Preemption is off.
@@ -91,7 +111,7 @@ pub(crate) fn receive(packet: &Packet, about: &Received, kind: u8) {
     match kind {
         v6::NEIGHBOUR_SOLICITATION => {
             if let Ok(asked) = Solicitation::read(message) {
-                hear_solicitation(about, &asked, source, destination);
+                hear_solicitation(about, packet.kind, &asked, source, destination);
             }
         }
         v6::NEIGHBOUR_ADVERTISEMENT => {
@@ -101,30 +121,39 @@ pub(crate) fn receive(packet: &Packet, about: &Received, kind: u8) {
         }
         v6::ROUTER_ADVERTISEMENT if source.is_unicast_link_local() => {
             if let Ok(told) = RouterAdvertisement::read(message) {
-                autoconf::hear_router(&about.device, source, &told);
+                let link = link_address(told.options, SOURCE_LINK).ok().flatten();
+                if autoconf::hear_router(&about.device, source, &told)
+                    && let Some(link) = link
+                {
+                    learn(about, source, Some(&link), Nud::Stale, true);
+                    mark_router(about, source);
+                }
             }
         }
         v6::REDIRECT if source.is_unicast_link_local() => {
             if let Ok(told) = Redirect::read(message) {
-                let device = &about.device;
-                route::note_redirect(&about.net, told.destination.into(), told.target.into(), device);
+                hear_redirect(about, &told, source);
             }
         }
         _ => {}
     }
 }
 
-fn hear_solicitation(about: &Received, asked: &Solicitation, source: Ipv6Addr, destination: Ipv6Addr) {
+fn hear_solicitation(
+    about: &Received,
+    kind: PacketKind,
+    asked: &Solicitation,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+) {
     let device = &about.device;
     let is_probe = source.is_unspecified();
     if is_probe && (destination != solicited_node(asked.target) || asked.link.is_some()) {
         return;
     }
-    let Some(own) = inet6::owner(&about.net, asked.target, device.index()) else { return };
-    let is_here = device.ip().is_some_and(|ip| ip.addresses6.get(asked.target.into()).is_some());
-    if !is_here {
-        return;
-    }
+    let Some(own) = inet6::owner(&about.net, asked.target, device.index()) else {
+        return hear_for_others(about, kind, asked, source, destination);
+    };
     if !own.is_usable() {
         // Somebody else is trying the same address.
         if is_probe {
@@ -133,7 +162,7 @@ fn hear_solicitation(about: &Received, asked: &Solicitation, source: Ipv6Addr, d
         return;
     }
     if is_probe {
-        return advertise(device, asked.target, asked.target, ALL_NODES, false);
+        return advertise(device, asked.target, ALL_NODES, false);
     }
     let is_to_group = destination.is_multicast();
     if let Some(link) = asked.link {
@@ -141,7 +170,38 @@ fn hear_solicitation(about: &Received, asked: &Solicitation, source: Ipv6Addr, d
     } else if is_to_group {
         return;
     }
-    advertise(device, asked.target, asked.target, source, true);
+    advertise(device, asked.target, source, true);
+}
+
+/// A question for an address that is not ours: perhaps one that is answered for (RFC 4389, `proxy_ndp`).
+fn hear_for_others(
+    about: &Received,
+    kind: PacketKind,
+    asked: &Solicitation,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+) {
+    let device = &about.device;
+    let Some(ip) = device.ip() else { return };
+    let is_on = |which| ip.settings6.is_on(which);
+    let all = &about.net.ip.control.all6;
+    let proxies = is_on(config::v6::PROXY_NDP) || all.is_on(config::v6::PROXY_NDP);
+    if !is_on(config::v6::FORWARDING) || !proxies {
+        return;
+    }
+    let Some(found) = proxy::find(&about.net, device, asked.target.into()) else { return };
+    let to = if source.is_unspecified() { ALL_NODES } else { source };
+    if to == source {
+        match asked.link {
+            Some(link) => learn(about, source, Some(&link), Nud::Stale, true),
+            None if destination.is_multicast() => return,
+            None => {}
+        }
+    }
+    let answer = Answer::Discovery { target: asked.target, to, is_router: found.flags & NTF_ROUTER != 0 };
+    // Only a question to all of the link is one that its owner hears, too, and may be quicker to answer.
+    let is_at_once = kind == PacketKind::Host || !destination.is_multicast();
+    proxy::answer(device, true, is_at_once, answer);
 }
 
 /// Learns where a neighbour is. `makes`: also one that was not known.
@@ -156,6 +216,14 @@ fn learn(about: &Received, address: Ipv6Addr, link: Option<&[u8]>, state: Nud, m
     let Some(neighbour) = found else { return };
     let news = News { state, is_other_address: false, overrides: true, is_doubt: true, is_order: false };
     if neighbour.hear(link, news).is_notable {
+        announcements::announce_later(&about.device, &neighbour);
+    }
+}
+
+/// A neighbour is a router.
+fn mark_router(about: &Received, address: Ipv6Addr) {
+    let neighbour = about.device.ip().and_then(|ip| ip.neighbours(true).find(address.into()));
+    if let Some(neighbour) = neighbour.filter(|neighbour| neighbour.set_router(true)) {
         announcements::announce_later(&about.device, &neighbour);
     }
 }
@@ -186,4 +254,58 @@ fn hear_advertisement(about: &Received, told: &Advertisement, destination: Ipv6A
     if is_notable {
         announcements::announce_later(device, &neighbour);
     }
+}
+
+/// A router says that another, or the destination itself, is a better next hop: believed only of the one that we use (RFC 4861 section
+/// 8.1, `rt6_do_redirect`).
+fn hear_redirect(about: &Received, told: &Redirect, router: Ipv6Addr) {
+    let (net, device) = (&about.net, &about.device);
+    let Some(ip) = device.ip() else { return };
+    let is_on = |which| ip.settings6.is_on(which);
+    let is_destination = told.target == told.destination;
+    if is_on(config::v6::FORWARDING)
+        || !is_on(config::v6::ACCEPT_REDIRECTS)
+        || !(is_destination || told.target.is_unicast_link_local())
+    {
+        return;
+    }
+    let flow = Flow { output: device.index(), ..Flow::to(told.destination.into()) };
+    let uses_router = route::output(net, &flow).is_ok_and(|route| route.gateway == Some(router.into()));
+    if !uses_router {
+        return;
+    }
+    if let Some(link) = told.link {
+        learn(about, told.target, Some(&link), Nud::Stale, true);
+    }
+    route::note_redirect(net, told.destination.into(), told.target.into(), device);
+}
+
+/// Tells who sent a packet through us that `target` is the next hop for `destination`.
+pub(crate) fn redirect(
+    device: &Arc<NetDevice>,
+    to: Ipv6Addr,
+    target: Ipv6Addr,
+    destination: Ipv6Addr,
+    quoted: &[u8],
+) {
+    let Some(ip) = device.ip() else { return };
+    let near = |address: &Arc<Address>| match address.local {
+        IpAddr::V6(local) if local.is_unicast_link_local() && address.is_usable() => Some(local),
+        _ => None,
+    };
+    let Some(from) = ip.addresses6.find(near) else { return };
+    let known = ip.neighbours(true).find(target.into()).map(|found| found.describe());
+    let link = known.filter(|known| known.reachability.state().is_valid()).map(|known| known.link);
+    let link = link.and_then(|link| link.as_slice().try_into().ok());
+    let (bytes, length) = Redirect { target, destination, link }.write();
+    // What is quoted fits the least MTU with the headers, in units of 8 bytes.
+    let room = REDIRECT_MOST - length - REDIRECTED_HEADER;
+    let quoted = &quoted[..quoted.len().min(room) & !7];
+    let mut body = [0; REDIRECT_MOST];
+    body[..length].copy_from_slice(&bytes[..length]);
+    body[length] = REDIRECTED;
+    body[length + 1] = ((REDIRECTED_HEADER + quoted.len()) / 8) as u8;
+    let end = length + REDIRECTED_HEADER + quoted.len();
+    body[length + REDIRECTED_HEADER..end].copy_from_slice(quoted);
+    send(device, from, to, &body[..end]);
 }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | here | a neighbour, and sending to it |
 //! | `table` | the neighbours of an interface |
+//! | `settings` | how they are asked |
+//! | `proxy` | addresses that are answered for |
 //! | `arp`, `discovery` | asking and answering, for IPv4 and IPv6 |
 //!
 //! Key types: [`Neighbour`], [`Neighbours`], [`Cast`]. When a neighbour is to be asked again is reckoned by [`linnet_lib::neighbour`].
@@ -11,6 +13,8 @@
 
 pub mod arp;
 pub mod discovery;
+pub(crate) mod proxy;
+pub mod settings;
 pub mod table;
 
 use abi::errno::{Errno, Result};
@@ -19,10 +23,11 @@ use abi::rtnetlink as linux;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use core::net::IpAddr;
-use linnet_lib::neighbour::{Effect, News, Parameters, Reachability, Step};
+use linnet_lib::neighbour::{Effect, News, Reachability, Step};
 use linnet_lib::wire::ethernet::{self, Ethernet, TYPE_IPV6};
 use linnet_lib::wire::icmp as wire;
 use machine::memory::try_arc;
+use machine::sync::atomic::{AtomicBool, Ordering};
 use machine::sync::{Once, SpinLock};
 use sched::timer::{Timer, TimerAction, TimerCallback};
 
@@ -32,11 +37,10 @@ use crate::device::{HardwareAddress, NetDevice, traffic};
 use crate::netlink::route::neighbour as announcements;
 use crate::packet::Packet;
 
+use settings::{NeighbourSettings, statistic, which};
 pub use table::Neighbours;
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// Bytes that may wait for a neighbour's address (`unres_qlen_bytes`).
-pub const QUEUE_BYTES: usize = 212_992;
 
 /// To how many a packet goes, as the link sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,22 +53,15 @@ pub enum Cast {
     Multicast,
 }
 
-/// How the neighbours of an interface are asked (`/proc/sys/net/ipv4/neigh`): Linux's numbers.
-pub const PARAMETERS: Parameters = Parameters {
-    reachable_ns: 30 * SECOND_NS,
-    delay_ns: 5 * SECOND_NS,
-    retransmit_ns: SECOND_NS,
-    group_probes: 3,
-    own_probes: 3,
-    lock_ns: SECOND_NS,
-};
-
 /// A neighbour.
 pub struct Neighbour {
     address: IpAddr,
     device: Weak<NetDevice>,
+    settings: Arc<NeighbourSettings>,
     inner: SpinLock<Inner>,
     timer: Once<Timer>,
+    /// A worker is to tell of it.
+    is_told: AtomicBool,
 }
 
 struct Inner {
@@ -97,11 +94,22 @@ pub struct Description {
 }
 
 impl Neighbour {
-    /// A neighbour of which nothing is known. `ENOMEM`.
-    fn new(device: &Arc<NetDevice>, address: IpAddr) -> Result<Arc<Neighbour>> {
+    /// A neighbour of which nothing is known, or (on a link where nobody asks) need be. `ENOMEM`.
+    fn new(
+        device: &Arc<NetDevice>,
+        address: IpAddr,
+        settings: &Arc<NeighbourSettings>,
+    ) -> Result<Arc<Neighbour>> {
+        let now = machine::time::now_ns();
+        let needs_no_asking = device.flags() & (linux::IFF_NOARP | linux::IFF_LOOPBACK) != 0;
+        let (reachability, link) = if needs_no_asking {
+            (Reachability::without_asking(now), device.address())
+        } else {
+            (Reachability::new(now), HardwareAddress::new())
+        };
         let inner = Inner {
-            reachability: Reachability::new(machine::time::now_ns()),
-            link: HardwareAddress::new(),
+            reachability,
+            link,
             flags: 0,
             protocol: 0,
             queue: VecDeque::new(),
@@ -111,11 +119,14 @@ impl Neighbour {
         let neighbour = try_arc(Neighbour {
             address,
             device: Arc::downgrade(device),
+            settings: settings.clone(),
             inner: SpinLock::new(inner),
             timer: Once::new(),
+            is_told: AtomicBool::new(false),
         })?;
         let timer = Timer::new(try_arc(Expiry(Arc::downgrade(&neighbour)))?)?;
         let _ = neighbour.timer.set(timer);
+        settings::family(address.is_ipv6()).note(statistic::ALLOCATIONS);
         Ok(neighbour)
     }
 
@@ -166,8 +177,14 @@ impl Neighbour {
     fn send(self: &Arc<Self>, device: &Arc<NetDevice>, packet: Packet) -> Result<()> {
         let now = machine::time::now_ns();
         let mut inner = self.inner.lock();
+        if inner.reachability.state().is_connected() {
+            inner.reachability.mark_used(now);
+            let link = inner.link.clone();
+            drop(inner);
+            return transmit(device, &link, packet);
+        }
         let before = inner.reachability.deadline_ns();
-        let step = inner.reachability.use_for_sending(now, &PARAMETERS);
+        let step = inner.reachability.use_for_sending(now, &self.settings.parameters());
         let deadline = inner.reachability.deadline_ns();
         if inner.reachability.state().is_valid() {
             let link = inner.link.clone();
@@ -182,7 +199,7 @@ impl Neighbour {
         }
         let cost = packet.footprint();
         let mut displaced = VecDeque::new();
-        if inner.queued_bytes + cost > QUEUE_BYTES {
+        if inner.queued_bytes + cost > self.settings.get(which::QUEUE_BYTES).max(0) as usize {
             // All that waits goes at once: packets end with no lock held, and this happens only in a flood.
             displaced = inner.take_queue();
         }
@@ -214,7 +231,7 @@ impl Neighbour {
         {
             return Effect::default();
         }
-        let effect = inner.reachability.hear(news, now, &PARAMETERS);
+        let effect = inner.reachability.hear(news, now, &self.settings.parameters());
         if let (true, Some(link)) = (effect.takes_address, link) {
             inner.link = link.iter().copied().take(linux::MAX_ADDR_LEN).collect();
         }
@@ -244,11 +261,27 @@ impl Neighbour {
     /// Finds out whether it is there, as if something were to be sent.
     pub(crate) fn use_now(self: &Arc<Self>, device: &Arc<NetDevice>) {
         let mut inner = self.inner.lock();
-        let step = inner.reachability.use_for_sending(machine::time::now_ns(), &PARAMETERS);
+        let now = machine::time::now_ns();
+        let step = inner.reachability.use_for_sending(now, &self.settings.parameters());
         let deadline = inner.reachability.deadline_ns();
         drop(inner);
         self.arm(deadline);
         self.act(step, device, None);
+    }
+
+    /// Has a worker tell of it, unless one is about to.
+    pub(crate) fn when_idle(self: &Arc<Self>, device: &Arc<NetDevice>, tell: fn(&NetDevice, &Neighbour)) {
+        if self.is_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (device, one) = (device.clone(), self.clone());
+        let work = move || {
+            one.is_told.store(false, Ordering::Relaxed);
+            tell(&device, &one);
+        };
+        if sched::work::queue(work).is_err() {
+            self.is_told.store(false, Ordering::Relaxed);
+        }
     }
 
     /// A transport heard from it.
@@ -260,8 +293,11 @@ impl Neighbour {
     fn act(self: &Arc<Self>, step: Step, device: &Arc<NetDevice>, source: Option<IpAddr>) {
         let link = match step {
             Step::AskGroup => None,
-            Step::AskNeighbour => Some(self.inner.lock().link.clone()),
+            // One whose address is not known cannot be asked itself.
+            Step::AskNeighbour => Some(self.inner.lock().link.clone()).filter(|link| !link.is_empty()),
+            Step::AskProgram => return announcements::ask_program(device, self),
             Step::Fail => {
+                settings::family(self.address.is_ipv6()).note(statistic::FAILURES);
                 let waiting = self.inner.lock().take_queue();
                 return waiting.iter().for_each(|packet| report_unreachable(device, packet));
             }
@@ -281,7 +317,7 @@ impl Neighbour {
         if inner.is_gone {
             return;
         }
-        let (is_notable, step) = inner.reachability.expire(now, &PARAMETERS);
+        let (is_notable, step) = inner.reachability.expire(now, &self.settings.parameters());
         let source = inner.queue.front().and_then(source_of);
         let deadline = inner.reachability.deadline_ns();
         drop(inner);
@@ -294,6 +330,7 @@ impl Neighbour {
 
     /// It is in no table any more: nothing waits for it.
     fn end(&self) {
+        settings::family(self.address.is_ipv6()).note(statistic::ENDS);
         let mut inner = self.inner.lock();
         inner.is_gone = true;
         let waiting = inner.take_queue();
@@ -371,14 +408,12 @@ pub fn group_link(group: IpAddr) -> [u8; 6] {
 /// # Errors
 /// `ENETDOWN`: the device is down; `EHOSTUNREACH`: the neighbour does not answer; `ENOBUFS`: there is no room for one more; `ENOMEM`.
 pub fn send(device: &Arc<NetDevice>, next_hop: IpAddr, cast: Cast, mut packet: Packet) -> Result<()> {
-    match device.hardware_type() {
-        linux::ARPHRD_ETHER => {}
-        linux::ARPHRD_LOOPBACK => return transmit(device, &[0; 6], packet),
-        // No link-layer header.
-        _ => {
-            packet.mark_link_header();
-            return traffic::transmit(device, packet);
-        }
+    if device.header_length() == 0 {
+        packet.mark_link_header();
+        return traffic::transmit(device, packet);
+    }
+    if device.is_loopback() {
+        return transmit(device, &[0; 6], packet);
     }
     match cast {
         Cast::Broadcast => transmit(device, &device.broadcast(), packet),

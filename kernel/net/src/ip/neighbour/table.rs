@@ -1,6 +1,6 @@
 //! The neighbours of one interface, of one family.
 //!
-//! Key type: [`Neighbours`]. Found without a lock; changed under a leaf spinlock. A table has at most [`MOST`] neighbours: before it is
+//! Key type: [`Neighbours`]. Found without a lock; changed under a leaf spinlock. A table has at most `gc_thresh3` neighbours: before it is
 //! full, those that nobody uses are forgotten, a few at each addition, so that whoever floods a link with addresses only pushes out
 //! their own.
 
@@ -12,20 +12,15 @@ use machine::sync::SpinLock;
 use machine::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Neighbour;
+use super::proxy::{Proxies, Waiting};
+use super::settings::{Family, NeighbourSettings, family, statistic};
 use crate::device::NetDevice;
 use crate::ip::address::key_of;
 use crate::ip::map::RcuMap;
-use crate::netlink::route::neighbour as messages;
+use crate::netlink::route::neighbour as announcements;
 
-const SECOND_NS: u64 = 1_000_000_000;
-/// Neighbours of an interface at most (`gc_thresh3`).
-pub const MOST: usize = 1024;
-/// From so many on those not used for long are forgotten (`gc_thresh1`), from so many on those not used for a moment (`gc_thresh2`).
-const FEW: usize = 128;
-const MANY: usize = 512;
-/// Not used for long (`gc_stale_time`); for a moment.
-const LONG_NS: u64 = 60 * SECOND_NS;
-const MOMENT_NS: u64 = 5 * SECOND_NS;
+/// Of many neighbours those that were not used for so long are forgotten.
+const MOMENT_NS: u64 = 5_000_000_000;
 /// How many are looked at for one that is added.
 const LOOKS: usize = 16;
 
@@ -35,11 +30,40 @@ pub struct Neighbours {
     /// Where looking for those to be forgotten goes on.
     change: SpinLock<u128>,
     count: AtomicUsize,
+    settings: Arc<NeighbourSettings>,
+    proxies: Proxies,
+    waiting: Waiting,
+    family: &'static Family,
 }
 
 impl Neighbours {
-    pub(crate) const fn new() -> Neighbours {
-        Neighbours { map: RcuMap::new(), change: SpinLock::new(0), count: AtomicUsize::new(0) }
+    /// None yet. `ENOMEM`.
+    pub(crate) fn new(is_v6: bool) -> Result<Neighbours> {
+        let family = family(is_v6);
+        Ok(Neighbours {
+            map: RcuMap::new(),
+            change: SpinLock::new(0),
+            count: AtomicUsize::new(0),
+            settings: family.fresh()?,
+            proxies: Proxies::new(),
+            waiting: Waiting::new(),
+            family,
+        })
+    }
+
+    /// How they are asked.
+    pub fn settings(&self) -> &Arc<NeighbourSettings> {
+        &self.settings
+    }
+
+    /// What is answered for here.
+    pub(crate) fn proxies(&self) -> &Proxies {
+        &self.proxies
+    }
+
+    /// Answers for others that wait.
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// How many there are.
@@ -64,16 +88,19 @@ impl Neighbours {
 
     /// The one with this address; a new one if there is none. `ENOBUFS`: too many; `ENOMEM`. Any context.
     pub(crate) fn find_or_add(&self, device: &Arc<NetDevice>, address: IpAddr) -> Result<Arc<Neighbour>> {
+        self.family.note(statistic::LOOKUPS);
         if let Some(found) = self.find(address) {
+            self.family.note(statistic::HITS);
             return Ok(found);
         }
-        let fresh = Neighbour::new(device, address)?;
+        let fresh = Neighbour::new(device, address, &self.settings)?;
         let mut cursor = self.change.lock();
         if let Some(found) = self.find(address) {
             return Ok(found);
         }
         let forgotten = self.forget_some(&mut cursor);
-        let result = if self.len() >= MOST {
+        let result = if self.len() >= self.family.threshold(2) {
+            self.family.note(statistic::TABLE_FULL);
             Err(Errno::ENOBUFS)
         } else {
             self.map.set(key_of(address), fresh.clone()).map(|()| {
@@ -82,7 +109,10 @@ impl Neighbours {
             })
         };
         drop(cursor);
-        forgotten.into_iter().for_each(|one| one.end());
+        for one in forgotten {
+            one.end();
+            announcements::announce_end_later(device, &one);
+        }
         result
     }
 
@@ -90,11 +120,16 @@ impl Neighbours {
     fn forget_some(&self, cursor: &mut u128) -> arrayvec::ArrayVec<Arc<Neighbour>, LOOKS> {
         let mut forgotten = arrayvec::ArrayVec::new();
         let count = self.len();
-        if count < FEW {
+        if count < self.family.threshold(0) {
             return forgotten;
         }
+        let is_crowded = count >= self.family.threshold(1);
+        if is_crowded {
+            self.family.note(statistic::FORCED_FORGETTING);
+        }
         let now = machine::time::now_ns();
-        let young_ns = if count >= MANY { MOMENT_NS } else { LONG_NS };
+        let young_ns = if is_crowded { MOMENT_NS } else { self.settings.stale_ns() };
+        let is_full = count >= self.family.threshold(2);
         for _ in 0..LOOKS {
             let Some((key, one)) = self.map.first_from(*cursor) else {
                 *cursor = 0;
@@ -103,7 +138,7 @@ impl Neighbours {
             *cursor = key.wrapping_add(1);
             let may_go = {
                 let inner = one.inner.lock();
-                let waits = inner.reachability.state() == Nud::Incomplete && count < MOST;
+                let waits = inner.reachability.state() == Nud::Incomplete && !is_full;
                 !waits && inner.flags == 0 && inner.reachability.may_be_forgotten(now, young_ns)
             };
             if may_go && self.map.remove(key).is_ok() {
@@ -130,7 +165,7 @@ impl Neighbours {
         let mut at = 0;
         while let Some((key, one)) = self.map.first_from(at) {
             if self.remove(one.address) == Ok(true) {
-                messages::announce_end(device, &one);
+                announcements::announce_end(device, &one);
             }
             let Some(next) = key.checked_add(1) else { return };
             at = next;
@@ -143,6 +178,8 @@ impl Neighbours {
         let all = self.map.iter();
         self.map.clear();
         self.count.store(0, Ordering::Relaxed);
+        self.proxies.clear();
+        self.waiting.clear();
         drop(change);
         all.for_each(|one| one.end());
     }

@@ -93,6 +93,12 @@ impl PathMtus {
         victim.is_some_and(|(key, _)| self.known.remove(key).is_ok())
     }
 
+    /// How many are known.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        *self.count.lock()
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&self) {
         let mut count = self.count.lock();

@@ -15,11 +15,11 @@ use linnet_lib::netlink::{Failure, Outcome};
 use machine::memory::try_arc;
 use machine::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use super::Flow;
 use super::lookup::{self, Manner, refusal};
 use super::table::{Entry, Hop, Metrics, Order, Table};
+use super::{Flow, nexthop};
 use crate::device::NetDevice;
-use crate::ip::address::{inet6, key_of};
+use crate::ip::address::{inet6, key_of, lifetime};
 use crate::namespace::NetState;
 use crate::netlink::Origin;
 use crate::netlink::route::fib::announce;
@@ -41,7 +41,7 @@ pub struct WantedHop {
     /// `RTNH_F_*`.
     pub flags: u32,
     /// Its share less one.
-    pub weight: u8,
+    pub weight: u16,
     /// The realm.
     pub realm: u32,
 }
@@ -83,6 +83,8 @@ pub struct Wanted {
     pub hops: Vec<WantedHop>,
     /// Whether there was RTA_MULTIPATH.
     pub is_multipath: bool,
+    /// RTA_NH_ID; 0: none.
+    pub nexthop: u32,
 }
 
 impl Wanted {
@@ -106,6 +108,7 @@ impl Wanted {
             hop: WantedHop::default(),
             hops: Vec::new(),
             is_multipath: false,
+            nexthop: 0,
         }
     }
 
@@ -116,8 +119,10 @@ impl Wanted {
 
 /// What to do about routes that are there: `NLM_F_*` of the request.
 pub type Mode = u16;
-/// As addresses and the kernel itself add them.
+/// As addresses of IPv4 add them.
 pub const MODE_APPEND: Mode = nl::NLM_F_CREATE | nl::NLM_F_APPEND;
+/// As addresses and routers of IPv6 do.
+pub const MODE_CREATE: Mode = nl::NLM_F_CREATE;
 
 fn fail<T>(errno: Errno, text: &'static str) -> Outcome<T> {
     Err(Failure::new(errno, text))
@@ -156,7 +161,9 @@ fn draft(net: &NetState, wanted: &Wanted, hops: Vec<Hop>) -> Result<Entry> {
         flags: AtomicU32::new(flags),
         metrics,
         preference: wanted.preference,
-        expires_ns: wanted.expires.map(|left| machine::time::now_ns() + u64::from(left) * 1_000_000_000),
+        expires_ns: wanted.expires.map(after_seconds),
+        nexthop: wanted.nexthop,
+        is_of_group: false,
         hops,
         serial: net.ip.control.next_route.fetch_add(1, Ordering::Relaxed),
         place: Order::middle(wanted.tos, wanted.priority),
@@ -193,6 +200,10 @@ fn check4(net: &NetState, wanted: &Wanted) -> Outcome<Entry> {
     }
     if wanted.flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) != 0 {
         return fail(Errno::EINVAL, "Invalid rtm_flags - can not contain DEAD or LINKDOWN");
+    }
+    if wanted.nexthop != 0 {
+        check_preferred4(net, wanted)?;
+        return draft_through(net, wanted);
     }
     if wanted.is_multipath && wanted.hops.is_empty() {
         return Err(Errno::EINVAL.into());
@@ -231,12 +242,32 @@ fn check4(net: &NetState, wanted: &Wanted) -> Outcome<Entry> {
             hops.push(check_hop4(net, wanted, way, flags & 0xff)?);
         }
     }
-    if let Some(preferred) = wanted.preferred
-        && !is_valid_source4(net, wanted, preferred)
-    {
-        return fail(Errno::EINVAL, "Invalid prefsrc address");
-    }
+    check_preferred4(net, wanted)?;
     Ok(draft(net, wanted, hops)?)
+}
+
+fn check_preferred4(net: &NetState, wanted: &Wanted) -> Outcome<()> {
+    match wanted.preferred {
+        Some(preferred) if !is_valid_source4(net, wanted, preferred) => {
+            fail(Errno::EINVAL, "Invalid prefsrc address")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A route that names its next hop.
+fn draft_through(net: &NetState, wanted: &Wanted) -> Outcome<Entry> {
+    let one = nexthop::of_route(net, wanted)?;
+    let (hops, is_lost) = net.ip.control.nexthops.ways(net, &one)?;
+    let kind = if is_lost { RTN_BLACKHOLE } else { wanted.kind };
+    let entry = draft(net, &Wanted { kind, ..wanted.clone() }, hops)?;
+    Ok(Entry { is_of_group: one.is_group(), ..entry })
+}
+
+/// A way of its own, of no route (`fib_check_nh`, `fib6_nh_init`).
+pub(crate) fn check_way(net: &NetState, is_v6: bool, way: &WantedHop) -> Outcome<Hop> {
+    let wanted = Wanted::to(is_v6, Prefix::new(0, 0));
+    if is_v6 { check_hop6(net, &wanted, way, way.flags) } else { check_hop4(net, &wanted, way, way.flags) }
 }
 
 fn finished_hop(device: Arc<NetDevice>, way: &WantedHop, flags: u32, scope: u8) -> Hop {
@@ -378,6 +409,10 @@ fn check6(net: &NetState, wanted: &Wanted) -> Outcome<Entry> {
     if wanted.priority == 0 && wanted.protocol != RTPROT_KERNEL {
         wanted.priority = PRIORITY_USER_6;
     }
+    if wanted.nexthop != 0 {
+        wanted.flags &= !0xff;
+        return draft_through(net, &wanted);
+    }
     let ways = wanted.ways();
     let mut hops = Vec::new();
     hops.try_reserve_exact(ways.len()).map_err(|_| Errno::ENOMEM)?;
@@ -501,7 +536,8 @@ fn check_gateway6(net: &NetState, wanted: &Wanted, way: &WantedHop, flags: u32) 
 
 /// Whether routes that are alike but for their ways are one of several ways.
 fn may_share(entry: &Entry) -> bool {
-    entry.flags() & (RTF_ADDRCONF | RTF_DYNAMIC | RTF_REJECT) == 0
+    entry.nexthop == 0
+        && entry.flags() & (RTF_ADDRCONF | RTF_DYNAMIC | RTF_REJECT) == 0
         && entry.expires_ns.is_none()
         && entry.hops.iter().all(|hop| hop.gateway.is_some())
 }
@@ -551,18 +587,50 @@ fn insert6(net: &Arc<NetState>, table: &Table, mut entry: Entry, mode: Mode, ori
         }
         let entry = try_arc(entry).map_err(Errno::from)?;
         tables.replace(net, table, old, &entry)?;
-        let told =
-            if replaced.is_some() { nl::NLM_F_REPLACE } else { mode & (nl::NLM_F_CREATE | nl::NLM_F_APPEND) };
+        let told = match replaced {
+            Some(_) => nl::NLM_F_REPLACE,
+            None => nl::NLM_F_CREATE | mode & nl::NLM_F_APPEND,
+        };
         announce(net, RTM_NEW, said.as_ref().unwrap_or(&entry), told, origin);
         return Ok(());
     }
-    if let Some(last) = last {
-        entry.place = last.place.after();
+    // Told is what was found, whatever was asked for: that it is new, and whether it is the only one.
+    let mut told = nl::NLM_F_CREATE | mode & nl::NLM_F_APPEND;
+    match last {
+        Some(last) => entry.place = last.place.after(),
+        None => told |= nl::NLM_F_EXCL,
     }
     let entry = try_arc(entry).map_err(Errno::from)?;
     tables.add(net, table, &entry)?;
-    announce(net, RTM_NEW, &entry, mode & (nl::NLM_F_CREATE | nl::NLM_F_EXCL | nl::NLM_F_APPEND), origin);
+    announce(net, RTM_NEW, &entry, told, origin);
     Ok(())
+}
+
+/// Sets when an IPv6 route ends, which nobody is told; whether there is one like that. Under rtnl.
+pub(crate) fn set_expiry(net: &Arc<NetState>, wanted: &Wanted) -> bool {
+    let tables = net.ip.control.tables(true);
+    let Some(table) = tables.get(wanted.table) else { return false };
+    let Some(entry) = table.of_prefix(wanted.prefix).find(|entry| matches6(entry, wanted)) else {
+        return false;
+    };
+    let mut hops = Vec::new();
+    if hops.try_reserve_exact(entry.hops.len()).is_err() {
+        return true;
+    }
+    hops.extend(entry.hops.iter().map(Hop::copy));
+    let expires_ns = wanted.expires.map(after_seconds);
+    let Ok(new) = try_arc(Entry { expires_ns, ..copy_with(net, &entry, hops) }) else { return true };
+    if tables.replace(net, &table, &entry, &new).is_ok()
+        && let Some(end) = expires_ns
+    {
+        lifetime::watch_at(net, end);
+    }
+    true
+}
+
+/// When so many seconds will have passed.
+fn after_seconds(seconds: u32) -> u64 {
+    machine::time::now_ns() + u64::from(seconds) * 1_000_000_000
 }
 
 /// Takes a route out. `ESRCH`: there is none like that.
@@ -636,6 +704,8 @@ pub(crate) fn copy_with(net: &NetState, entry: &Entry, hops: Vec<Hop>) -> Entry 
         metrics: entry.metrics.clone(),
         preference: entry.preference,
         expires_ns: entry.expires_ns,
+        nexthop: entry.nexthop,
+        is_of_group: entry.is_of_group,
         hops,
         serial: net.ip.control.next_route.fetch_add(1, Ordering::Relaxed),
         place: entry.place,
@@ -647,7 +717,11 @@ fn matches4(entry: &Entry, wanted: &Wanted) -> bool {
     let hop_matches = |way: &WantedHop, hop: &Hop| {
         (way.index == 0 || way.index == hop.index()) && (way.gateway.is_none() || way.gateway == hop.gateway)
     };
-    let ways_match = if wanted.is_multipath {
+    let ways_match = if wanted.nexthop != 0 {
+        wanted.nexthop == entry.nexthop
+    } else if entry.nexthop != 0 {
+        wanted.hop.index == 0 && wanted.hop.gateway.is_none() && !wanted.is_multipath
+    } else if wanted.is_multipath {
         wanted.hops.len() == entry.hops.len()
             && wanted.hops.iter().zip(&entry.hops).all(|(way, hop)| hop_matches(way, hop))
     } else if wanted.hop.index != 0 || wanted.hop.gateway.is_some() {
@@ -677,7 +751,9 @@ fn matches6(entry: &Entry, wanted: &Wanted) -> bool {
                 && (way.gateway.is_none() || way.gateway == hop.gateway)
         })
     };
-    entry.source == wanted.source
+    let names_it = wanted.nexthop == 0 || wanted.nexthop == entry.nexthop;
+    names_it
+        && entry.source == wanted.source
         && (wanted.priority == 0 || wanted.priority == entry.priority)
         && (wanted.protocol == 0 || wanted.protocol == entry.protocol)
         && wanted.ways().iter().all(way_matches)

@@ -15,7 +15,7 @@ use super::{Flow, Route, RouteKind};
 use crate::device::NetDevice;
 use crate::ip::address::{AddressKind, inet, inet6, key_of};
 use crate::ip::config::{v4, v6};
-use crate::ip::multicast;
+use crate::ip::{multicast, sysctl};
 use crate::namespace::NetState;
 
 /// Bytes of the largest packet of IPv4.
@@ -137,13 +137,15 @@ pub(crate) fn shown_length(entry: &Entry) -> u8 {
 }
 
 /// Chooses among the ways of a route by a hash of the flow (`fib_select_multipath`).
-fn select_path(found: &mut Found, flow: &Flow) {
+fn select_path(net: &NetState, found: &mut Found, flow: &Flow) {
     if found.entry.hops.len() < 2 || flow.output != 0 {
         return;
     }
-    let hash = (if flow.hash != 0 { flow.hash } else { flow_hash(flow) } >> 1) as i32;
-    let manner = Manner::default();
     let is_v6 = found.entry.is_v6;
+    let policy = if is_v6 { sysctl::HASH_POLICY_6 } else { sysctl::HASH_POLICY_4 };
+    let by_ports = net.ip_number(policy) != 0;
+    let hash = (if flow.hash != 0 { flow.hash } else { flow_hash(flow, by_ports) } >> 1) as i32;
+    let manner = Manner::default();
     let chosen = found
         .entry
         .hops
@@ -154,15 +156,18 @@ fn select_path(found: &mut Found, flow: &Flow) {
     }
 }
 
-/// A hash of both addresses that nobody outside can choose.
-fn flow_hash(flow: &Flow) -> u32 {
+/// A hash of both addresses (`by_ports`: of protocol and ports, too) that nobody outside can choose.
+fn flow_hash(flow: &Flow, by_ports: bool) -> u32 {
     static KEY: machine::sync::Lazy<u64> = machine::sync::Lazy::new(|| {
         let mut bytes = [0; 8];
         machine::random::fill(&mut bytes);
         u64::from_ne_bytes(bytes) | 1
     });
     let mut hash = *KEY;
-    for key in [key_of(flow.destination), flow.source.map_or(0, key_of)] {
+    let (from, to) = flow.ports;
+    let ends = u128::from(flow.protocol) << 32 | u128::from(from) << 16 | u128::from(to);
+    let ends = if by_ports { ends } else { 0 };
+    for key in [key_of(flow.destination), flow.source.map_or(0, key_of), ends] {
         for half in [(key >> 64) as u64, key as u64] {
             hash = (hash ^ half).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ *KEY;
         }
@@ -309,7 +314,7 @@ fn output4(net: &Arc<NetState>, flow: &Flow, destination: Ipv4Addr) -> Result<Ro
         route.entry = Some(found.entry);
         return Ok(route);
     }
-    select_path(&mut found, &flow);
+    select_path(net, &mut found, &flow);
     flow.source = flow.source.or_else(|| source_of(net, &found));
     let kind = if found.entry.kind == RTN_BROADCAST { RouteKind::Broadcast } else { RouteKind::Unicast };
     let route = of_found(net, kind, &found, &flow)?;
@@ -370,7 +375,7 @@ fn output6(net: &Arc<NetState>, flow: &Flow) -> Result<Route> {
         Err(Errno::ENETUNREACH) if flow.output == 0 || is_strict => return Err(Errno::ENETUNREACH),
         other => other?,
     };
-    select_path(&mut found, &flow);
+    select_path(net, &mut found, &flow);
     if matches!(found.entry.kind, RTN_LOCAL | RTN_ANYCAST) {
         let mut route = plain(net, RouteKind::Local, &loopback(net)?, &flow);
         route.source = flow.source.or_else(|| {
@@ -462,7 +467,7 @@ fn input4(
         RTN_UNICAST => {}
         _ => return Err(Errno::EINVAL),
     }
-    select_path(&mut found, flow);
+    select_path(net, &mut found, flow);
     let output = found.device().map_or(0, |device| device.index());
     validate_source(net, device, flow, from, output)?;
     of_found(net, RouteKind::Unicast, &found, flow)
@@ -531,7 +536,7 @@ fn input6(net: &Arc<NetState>, device: &Arc<NetDevice>, flow: &Flow) -> Result<R
     if !forwards {
         return Err(Errno::EHOSTUNREACH);
     }
-    select_path(&mut found, flow);
+    select_path(net, &mut found, flow);
     of_found(net, RouteKind::Unicast, &found, flow)
 }
 

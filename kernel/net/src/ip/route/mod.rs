@@ -7,6 +7,7 @@
 //! | `lookup` | finding the route of a packet, out and in |
 //! | `change` | a request for a route, checked, put into its table or taken out |
 //! | `cache` | what paths taught: smaller MTUs, better routers |
+//! | `nexthop` | next hops as objects that routes name |
 //! | `sync` | routes follow devices and addresses |
 //!
 //! Key types: [`Flow`] (what a route is looked up for), [`Route`] (what is found).
@@ -15,6 +16,7 @@
 pub mod cache;
 pub mod change;
 pub mod lookup;
+pub mod nexthop;
 pub mod rule;
 pub mod sync;
 pub mod table;
@@ -113,6 +115,18 @@ pub struct Route {
     pub path_expires: Option<u32>,
     /// Whether we are members of the group.
     pub is_member: bool,
+}
+
+/// Whether a router is one of the default routers of a device (`ip_fib_check_default`). Any context.
+pub(crate) fn is_default_router(net: &NetState, device: &Arc<NetDevice>, router: IpAddr) -> bool {
+    let is_it = |hop: &table::Hop| {
+        hop.gateway == Some(router) && hop.device.as_ref().is_some_and(|other| Arc::ptr_eq(other, device))
+    };
+    let table = net.ip.control.tables(router.is_ipv6()).get(abi::route::RT_TABLE_MAIN);
+    table.is_some_and(|table| {
+        let found = |_: u128, entry: &Arc<table::Entry>| entry.hops.iter().any(is_it).then_some(());
+        table.routes.find(Prefix::new(0, 0), found).is_some()
+    })
 }
 
 /// Notes a change of routes: who keeps one looks again.

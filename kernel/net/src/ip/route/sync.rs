@@ -3,7 +3,7 @@
 //! Under [`crate::device::Rtnl`]. Neighbours: `table` lists routes with devices and preferred sources.
 
 use abi::route::*;
-use abi::rtnetlink::RTM_DELROUTE;
+use abi::rtnetlink::{RTM_DELROUTE, RTM_NEWROUTE};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -12,6 +12,7 @@ use machine::sync::atomic::Ordering;
 
 use super::change::{copy_with, rebalance};
 use super::lookup;
+use super::nexthop::NextHop;
 use super::table::{Entry, Hop};
 use crate::device::NetDevice;
 use crate::ip::device::IpDevice;
@@ -184,4 +185,32 @@ pub(crate) fn source_gone6(net: &Arc<NetState>, device: &Arc<NetDevice>, address
 /// The time of a route is over.
 pub(crate) fn expire(net: &Arc<NetState>, entry: &Arc<Entry>) {
     remove(net, entry, true);
+}
+
+/// A next hop that a route names has become another: so have the route's ways.
+pub(crate) fn renew_ways(net: &Arc<NetState>, entry: &Arc<Entry>, one: &NextHop, is_told: bool) {
+    let renewed = net.ip.control.nexthops.ways(net, one).ok().and_then(|(hops, is_lost)| {
+        let kind = match entry.kind {
+            _ if is_lost => RTN_BLACKHOLE,
+            RTN_BLACKHOLE => RTN_UNICAST,
+            kind => kind,
+        };
+        rebalance(&hops);
+        try_arc(Entry { kind, ..copy_with(net, entry, hops) }).ok()
+    });
+    let tables = net.ip.control.tables(entry.is_v6);
+    match (renewed, tables.get(entry.table)) {
+        (Some(new), Some(table)) if tables.replace(net, &table, entry, &new).is_ok() => {
+            if is_told {
+                announce(net, RTM_NEWROUTE, &new, abi::netlink::NLM_F_REPLACE, &Origin::default());
+            }
+        }
+        // Without memory it goes, as if the next hop had.
+        _ => nexthop_gone(net, entry),
+    }
+}
+
+/// The next hop that a route names is gone, and so is the route: of IPv4 nobody is told.
+pub(crate) fn nexthop_gone(net: &Arc<NetState>, entry: &Arc<Entry>) {
+    remove(net, entry, entry.is_v6);
 }

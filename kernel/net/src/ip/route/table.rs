@@ -32,7 +32,7 @@ pub struct Hop {
     /// To which router; none for a neighbour itself. A router of IPv6 may serve IPv4 (RFC 5549).
     pub gateway: Option<IpAddr>,
     /// Its share less one.
-    pub weight: u8,
+    pub weight: u16,
     /// `RTNH_F_*`.
     pub flags: AtomicU32,
     /// How far the gateway or destination is.
@@ -119,6 +119,10 @@ pub struct Entry {
     pub preference: u8,
     /// When it ends, if it does.
     pub expires_ns: Option<u64>,
+    /// The number of the next hop it names; 0: none.
+    pub nexthop: u32,
+    /// Whether that is a group.
+    pub is_of_group: bool,
     /// The ways it goes.
     pub hops: Vec<Hop>,
     /// Its number; later ones are higher.
@@ -160,6 +164,7 @@ impl Entry {
             && self.protocol == other.protocol
             && self.preferred == other.preferred
             && self.source == other.source
+            && self.nexthop == other.nexthop
             && is_same(&self.metrics, &other.metrics)
             && self.hops.len() == other.hops.len()
             && self
@@ -298,8 +303,8 @@ impl Tables {
 
     /// Adds a route to its table and to the lists of its devices. Under rtnl. `ENOMEM`: nothing has changed.
     pub(crate) fn add(&self, net: &NetState, table: &Table, entry: &Arc<Entry>) -> Result<()> {
-        if let Err(error) = self.list(table, entry) {
-            self.unlist(table, entry);
+        if let Err(error) = self.list(net, table, entry) {
+            self.unlist(net, table, entry);
             return Err(error);
         }
         table.count.fetch_add(1, Ordering::Relaxed);
@@ -307,7 +312,8 @@ impl Tables {
         Ok(())
     }
 
-    fn list(&self, table: &Table, entry: &Arc<Entry>) -> Result<()> {
+    fn list(&self, net: &NetState, table: &Table, entry: &Arc<Entry>) -> Result<()> {
+        net.ip.control.nexthops.list_route(entry)?;
         for hop in &entry.hops {
             if let Some(ip) = hop.device.as_ref().and_then(|device| device.ip()) {
                 ip.routes.set(entry.serial.into(), entry.clone())?;
@@ -320,16 +326,17 @@ impl Tables {
         table.routes.set(entry.prefix, entry.place.0, entry.clone())
     }
 
-    fn unlist(&self, table: &Table, entry: &Entry) {
+    fn unlist(&self, net: &NetState, table: &Table, entry: &Entry) {
         let is_there =
             table.routes.find(entry.prefix, |_, other| (other.serial == entry.serial).then_some(()));
         if is_there.is_some() {
             let _ = table.routes.remove(entry.prefix, entry.place.0);
         }
-        self.unlist_aside(entry);
+        self.unlist_aside(net, entry);
     }
 
-    fn unlist_aside(&self, entry: &Entry) {
+    fn unlist_aside(&self, net: &NetState, entry: &Entry) {
+        net.ip.control.nexthops.unlist_route(entry);
         for hop in &entry.hops {
             if let Some(ip) = hop.device.as_ref().and_then(|device| device.ip()) {
                 let _ = ip.routes.remove(entry.serial.into());
@@ -348,7 +355,7 @@ impl Tables {
             return false;
         }
         entry.flags.fetch_or(RTNH_F_DEAD, Ordering::Relaxed);
-        self.unlist(&table, entry);
+        self.unlist(net, &table, entry);
         table.count.fetch_sub(1, Ordering::Relaxed);
         super::changed(net);
         true
@@ -356,12 +363,12 @@ impl Tables {
 
     /// Puts a route in the place of another of the same prefix and place. Under rtnl. `ENOMEM`.
     pub(crate) fn replace(&self, net: &NetState, table: &Table, old: &Entry, new: &Arc<Entry>) -> Result<()> {
-        if let Err(error) = self.list(table, new) {
-            self.unlist_aside(new);
+        if let Err(error) = self.list(net, table, new) {
+            self.unlist_aside(net, new);
             return Err(error);
         }
         old.flags.fetch_or(RTNH_F_DEAD, Ordering::Relaxed);
-        self.unlist_aside(old);
+        self.unlist_aside(net, old);
         super::changed(net);
         Ok(())
     }

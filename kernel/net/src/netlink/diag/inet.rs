@@ -15,7 +15,10 @@ use machine::sync::atomic::Ordering;
 use security::{Capability, UserNamespace};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{ANSWER, Dump, Listing, begin, check_cookie, cookie, is_dump, put_memory, shutdown_bits, state};
+use super::{
+    ANSWER, Dump, Listing, begin, check_cookie, cookie, is_destruction, is_dump, put_memory, shutdown_bits,
+    state,
+};
 use crate::inet::address::{code, octets};
 use crate::inet::settings::Flag;
 use crate::inet::{InetSocket, Transport};
@@ -31,7 +34,8 @@ static POLICIES: Policies = Policies {
 
 type Parsed<'a> = Attributes<'a, { INET_DIAG_REQ_PROTOCOL as usize + 1 }>;
 
-/// `EINVAL`: too short, a bad filter; `ENOENT`: a protocol that is not listed, no such socket; `ESTALE`.
+/// Lists sockets, describes one, or aborts one.
+/// `EINVAL`: too short, a bad filter; `ENOENT`: a protocol that is not listed, no such socket; `ESTALE`; `EPERM`: aborting without CAP_NET_ADMIN.
 pub(super) fn handle(request: &Request<'_>) -> Outcome<Handled> {
     let wanted: InetDiagReq = request.message.fixed().ok_or(Errno::EINVAL)?;
     let parsed: Parsed<'_> = request.parse(HEADER, &POLICIES, Strictness::Liberal)?;
@@ -41,7 +45,7 @@ pub(super) fn handle(request: &Request<'_>) -> Outcome<Handled> {
         sees_mark: request.may(Capability::NetAdmin),
         viewer: request.sender.credentials.user_namespace.clone(),
     };
-    if is_dump(request) {
+    if is_dump(request) && !is_destruction(request) {
         let filter = match parsed.get(INET_DIAG_REQ_BYTECODE) {
             Some(attribute) => Some(Filter::new(attribute.value)?),
             None => None,
@@ -55,6 +59,13 @@ pub(super) fn handle(request: &Request<'_>) -> Outcome<Handled> {
     let transport = transport_of(protocol)?.ok_or(Errno::ENOENT)?;
     let socket = find(request.namespace(), transport, &wanted).ok_or(Errno::ENOENT)?;
     check_cookie(socket.core(), wanted.id.idiag_cookie)?;
+    if is_destruction(request) {
+        if !request.may(Capability::NetAdmin) {
+            return Err(Errno::EPERM.into());
+        }
+        crate::inet::abort(&socket)?;
+        return Ok(Handled::Done);
+    }
     let mut out = Builder::new(ANSWER);
     let reply = Reply { sequence: request.message.header.nlmsg_seq, port: request.socket.port(), flags: 0 };
     describe.write(&socket, &mut out, &reply)?;
@@ -259,8 +270,11 @@ fn command(text: &[u8], at: usize) -> Option<Command<'_>> {
 }
 
 impl Filter {
-    /// Checks a filter. `EINVAL`: a command that is none, a jump that does not go forward to one.
+    /// Checks a filter. `EINVAL`: none at all, a command that is none, a jump that does not go forward to one.
     fn new(text: &[u8]) -> Result<Filter> {
+        if text.is_empty() {
+            return Err(Errno::EINVAL);
+        }
         let mut at = 0;
         while at < text.len() {
             let one = command(text, at).ok_or(Errno::EINVAL)?;

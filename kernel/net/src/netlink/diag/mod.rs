@@ -57,10 +57,14 @@ pub(super) fn handle(request: &Request<'_>) -> Outcome<Handled> {
         AF_PACKET => packet::handle,
         _ => return Err(Errno::ENOENT.into()),
     };
-    if request.message.header.nlmsg_type == SOCK_DESTROY {
+    if is_destruction(request) && !matches!(family, AF_INET | AF_INET6) {
         return Err(Errno::EOPNOTSUPP.into());
     }
     handler(request)
+}
+
+fn is_destruction(request: &Request<'_>) -> bool {
+    request.message.header.nlmsg_type == SOCK_DESTROY
 }
 
 fn is_dump(request: &Request<'_>) -> bool {

@@ -114,18 +114,15 @@ fn read4(
         return refuse("ipv4: Local address is not supplied");
     };
     let lifetimes = lifetimes(attributes).unwrap_or((FOREVER, FOREVER));
-    if lifetimes.0 == 0 {
-        return refuse("ipv4: valid_lft is zero");
-    }
-    if lifetimes.1 > lifetimes.0 {
-        return refuse("ipv4: preferred_lft is greater than valid_lft");
+    if lifetimes.0 == 0 || lifetimes.1 > lifetimes.0 {
+        return refuse("ipv4: address lifetime invalid");
     }
     let device = net
         .devices()
         .by_index(header.ifa_index as i32)
         .ok_or(Failure::new(Errno::ENODEV, "ipv4: Device not found"))?;
     let ip = device.ip().filter(|ip| ip.has(false)).ok_or(Errno::ENOBUFS)?;
-    ip.settings4.touch_all();
+    ip.touch_settings4();
     let label = match attributes.get(IFA_LABEL) {
         Some(label) => InterfaceName::label(&[label.text()]),
         None => device.name(),
@@ -280,17 +277,12 @@ fn modify6(
     let kept = IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_TEMPORARY;
     new.flags = existing.flags & kept | wanted.flags & !IFA_F_OPTIMISTIC;
     new.protocol = wanted.protocol;
-    new.metric = wanted.metric;
+    if wanted.metric != 0 {
+        new.metric = wanted.metric;
+    }
     new.set_lifetimes(wanted.valid, wanted.preferred);
-    let had_route = !existing.has(IFA_F_NOPREFIXROUTE);
-    let has_route = !new.has(IFA_F_NOPREFIXROUTE);
     let new = inet6::replace(net, &ip, new)?;
-    if had_route && (!has_route || existing.metric != new.metric) {
-        inet6::network_route(net, device, existing, false);
-    }
-    if has_route && (!had_route || existing.metric != new.metric) {
-        inet6::network_route(net, device, &new, true);
-    }
+    inet6::change_network_route(net, device, existing, &new);
     lifetime::watch(net, &new);
     announce(net, RTM_NEWADDR, device, &new, &request.origin());
     Ok(())

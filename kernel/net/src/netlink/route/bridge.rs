@@ -5,22 +5,28 @@
 
 use abi::errno::{Errno, Result};
 use abi::link::*;
+use abi::neighbour::*;
 use abi::netlink as linux;
 use abi::rtnetlink::*;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use linnet_lib::netlink::{Attributes, Builder, Failure, Outcome, Policies, Policy, Strictness};
 
-use super::Handler;
-use crate::device::bridge::table::{BY_USER, EXTERNAL, Key, LOCAL, Place, STATIC, STICKY, View};
+use super::bridge_vlan::{self, Place, Verb};
+use super::{Handler, fill_devices};
+use crate::device::bridge::notify::VlanList;
+use crate::device::bridge::table::{
+    BY_USER, EXTERNAL, FIRST, Key, LOCAL, Place as Entry, STATIC, STICKY, View,
+};
 use crate::device::bridge::{Bridge, Port, notify, options};
-use crate::device::{NetDevice, rtnl};
+use crate::device::{NetDevice, Rtnl, rtnl};
 use crate::namespace::NetNamespace;
-use crate::netlink::request::{Dumper, Reply, Request, boxed};
+use crate::netlink::request::{Dumper, Reply, Request, boxed, fits};
 
 pub(super) const HANDLERS: &[Handler] = &[
     Handler { message: RTM_GETLINK, family: AF_BRIDGE, act: None, dump: Some(dump_ports) },
-    Handler { message: RTM_SETLINK, family: AF_BRIDGE, act: Some(set_port), dump: None },
+    Handler { message: RTM_SETLINK, family: AF_BRIDGE, act: Some(set_link), dump: None },
+    Handler { message: RTM_DELLINK, family: AF_BRIDGE, act: Some(remove_link), dump: None },
     Handler { message: RTM_NEWNEIGH, family: AF_BRIDGE, act: Some(add_entry), dump: None },
     Handler { message: RTM_DELNEIGH, family: AF_BRIDGE, act: Some(remove_entry), dump: None },
     Handler { message: RTM_GETNEIGH, family: AF_BRIDGE, act: Some(get_entry), dump: Some(dump_entries) },
@@ -41,10 +47,11 @@ static ENTRY: Policies = Policies {
 type EntryAttributes<'a> = Attributes<'a, { NDA_FLAGS_EXT as usize + 1 }>;
 
 const LINK_HEADER: usize = size_of::<InterfaceMessage>();
-const ENTRY_HEADER: usize = size_of::<ForwardingMessage>();
+const ENTRY_HEADER: usize = size_of::<NeighbourMessage>();
 
-/// All ports of all bridges.
+/// All ports of all bridges; with their VLANs the bridges too.
 fn dump_ports(request: &Request<'_>) -> Outcome<Box<dyn Dumper>> {
+    let mut mask = 0;
     if request.is_strict() {
         let header: InterfaceMessage = request
             .message
@@ -54,42 +61,41 @@ fn dump_ports(request: &Request<'_>) -> Outcome<Box<dyn Dumper>> {
         if surplus || header.ifi_change != 0 || header.ifi_index != 0 {
             return Err(Failure::new(Errno::EINVAL, "Invalid values in header for bridge link dump request"));
         }
-        let _: LinkAttributes<'_> = request.parse(LINK_HEADER, &LINK, Strictness::Old)?;
     }
-    boxed(PortDump { namespace: request.namespace().clone(), next: 0 })
+    if request.message.payload.len() > LINK_HEADER {
+        let strictness = if request.is_strict() { Strictness::Old } else { Strictness::Liberal };
+        let attributes: LinkAttributes<'_> = request.parse(LINK_HEADER, &LINK, strictness)?;
+        mask = attributes.get(IFLA_EXT_MASK).map_or(0, |mask| mask.u32());
+    }
+    let list = match mask {
+        mask if mask & RTEXT_FILTER_BRVLAN_COMPRESSED != 0 => VlanList::Ranges,
+        mask if mask & RTEXT_FILTER_BRVLAN != 0 => VlanList::Each,
+        _ => VlanList::None,
+    };
+    boxed(PortDump { namespace: request.namespace().clone(), list, next: 0 })
 }
 
 struct PortDump {
     namespace: Arc<NetNamespace>,
+    list: VlanList,
     /// The first index that was not looked at yet.
     next: i32,
 }
 
 /// The port that a device is.
-fn port_of(device: &NetDevice) -> Option<Arc<Port>> {
+pub(super) fn port_of(device: &NetDevice) -> Option<Arc<Port>> {
     device.adjacency.master()?.operations_as::<Bridge>()?.port_of(device)
 }
 
 impl Dumper for PortDump {
     fn fill(&mut self, out: &mut Builder, reply: &Reply) -> Result<bool> {
-        while let Some(device) = self.namespace.devices.next_from(self.next) {
-            if let Some(port) = port_of(&device) {
-                let before = out.mark();
-                match notify::write_port(&port, RTM_NEWLINK, out, reply) {
-                    Ok(()) => {}
-                    Err(Errno::EMSGSIZE) => {
-                        out.cancel(before);
-                        return Ok(false);
-                    }
-                    Err(error) => return Err(error),
-                }
+        let list = self.list;
+        fill_devices(&self.namespace, &mut self.next, out, |device, out| match Place::of(device) {
+            Some(place) if place.port.is_some() || list != VlanList::None => {
+                notify::write_port(&place.bridge, place.port.as_deref(), (RTM_NEWLINK, list), out, reply)
             }
-            match device.index().checked_add(1) {
-                Some(next) => self.next = next,
-                None => break,
-            }
-        }
-        Ok(true)
+            _ => Ok(()),
+        })
     }
 
     fn generation(&self) -> Option<u32> {
@@ -97,31 +103,74 @@ impl Dumper for PortDump {
     }
 }
 
-/// RTM_SETLINK: `bridge link set`. `ENODEV`, `EOPNOTSUPP`: it is no port, and what the port says.
-fn set_port(request: &Request<'_>) -> Outcome<()> {
+/// Does to a device what IFLA_BRIDGE_FLAGS says: as its master's port, or itself as a bridge. `ENODEV`; `EOPNOTSUPP`: it is not that.
+fn of_link(
+    request: &Request<'_>,
+    act: impl Fn(&Rtnl<'_>, &Place, &LinkAttributes<'_>) -> Outcome<()>,
+) -> Outcome<()> {
     let header: InterfaceMessage = request.message.fixed().ok_or(Errno::EINVAL)?;
     let attributes: LinkAttributes<'_> = request.parse(LINK_HEADER, &LINK, Strictness::Liberal)?;
     let device = request.namespace().devices.by_index(header.ifi_index);
     let device = device.ok_or(Failure::new(Errno::ENODEV, "unknown ifindex"))?;
-    let Some(nest) = attributes.get(IFLA_PROTINFO) else { return Err(Errno::EOPNOTSUPP.into()) };
-    let result: Option<Outcome<()>> = rtnl::with_pair(&device, &[], |rtnl| {
-        let port = port_of(&device).ok_or(Errno::EOPNOTSUPP)?;
-        let bridge = port.bridge_operations().ok_or(Errno::EOPNOTSUPP)?;
-        options::set_by_protinfo(rtnl, bridge, &port, nest)
+    let flags = attributes.get(IFLA_AF_SPEC).and_then(|nest| {
+        let mut all = nest.nested();
+        all.find(|one| one.kind == IFLA_BRIDGE_FLAGS).map(|flags| flags.u16())
+    });
+    let flags = flags.unwrap_or(0);
+    let result = rtnl::with_pair(&device, &[], |rtnl| {
+        if flags == 0 || flags & BRIDGE_FLAGS_MASTER != 0 {
+            let place = Place::of(&device).filter(|place| place.port.is_some()).ok_or(Errno::EOPNOTSUPP)?;
+            act(rtnl, &place, &attributes)?;
+        }
+        if flags & BRIDGE_FLAGS_SELF != 0 {
+            let place = Place::of(&device).filter(|place| place.port.is_none()).ok_or(Errno::EOPNOTSUPP)?;
+            act(rtnl, &place, &attributes)?;
+        }
+        Ok(())
     });
     result.unwrap_or(Err(Errno::ENODEV.into()))
+}
+
+/// RTM_SETLINK: `bridge link set`, `bridge vlan add`.
+fn set_link(request: &Request<'_>) -> Outcome<()> {
+    of_link(request, |rtnl, place, attributes| {
+        let mut changed = false;
+        if let (Some(nest), Some(port)) = (attributes.get(IFLA_PROTINFO), &place.port) {
+            options::set_by_protinfo(rtnl, place.bridge()?, port, nest)?;
+            changed = true;
+        }
+        if let Some(nest) = attributes.get(IFLA_AF_SPEC) {
+            changed |= bridge_vlan::change(place, Verb::Add, &nest)?;
+        }
+        if changed {
+            notify::port_of(&place.bridge, place.port.as_deref(), RTM_NEWLINK);
+        }
+        Ok(())
+    })
+}
+
+/// RTM_DELLINK: `bridge vlan del`.
+fn remove_link(request: &Request<'_>) -> Outcome<()> {
+    of_link(request, |_, place, attributes| {
+        if let Some(nest) = attributes.get(IFLA_AF_SPEC)
+            && bridge_vlan::change(place, Verb::Remove, &nest)?
+        {
+            notify::port_of(&place.bridge, place.port.as_deref(), RTM_NEWLINK);
+        }
+        Ok(())
+    })
 }
 
 /// What a request about an entry names.
 struct Named {
     device: Arc<NetDevice>,
-    header: ForwardingMessage,
+    header: NeighbourMessage,
     key: Key,
 }
 
 fn named(request: &Request<'_>) -> Outcome<Named> {
     let attributes: EntryAttributes<'_> = request.parse(ENTRY_HEADER, &ENTRY, Strictness::Liberal)?;
-    let header: ForwardingMessage = request.message.fixed().ok_or(Errno::EINVAL)?;
+    let header: NeighbourMessage = request.message.fixed().ok_or(Errno::EINVAL)?;
     if header.ndm_ifindex == 0 {
         return Err(Failure::new(Errno::EINVAL, "invalid ifindex"));
     }
@@ -129,6 +178,13 @@ fn named(request: &Request<'_>) -> Outcome<Named> {
     let device = device.ok_or(Failure::new(Errno::ENODEV, "unknown ifindex"))?;
     let address = attributes.get(NDA_LLADDR).and_then(|address| <[u8; 6]>::try_from(address.value).ok());
     let address = address.ok_or(Failure::new(Errno::EINVAL, "invalid address"))?;
+    if device.hardware_type() != ARPHRD_ETHER {
+        let text = match request.message.header.nlmsg_type {
+            RTM_DELNEIGH => "FDB delete only supported for Ethernet devices",
+            _ => "FDB add only supported for Ethernet devices",
+        };
+        return Err(Failure::new(Errno::EINVAL, text));
+    }
     let vlan = attributes.get(NDA_VLAN).map_or(0, |vlan| vlan.u16());
     if attributes.has(NDA_VLAN) && !(1..4095).contains(&vlan) {
         return Err(Failure::new(Errno::EINVAL, "invalid vlan id"));
@@ -137,20 +193,26 @@ fn named(request: &Request<'_>) -> Outcome<Named> {
 }
 
 /// Where an entry of a request goes: into the table of a port's bridge (NTF_MASTER or no flag), or of a bridge itself (NTF_SELF).
-fn with_table<R>(
-    named: &Named,
-    act: impl FnOnce(&Arc<NetDevice>, &Bridge, Option<&Arc<Port>>) -> Outcome<R>,
-) -> Outcome<R> {
+/// `act` gets each VLAN in question: the one that the request names, or none and then all that are there.
+fn with_table(named: &Named, act: impl Fn(&Bridge, &Place, Key) -> Outcome<()>) -> Outcome<()> {
     let device = &named.device;
     let result = rtnl::with_pair(device, &[], |_rtnl| {
-        if named.header.ndm_flags & NTF_SELF != 0 {
-            // Addresses of a device's own filter are not kept here.
-            let bridge = device.operations_as::<Bridge>().ok_or(Errno::EOPNOTSUPP)?;
-            return act(device, bridge, None);
+        // Addresses of a device's own filter are not kept here.
+        let is_self = named.header.ndm_flags & NTF_SELF != 0;
+        let place = Place::of(device).filter(|place| place.port.is_none() == is_self);
+        let place = place.ok_or(Errno::EOPNOTSUPP)?;
+        let (bridge, vlans) = (place.bridge()?, place.vlans()?);
+        let vlan = named.key.vlan;
+        if vlan != 0 {
+            return if vlans.has(vlan) { act(bridge, &place, named.key) } else { Err(Errno::EINVAL.into()) };
         }
-        let port = port_of(device).ok_or(Errno::EOPNOTSUPP)?;
-        let bridge = port.bridge_operations().ok_or(Errno::EOPNOTSUPP)?;
-        act(&port.bridge, bridge, Some(&port))
+        act(bridge, &place, named.key)?;
+        let mut next = 0;
+        while let Some((vlan, _)) = vlans.next_from(next) {
+            act(bridge, &place, Key { vlan, ..named.key })?;
+            next = vlan + 1;
+        }
+        Ok(())
     });
     result.unwrap_or(Err(Errno::ENODEV.into()))
 }
@@ -159,11 +221,7 @@ fn with_table<R>(
 fn add_entry(request: &Request<'_>) -> Outcome<()> {
     let named = named(request)?;
     let header = &named.header;
-    if named.key.vlan != 0 {
-        // Without VLAN filtering a port is in no VLAN.
-        return Err(Errno::EINVAL.into());
-    }
-    if header.ndm_state & (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_STALE) == 0 {
+    if header.ndm_state & (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE) == 0 {
         return Err(Errno::EINVAL.into());
     }
     let mut flags = BY_USER;
@@ -178,54 +236,64 @@ fn add_entry(request: &Request<'_>) -> Outcome<()> {
     if header.ndm_flags & NTF_EXT_LEARNED != 0 {
         flags |= EXTERNAL;
     }
-    with_table(&named, |device, bridge, port| {
+    with_table(&named, |bridge, place, key| {
+        let port = place.port.as_ref();
         let is_local = flags & LOCAL != 0;
-        if port.is_none() && !is_local && header.ndm_flags & NTF_EXT_LEARNED == 0 {
-            return Err(Failure::new(Errno::EINVAL, "FDB entry towards bridge must be permanent"));
+        if port.is_none() && !is_local && flags & EXTERNAL == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let is_learning = |port: &Arc<Port>| matches!(port.state(), BR_STATE_LEARNING | BR_STATE_FORWARDING);
+        if flags & (LOCAL | STATIC) == 0 && port.is_some_and(|port| !is_learning(port)) {
+            return Err(Errno::EPERM.into());
         }
         if flags & STICKY != 0 && is_local {
             return Err(Errno::EINVAL.into());
         }
         let now = machine::time::now_ns();
         let number = port.map_or(0, |port| port.number);
-        let place = Place::new(named.key, number, flags, now).ok_or(Errno::ENOMEM)?;
+        let entry = Entry::new(key, number, flags, now).ok_or(Errno::ENOMEM)?;
         let mut table = bridge.table.write();
-        match table.get(&named.key, now, bridge.ageing_ns()) {
+        match table.get(&key, now, bridge.ageing_ns()) {
             None if !request.has_flag(linux::NLM_F_CREATE) => return Err(Errno::ENOENT.into()),
             Some(_) if request.has_flag(linux::NLM_F_EXCL) => return Err(Errno::EEXIST.into()),
             _ => {}
         }
-        table.insert(place);
-        let view = table.next_from(&named.key);
+        table.insert(entry);
+        let view = table.next_from(&key);
         drop(table);
+        bridge.expect_ageing(&place.bridge, now.saturating_add(bridge.ageing_ns()));
         if let Some(view) = view {
-            notify::entry_of(device, bridge, &view, RTM_NEWNEIGH);
+            notify::entry_of(&place.bridge, bridge, &view, RTM_NEWNEIGH);
         }
         Ok(())
     })
 }
 
-/// RTM_DELNEIGH: `bridge fdb del`.
+/// RTM_DELNEIGH: `bridge fdb del`. `ENOENT`: there was none in any of the VLANs.
 fn remove_entry(request: &Request<'_>) -> Outcome<()> {
     let named = named(request)?;
-    with_table(&named, |device, bridge, port| {
-        let number = port.map_or(0, |port| port.number);
+    let found = core::cell::Cell::new(false);
+    with_table(&named, |bridge, place, key| {
+        let number = place.port.as_ref().map_or(0, |port| port.number);
         let now = machine::time::now_ns();
         let taken = {
             let mut table = bridge.table.write();
-            let is_there = table.get(&named.key, now, u64::MAX).is_some_and(|entry| entry.port == number);
-            if is_there { table.remove(&named.key) } else { None }
+            let is_there = table.get(&key, now, u64::MAX).is_some_and(|entry| entry.port == number);
+            if is_there { table.remove(&key) } else { None }
         };
-        let view = taken.ok_or(Errno::ENOENT)?;
-        notify::entry_of(device, bridge, &view, RTM_DELNEIGH);
+        if let Some(view) = taken {
+            found.set(true);
+            notify::entry_of(&place.bridge, bridge, &view, RTM_DELNEIGH);
+        }
         Ok(())
-    })
+    })?;
+    if found.get() { Ok(()) } else { Err(Errno::ENOENT.into()) }
 }
 
 /// RTM_GETNEIGH of one entry: `bridge fdb get`.
 fn get_entry(request: &Request<'_>) -> Outcome<()> {
     let attributes: EntryAttributes<'_> = request.parse(ENTRY_HEADER, &ENTRY, Strictness::Liberal)?;
-    let header: ForwardingMessage = request.message.fixed().ok_or(Errno::EINVAL)?;
+    let header: NeighbourMessage = request.message.fixed().ok_or(Errno::EINVAL)?;
     let address = attributes.get(NDA_LLADDR).and_then(|address| <[u8; 6]>::try_from(address.value).ok());
     let address = address.ok_or(Failure::new(Errno::EINVAL, "Missing lookup address for fdb get request"))?;
     let master = attributes.get(NDA_MASTER).map(|master| master.i32());
@@ -261,11 +329,11 @@ fn dump_entries(request: &Request<'_>) -> Outcome<Box<dyn Dumper>> {
     // Old programs send the header of a link, and its attributes; what is shorter filters nothing.
     let payload = request.message.payload.len();
     if request.is_strict() || payload == ENTRY_HEADER || payload == ENTRY_HEADER + 8 {
-        let header: ForwardingMessage = request
+        let header: NeighbourMessage = request
             .message
             .fixed()
             .ok_or(Failure::new(Errno::EINVAL, "Invalid header for fdb dump request"))?;
-        if header.ndm_pad1 != 0 || header.ndm_pad2 != 0 || header.ndm_state != 0 {
+        if header.pad1 != 0 || header.pad2 != 0 || header.ndm_state != 0 {
             return Err(Failure::new(Errno::EINVAL, "Invalid values in header for fdb dump request"));
         }
         if header.ndm_flags != 0 || header.ndm_type != 0 {
@@ -281,8 +349,6 @@ fn dump_entries(request: &Request<'_>) -> Outcome<Box<dyn Dumper>> {
     }
     boxed(list)
 }
-
-const FIRST: Key = Key { vlan: 0, address: [0; 6] };
 
 struct EntryDump {
     namespace: Arc<NetNamespace>,
@@ -311,16 +377,11 @@ impl EntryDump {
             if is_alive(&view, now, bridge) {
                 let port = bridge.port_numbered(view.port);
                 let at = port.as_ref().map_or(device, |port| &port.device);
-                if self.behind == 0 || at.index() == self.behind {
-                    let before = out.mark();
-                    match notify::write_entry((device, bridge), at, &view, RTM_NEWNEIGH, out, reply) {
-                        Ok(()) => {}
-                        Err(Errno::EMSGSIZE) => {
-                            out.cancel(before);
-                            return Ok(false);
-                        }
-                        Err(error) => return Err(error),
-                    }
+                let write = |out: &mut Builder| {
+                    notify::write_entry((device, bridge), at, &view, RTM_NEWNEIGH, out, reply)
+                };
+                if (self.behind == 0 || at.index() == self.behind) && !fits(out, write)? {
+                    return Ok(false);
                 }
             }
             match view.key.next() {

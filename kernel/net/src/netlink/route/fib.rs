@@ -145,14 +145,15 @@ fn gateway(
     other: Option<Attribute<'_>>,
     is_v6: bool,
 ) -> Outcome<Option<IpAddr>> {
-    if gateway.is_some() && other.is_some() {
-        return fail(Errno::EINVAL, "Nexthop configuration can not contain both GATEWAY and VIA");
-    }
     if let Some(other) = other {
         if is_v6 {
-            return Err(Failure::new(Errno::EINVAL, "IPv6 does not support RTA_VIA attribute").at(other));
+            return fail(Errno::EINVAL, "IPv6 does not support RTA_VIA attribute");
         }
-        return via(other);
+        let found = via(other)?;
+        if gateway.is_some() {
+            return fail(Errno::EINVAL, "Nexthop configuration can not contain both GATEWAY and VIA");
+        }
+        return Ok(found);
     }
     let found = gateway.and_then(|gateway| address(gateway.value, is_v6));
     Ok(found.filter(|found| is_v6 || !found.is_unspecified()))
@@ -224,7 +225,7 @@ fn ways(attribute: Attribute<'_>, is_v6: bool, is_deleting: bool) -> Outcome<Vec
             index: header.rtnh_ifindex,
             gateway,
             flags,
-            weight: header.rtnh_hops,
+            weight: header.rtnh_hops.into(),
             realm: find(RTA_FLOW).map_or(0, |realm| realm.u32()),
         });
         let step = length.next_multiple_of(4).min(rest.len());
@@ -264,12 +265,9 @@ fn read(header: &RouteMessage, attributes: &Parsed<'_>, is_v6: bool, is_deleting
         wanted.is_multipath = true;
         wanted.hops = ways(all, is_v6, is_deleting)?;
     }
-    if word(RTA_NH_ID) != 0 {
-        if wanted.hop.index != 0 || wanted.hop.gateway.is_some() || wanted.is_multipath {
-            return fail(Errno::EINVAL, "Nexthop specification and nexthop id are mutually exclusive");
-        }
-        // There are no next hops as objects of their own.
-        return fail(Errno::EINVAL, "Nexthop id does not exist");
+    wanted.nexthop = word(RTA_NH_ID);
+    if wanted.nexthop != 0 && (wanted.hop.index != 0 || wanted.hop.gateway.is_some() || wanted.is_multipath) {
+        return fail(Errno::EINVAL, "Nexthop specification and nexthop id are mutually exclusive");
     }
     Ok(wanted)
 }
@@ -345,6 +343,9 @@ fn add(request: &Request<'_>, wanted: &Wanted) -> Outcome<()> {
 fn delete(request: &Request<'_>, wanted: &Wanted) -> Outcome<()> {
     let net = request.namespace().state();
     let _rtnl = Rtnl::lock(net);
+    if wanted.nexthop != 0 && net.ip.control.nexthops.get(wanted.nexthop).is_none() {
+        return fail(Errno::EINVAL, "Nexthop id does not exist");
+    }
     change::delete(net, wanted, &request.origin())
 }
 
@@ -400,7 +401,8 @@ fn way_flags(hop: &Hop) -> u32 {
 
 /// The ways of a route: in the message itself if there is but one.
 fn put_ways(out: &mut Builder, entry: &Entry) -> Result<()> {
-    if let [hop] = entry.hops.as_slice() {
+    let has_nest = entry.is_v6 && entry.is_of_group;
+    if let ([hop], false) = (entry.hops.as_slice(), has_nest) {
         put_gateway(out, hop.gateway, entry.is_v6)?;
         if hop.device.is_some() {
             out.i32(RTA_OIF, hop.index())?;
@@ -416,7 +418,8 @@ fn put_ways(out: &mut Builder, entry: &Entry) -> Result<()> {
         let mut header = NextHopMessage {
             rtnh_len: 0,
             rtnh_flags: way_flags(hop) as u8,
-            rtnh_hops: hop.weight,
+            // The low byte, as of a group with greater shares Linux tells it, too.
+            rtnh_hops: hop.weight as u8,
             rtnh_ifindex: hop.index(),
         };
         let mark = out.mark();
@@ -433,7 +436,13 @@ fn put_ways(out: &mut Builder, entry: &Entry) -> Result<()> {
 }
 
 /// Writes the message (`fib_dump_info`, `rt6_fill_node`).
-pub(super) fn describe(
+fn describe(kind: u16, entry: &Entry, nlmsg_flags: u16, out: &mut Builder, reply: &Reply) -> Result<()> {
+    describe_in(entry.table, kind, entry, nlmsg_flags, out, reply)
+}
+
+/// The same for a route that is shown as one of another table: while nobody has made rules, the local one is part of the main one.
+pub(super) fn describe_in(
+    table: u32,
     kind: u16,
     entry: &Entry,
     nlmsg_flags: u16,
@@ -450,14 +459,14 @@ pub(super) fn describe(
         rtm_dst_len: entry.prefix.length,
         rtm_src_len: entry.source.length,
         rtm_tos: entry.tos,
-        rtm_table: short_table(entry.table),
+        rtm_table: short_table(table),
         rtm_protocol: entry.protocol,
         rtm_scope: entry.scope,
         rtm_type: entry.kind,
         rtm_flags: entry.flags() & 0xff & if entry.is_v6 { 0 } else { u32::MAX } | of_way,
     };
     out.fixed(header.as_bytes())?;
-    out.u32(RTA_TABLE, entry.table)?;
+    out.u32(RTA_TABLE, table)?;
     if entry.prefix.length != 0 {
         put_address(out, RTA_DST, entry.destination())?;
     }
@@ -475,6 +484,9 @@ pub(super) fn describe(
         out.u32(RTA_PRIORITY, entry.priority)?;
     } else if let Some(preferred) = entry.preferred {
         put_address(out, RTA_PREFSRC, preferred)?;
+    }
+    if entry.nexthop != 0 {
+        out.u32(RTA_NH_ID, entry.nexthop)?;
     }
     put_ways(out, entry)?;
     if entry.is_v6 {
@@ -519,8 +531,8 @@ struct Filter {
     protocol: u8,
     kind: u8,
     index: i32,
-    /// Those that were learnt instead (`RTM_F_CLONED`).
-    wants_cloned: bool,
+    /// `RTM_F_CLONED`: those that were learnt instead; `RTM_F_PREFIX`: those of prefixes that routers told.
+    flags: u32,
     is_set: bool,
 }
 
@@ -542,7 +554,7 @@ impl RouteDump {
             strict_filter(request, is_v6)?
         } else {
             let flags = request.message.fixed().map_or(0, |header: RouteMessage| header.rtm_flags);
-            Filter { wants_cloned: flags & RTM_F_CLONED != 0, ..Filter::default() }
+            Filter { flags: flags & (RTM_F_CLONED | RTM_F_PREFIX), ..Filter::default() }
         };
         let dump = RouteDump {
             namespace: request.namespace().clone(),
@@ -599,6 +611,7 @@ impl RouteDump {
         (filter.protocol == 0 || filter.protocol == entry.protocol)
             && (filter.kind == 0 || filter.kind == entry.kind)
             && (filter.index == 0 || entry.hops.iter().any(|hop| hop.index() == filter.index))
+            && (filter.flags & RTM_F_PREFIX == 0 || entry.flags() & RTF_PREFIX_RT != 0)
             && !entry.is_expired()
     }
 
@@ -644,7 +657,7 @@ fn strict_filter(request: &Request<'_>, is_v6: bool) -> Outcome<Filter> {
         protocol: header.rtm_protocol,
         kind: header.rtm_type,
         index: 0,
-        wants_cloned: header.rtm_flags & RTM_F_CLONED != 0,
+        flags: header.rtm_flags,
         is_set: false,
     };
     for attribute in attributes.iter() {
@@ -667,7 +680,7 @@ fn strict_filter(request: &Request<'_>, is_v6: bool) -> Outcome<Filter> {
 
 impl Dumper for RouteDump {
     fn fill(&mut self, out: &mut Builder, reply: &Reply) -> Result<bool> {
-        if self.filter.wants_cloned {
+        if self.filter.flags & RTM_F_CLONED != 0 {
             return Ok(true);
         }
         let flags = if self.filter.is_set { nl::NLM_F_DUMP_FILTERED } else { 0 };

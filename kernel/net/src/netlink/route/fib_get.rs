@@ -12,7 +12,7 @@ use zerocopy::IntoBytes;
 
 use super::address::put_address;
 use super::fib::{
-    HEADER, POLICIES4, POLICIES6, Parsed, address, describe, put_cache_info, put_gateway, put_metrics,
+    HEADER, POLICIES4, POLICIES6, Parsed, address, describe_in, put_cache_info, put_gateway, put_metrics,
     short_table,
 };
 use crate::ip::address::inet6;
@@ -20,6 +20,8 @@ use crate::ip::route::{self, Flow, Route, RouteKind};
 use crate::namespace::NetState;
 use crate::netlink::request::{Reply, Request};
 
+/// The loopback's index in every namespace.
+const LOOPBACK: i32 = 1;
 /// Room for the answer.
 const ROOM: usize = 32 << 10;
 
@@ -166,7 +168,7 @@ fn get(request: &Request<'_>, is_v6: bool) -> Outcome<()> {
     let reply = Reply { sequence: request.message.header.nlmsg_seq, port: request.socket.port(), flags: 0 };
     if question.header.rtm_flags & RTM_F_FIB_MATCH != 0 {
         let Some(entry) = &found.entry else { return Err(Errno::EHOSTUNREACH.into()) };
-        describe(RTM_NEWROUTE, entry, 0, &mut out, &reply)?;
+        describe_in(found.table, RTM_NEWROUTE, entry, 0, &mut out, &reply)?;
     } else if is_v6 {
         describe6(request.namespace().state(), &question, &found, &mut out, &reply)?;
     } else {
@@ -196,6 +198,11 @@ fn metrics_of(found: &Route) -> Option<crate::ip::route::table::Metrics> {
     metrics
 }
 
+/// When what the path taught is forgotten.
+fn path_ends(found: &Route) -> Option<u64> {
+    found.path_expires.map(|left| machine::time::now_ns() + u64::from(left) * 1_000_000_000)
+}
+
 /// An answer of IPv4 (`rt_fill_info`).
 fn describe4(question: &Question, found: &Route, out: &mut Builder, reply: &Reply) -> Result<()> {
     let flow = &question.flow;
@@ -220,7 +227,9 @@ fn describe4(question: &Question, found: &Route, out: &mut Builder, reply: &Repl
     if let Some(source) = flow.source {
         put_address(out, RTA_SRC, source)?;
     }
-    out.i32(RTA_OIF, found.device.index())?;
+    // What came in for the machine itself goes to its loopback.
+    let is_for_us = flow.input != 0 && flags & RTCF_LOCAL != 0;
+    out.i32(RTA_OIF, if is_for_us { LOOPBACK } else { found.device.index() })?;
     if let Some(source) = found.source.filter(|source| flow.input == 0 && Some(*source) != flow.source) {
         put_address(out, RTA_PREFSRC, source)?;
     }
@@ -235,8 +244,7 @@ fn describe4(question: &Question, found: &Route, out: &mut Builder, reply: &Repl
     if flow.input != 0 {
         out.i32(RTA_IIF, flow.input)?;
     }
-    let ends = found.path_expires.map(|left| machine::time::now_ns() + u64::from(left) * 1_000_000_000);
-    put_cache_info(out, ends, 0)?;
+    put_cache_info(out, path_ends(found), 0)?;
     out.end(mark);
     Ok(())
 }
@@ -286,7 +294,7 @@ fn describe6(
     out.u32(RTA_PRIORITY, entry.map_or(0, |entry| entry.priority))?;
     put_gateway(out, found.gateway, true)?;
     out.i32(RTA_OIF, found.device.index())?;
-    put_cache_info(out, entry.and_then(|entry| entry.expires_ns), 0)?;
+    put_cache_info(out, path_ends(found), 0)?;
     out.u8(RTA_PREF, entry.map_or(0, |entry| entry.preference))?;
     out.end(mark);
     Ok(())

@@ -8,13 +8,14 @@ use abi::rtnetlink::*;
 use abi::socket::{AF_INET, AF_INET6};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::net::IpAddr;
 use linnet_lib::netlink::{Builder, Outcome};
 use zerocopy::IntoBytes;
 
 use super::Handler;
 use super::address::put_address;
 use crate::device::NetDevice;
-use crate::ip::address::now_hundredths;
+use crate::ip::address::inet6;
 use crate::ip::multicast::Group;
 use crate::namespace::NetNamespace;
 use crate::netlink::request::{Dumper, Reply, Request, boxed};
@@ -39,7 +40,7 @@ fn dump_both(request: &Request<'_>) -> Outcome<Box<dyn Dumper>> {
 }
 
 fn begin(request: &Request<'_>, families: &'static [bool]) -> Outcome<Box<dyn Dumper>> {
-    boxed(GroupDump { namespace: request.namespace().clone(), families, family: 0, next: 0, skip: 0 })
+    boxed(GroupDump { namespace: request.namespace().clone(), families, family: 0, next: 0, place: 0 })
 }
 
 struct GroupDump {
@@ -47,8 +48,8 @@ struct GroupDump {
     families: &'static [bool],
     family: usize,
     next: i32,
-    /// Groups of the next interface that were told.
-    skip: usize,
+    /// Where among the next interface's groups it goes on.
+    place: u64,
 }
 
 fn describe(device: &NetDevice, group: &Group, is_v6: bool, out: &mut Builder, reply: &Reply) -> Result<()> {
@@ -58,8 +59,8 @@ fn describe(device: &NetDevice, group: &Group, is_v6: bool, out: &mut Builder, r
         ifa_prefixlen: if is_v6 { 128 } else { 32 },
         ifa_flags: IFA_F_PERMANENT as u8,
         ifa_scope: match group.address {
-            core::net::IpAddr::V6(address) => crate::ip::address::inet6::scope(address),
-            core::net::IpAddr::V4(_) => RT_SCOPE_UNIVERSE,
+            IpAddr::V6(address) if inet6::scope(address) == RT_SCOPE_SITE => RT_SCOPE_SITE,
+            _ => RT_SCOPE_UNIVERSE,
         },
         ifa_index: device.index() as u32,
     };
@@ -68,9 +69,10 @@ fn describe(device: &NetDevice, group: &Group, is_v6: bool, out: &mut Builder, r
     let lifetimes = AddressLifetimes {
         ifa_prefered: u32::MAX,
         ifa_valid: u32::MAX,
-        cstamp: now_hundredths(),
-        tstamp: now_hundredths(),
+        cstamp: group.created,
+        tstamp: group.created,
     };
+    out.u32(IFA_MC_USERS, group.users)?;
     out.attribute(IFA_CACHEINFO, lifetimes.as_bytes())?;
     out.end(mark);
     Ok(())
@@ -81,13 +83,14 @@ impl Dumper for GroupDump {
         while let Some(is_v6) = self.families.get(self.family).copied() {
             while let Some(device) = self.namespace.devices().next_from(self.next) {
                 if device.index() != self.next {
-                    (self.next, self.skip) = (device.index(), 0);
+                    (self.next, self.place) = (device.index(), 0);
                 }
-                let groups = device.ip().into_iter().flat_map(|ip| ip.groups.of_family(is_v6));
-                for group in groups.skip(self.skip) {
+                let ip = device.ip();
+                let next = |from| ip.as_ref().and_then(|ip| ip.groups.next_of_family(is_v6, from));
+                while let Some((behind, group)) = next(self.place) {
                     let before = out.mark();
                     match describe(&device, &group, is_v6, out, reply) {
-                        Ok(()) => self.skip += 1,
+                        Ok(()) => self.place = behind,
                         Err(Errno::EMSGSIZE) => {
                             out.cancel(before);
                             return Ok(false);
@@ -95,14 +98,14 @@ impl Dumper for GroupDump {
                         Err(error) => return Err(error),
                     }
                 }
-                self.skip = 0;
+                self.place = 0;
                 match device.index().checked_add(1) {
                     Some(next) => self.next = next,
                     None => break,
                 }
             }
             self.family += 1;
-            (self.next, self.skip) = (0, 0);
+            (self.next, self.place) = (0, 0);
         }
         Ok(true)
     }

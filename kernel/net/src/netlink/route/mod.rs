@@ -5,12 +5,15 @@
 
 pub mod address;
 pub mod bridge;
+mod bridge_vlan;
 pub mod fib;
 mod fib_get;
 pub mod link;
 pub mod maddress;
 pub mod neighbour;
+mod neighbour_table;
 pub mod netconf;
+pub mod nexthop;
 pub mod nsid;
 pub mod rule;
 pub mod stats;
@@ -23,8 +26,9 @@ use alloc::sync::Arc;
 use linnet_lib::netlink::{Builder, Failure, Outcome};
 use security::Capability;
 
-use super::request::{Dumper, Handled, Reply, Request, begin_dump};
+use super::request::{Dumper, Handled, Reply, Request, begin_dump, fits};
 use super::{Announcement, Origin};
+use crate::device::NetDevice;
 use crate::message::caller;
 use crate::namespace::{NetNamespace, NetState};
 
@@ -55,6 +59,7 @@ pub struct Handler {
 const HANDLERS: &[&[Handler]] = &[
     link::HANDLERS,
     bridge::HANDLERS,
+    bridge_vlan::HANDLERS,
     nsid::HANDLERS,
     stats::HANDLERS,
     address::HANDLERS,
@@ -63,6 +68,8 @@ const HANDLERS: &[&[Handler]] = &[
     netconf::HANDLERS,
     maddress::HANDLERS,
     neighbour::HANDLERS,
+    neighbour_table::HANDLERS,
+    nexthop::HANDLERS,
 ];
 
 fn find<T>(message: u16, family: u8, want: impl Fn(&Handler) -> Option<T>) -> Option<T> {
@@ -112,6 +119,25 @@ pub(crate) fn namespace_by_process(process: i32) -> Result<Arc<NetNamespace>> {
 fn namespace_by_id(request: &Request<'_>, id: i32) -> Result<Arc<NetNamespace>> {
     let found = request.namespace().ids.peer(id).and_then(|state| state.live()).ok_or(Errno::EINVAL)?;
     if request.is_capable(found.owner(), Capability::NetAdmin) { Ok(found) } else { Err(Errno::EACCES) }
+}
+
+/// Writes what there is to tell of each device from the index `next` on, which moves; whether there was room for all.
+fn fill_devices(
+    namespace: &NetState,
+    next: &mut i32,
+    out: &mut Builder,
+    mut write: impl FnMut(&Arc<NetDevice>, &mut Builder) -> Result<()>,
+) -> Result<bool> {
+    while let Some(device) = namespace.devices.next_from(*next) {
+        if !fits(out, |out| write(&device, out))? {
+            return Ok(false);
+        }
+        match device.index().checked_add(1) {
+            Some(after) => *next = after,
+            None => break,
+        }
+    }
+    Ok(true)
 }
 
 /// Tells a group of something that `describe` writes into at most `room` bytes, if anyone listens. Who cannot be told for want of

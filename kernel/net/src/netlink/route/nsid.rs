@@ -14,7 +14,7 @@ use security::Capability;
 use super::{Handler, namespace_by_descriptor, namespace_by_process};
 use crate::ids::{self, Wanted};
 use crate::namespace::{NetNamespace, NetState};
-use crate::netlink::request::{Dumper, Reply, Request, boxed};
+use crate::netlink::request::{Dumper, Reply, Request, boxed, fits};
 use crate::netlink::{Announcement, Origin};
 
 /// What these messages begin with (`struct rtgenmsg`), padded.
@@ -181,14 +181,9 @@ impl Dumper for IdDump {
     fn fill(&mut self, out: &mut Builder, reply: &Reply) -> Result<bool> {
         while let Some((id, peer)) = self.view.ids.next_from(self.next) {
             let current = self.tells_current.then(|| self.own.ids.id_of(&peer).unwrap_or(NOT_ASSIGNED));
-            let before = out.mark();
-            match describe(out, reply, &Description { kind: RTM_NEWNSID, id, current }) {
-                Ok(()) => {}
-                Err(Errno::EMSGSIZE) => {
-                    out.cancel(before);
-                    return Ok(false);
-                }
-                Err(error) => return Err(error),
+            let description = Description { kind: RTM_NEWNSID, id, current };
+            if !fits(out, |out| describe(out, reply, &description))? {
+                return Ok(false);
             }
             match id.checked_add(1) {
                 Some(next) => self.next = next,

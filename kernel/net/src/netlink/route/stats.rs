@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use linnet_lib::netlink::{Builder, Failure, Outcome};
 use zerocopy::IntoBytes;
 
-use super::Handler;
+use super::{Handler, fill_devices};
 use crate::device::NetDevice;
 use crate::namespace::NetNamespace;
 use crate::netlink::request::{Dumper, Reply, Request, boxed};
@@ -80,22 +80,9 @@ struct StatsDump {
 
 impl Dumper for StatsDump {
     fn fill(&mut self, out: &mut Builder, reply: &Reply) -> Result<bool> {
-        while let Some(device) = self.namespace.devices.next_from(self.next) {
-            let before = out.mark();
-            match describe(&device, self.mask, out, reply) {
-                Ok(()) => {}
-                Err(Errno::EMSGSIZE) => {
-                    out.cancel(before);
-                    return Ok(false);
-                }
-                Err(error) => return Err(error),
-            }
-            match device.index().checked_add(1) {
-                Some(next) => self.next = next,
-                None => break,
-            }
-        }
-        Ok(true)
+        fill_devices(&self.namespace, &mut self.next, out, |device, out| {
+            describe(device, self.mask, out, reply)
+        })
     }
     fn generation(&self) -> Option<u32> {
         Some(self.namespace.devices.generation())

@@ -75,11 +75,12 @@ pub(super) fn describe(
 
 fn settings(device: &NetDevice, out: &mut Builder) -> Result<()> {
     let has_queue = device.has_queue.load(machine::sync::atomic::Ordering::Relaxed);
-    let queueing: &[u8] = match (has_queue, device.is_loopback() || device.kind().is_some()) {
-        (false, _) => b"noop",
-        (true, true) => b"noqueue",
-        (true, false) => b"pfifo_fast",
-    };
+    let queueing: &[u8] =
+        match (has_queue, device.is_loopback() || device.kind().is_some_and(|kind| !kind.is_queued)) {
+            (false, _) => b"noop",
+            (true, true) => b"noqueue",
+            (true, false) => b"pfifo_fast",
+        };
     let (least, most) = device.mtu_range();
     let ups = device.gauge(Gauge::CarrierUps);
     let downs = device.gauge(Gauge::CarrierDowns);
@@ -94,6 +95,7 @@ fn settings(device: &NetDevice, out: &mut Builder) -> Result<()> {
     out.u32(IFLA_PROMISCUITY, device.gauge(Gauge::Promiscuity))?;
     out.u32(IFLA_ALLMULTI, device.gauge(Gauge::AllMulticast))?;
     out.u32(IFLA_NUM_TX_QUEUES, device.queues())?;
+    device.limits.fill(out)?;
     out.u32(IFLA_NUM_RX_QUEUES, device.queues())?;
     if let Some(master) = device.adjacency.master() {
         out.i32(IFLA_MASTER, master.index())?;

@@ -19,7 +19,7 @@ use crate::ip::device::IpDevice;
 use crate::namespace::{NetNamespace, NetState};
 use crate::netlink::Origin;
 use crate::netlink::request::{Dumper, Reply, Request, boxed};
-use crate::netlink::route::tell;
+use crate::netlink::route::{fill_devices, tell};
 
 /// Longest packet that is put together again.
 const REASSEMBLED_MOST: u32 = 65_535;
@@ -169,23 +169,11 @@ struct LinkDump6 {
 
 impl Dumper for LinkDump6 {
     fn fill(&mut self, out: &mut Builder, reply: &Reply) -> Result<bool> {
-        while let Some(device) = self.namespace.devices().next_from(self.next) {
-            let before = out.mark();
-            if let Some(ip) = device.ip().filter(|ip| ip.has(true)) {
-                match describe_alone(&device, &ip, out, reply) {
-                    Ok(()) => {}
-                    Err(Errno::EMSGSIZE) => {
-                        out.cancel(before);
-                        return Ok(false);
-                    }
-                    Err(error) => return Err(error),
-                }
+        fill_devices(&self.namespace, &mut self.next, out, |device, out| {
+            match device.ip().filter(|ip| ip.has(true)) {
+                Some(ip) => describe_alone(device, &ip, out, reply),
+                None => Ok(()),
             }
-            match device.index().checked_add(1) {
-                Some(next) => self.next = next,
-                None => break,
-            }
-        }
-        Ok(true)
+        })
     }
 }

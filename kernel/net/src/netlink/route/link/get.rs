@@ -11,6 +11,7 @@ use super::{HEADER, Parsed, check_unique_namespace, find, namespace_by_id, parse
 use crate::device::LinkKind;
 use crate::namespace::NetNamespace;
 use crate::netlink::request::{Dumper, Reply, Request, boxed};
+use crate::netlink::route::fill_devices;
 
 /// What a strict request may not have in its header.
 fn has_surplus(header: &InterfaceMessage) -> bool {
@@ -123,31 +124,18 @@ struct LinkDump {
 
 impl Dumper for LinkDump {
     fn fill(&mut self, out: &mut Builder, reply: &Reply) -> Result<bool> {
-        while let Some(device) = self.namespace.devices.next_from(self.next) {
+        let (of_kind, of_master) = (self.of_kind, self.master);
+        fill_devices(&self.namespace, &mut self.next, out, |device, out| {
             let is = |kind: &LinkKind| device.kind().is_some_and(|own| core::ptr::eq(own, kind));
-            let wanted = self.of_kind.is_none_or(is);
-            let of_master = |master: u32| {
+            let belongs = |master: u32| {
                 let own = device.adjacency.master().map_or(0, |own| own.index() as u32);
                 master == 0 || own == master
             };
-            let wanted = wanted && self.master.is_none_or(of_master);
-            let before = out.mark();
-            if wanted {
-                match describe(&device, self.viewer.state(), &self.details, out, reply) {
-                    Ok(()) => {}
-                    Err(Errno::EMSGSIZE) => {
-                        out.cancel(before);
-                        return Ok(false);
-                    }
-                    Err(error) => return Err(error),
-                }
+            if !of_kind.is_none_or(is) || !of_master.is_none_or(belongs) {
+                return Ok(());
             }
-            match device.index().checked_add(1) {
-                Some(next) => self.next = next,
-                None => break,
-            }
-        }
-        Ok(true)
+            describe(device, self.viewer.state(), &self.details, out, reply)
+        })
     }
 
     fn generation(&self) -> Option<u32> {

@@ -23,12 +23,12 @@ use abi::errno::{Errno, Result};
 use abi::rtnetlink::*;
 use abi::socket::AF_INET6;
 use alloc::sync::Arc;
-use linnet_lib::netlink::{Attributes, Failure, Outcome, Policies, Policy, Strictness};
+use linnet_lib::netlink::{Attribute, Attributes, Failure, Outcome, Policies, Policy, Strictness};
 use security::Capability;
 
 use super::{Handler, namespace_by_descriptor, namespace_by_id, namespace_by_process};
 use crate::device::{
-    InterfaceName, LinkKind, NetDevice, bridge, dummy, macvlan, parse_alternative, veth, vlan,
+    InterfaceName, LinkKind, NetDevice, bridge, dummy, macvlan, parse_alternative, tun, veth, vlan,
 };
 use crate::namespace::{NetNamespace, NetState};
 use crate::netlink::request::Request;
@@ -51,6 +51,8 @@ const ATTRIBUTES: usize = IFLA_TAILROOM as usize + 1;
 /// The attributes of a link, by type.
 pub(crate) type Parsed<'a> = Attributes<'a, ATTRIBUTES>;
 
+/// More than the room that Linux keeps for TCP's and lower headers (`MAX_TCP_HEADER`).
+const MORE_THAN_HEADERS: Policy = Policy::U32Range(321, u32::MAX);
 const REJECT: Policy = Policy::Reject("Attribute failed policy validation");
 
 static POLICIES: Policies = Policies {
@@ -85,7 +87,7 @@ static POLICIES: Policies = Policies {
         (IFLA_LINK_NETNSID, Policy::S32),
         (IFLA_PROTO_DOWN, Policy::U8),
         (IFLA_GSO_MAX_SEGS, Policy::U32),
-        (IFLA_GSO_MAX_SIZE, Policy::U32),
+        (IFLA_GSO_MAX_SIZE, MORE_THAN_HEADERS),
         (IFLA_XDP, Policy::Nest),
         (IFLA_EVENT, Policy::U32),
         (IFLA_TARGET_NETNSID, Policy::S32),
@@ -98,6 +100,9 @@ static POLICIES: Policies = Policies {
         (IFLA_ALT_IFNAME, Policy::String(ALTIFNAMSIZ - 1)),
         (IFLA_PERM_ADDRESS, REJECT),
         (IFLA_PROTO_DOWN_REASON, Policy::Nest),
+        (IFLA_GRO_MAX_SIZE, Policy::U32),
+        (IFLA_GSO_IPV4_MAX_SIZE, MORE_THAN_HEADERS),
+        (IFLA_GRO_IPV4_MAX_SIZE, Policy::U32),
         (IFLA_TSO_MAX_SIZE, REJECT),
         (IFLA_TSO_MAX_SEGS, REJECT),
         (IFLA_ALLMULTI, REJECT),
@@ -175,7 +180,8 @@ fn find(namespace: &NetState, header: &InterfaceMessage, attributes: &Parsed<'_>
     device_by_name(namespace, attributes).ok_or(Errno::ENODEV)
 }
 
-const KINDS: &[&LinkKind] = &[&dummy::KIND, &veth::KIND, &bridge::KIND, &vlan::KIND, &macvlan::KIND];
+const KINDS: &[&LinkKind] =
+    &[&dummy::KIND, &veth::KIND, &bridge::KIND, &vlan::KIND, &macvlan::KIND, &tun::KIND];
 
 /// The kind of this name.
 fn kind_named(name: &[u8]) -> Option<&'static LinkKind> {
@@ -191,7 +197,12 @@ fn wanted_name(attributes: &Parsed<'_>) -> Result<Option<InterfaceName>> {
         .transpose()
 }
 
-/// An alternative name in a list.
-fn alternative(text: &[u8]) -> Result<&[u8]> {
-    parse_alternative(text)
+/// An alternative name in a list. `ERANGE`: it is too long; `EINVAL`.
+fn alternative<'a>(attribute: &Attribute<'a>) -> Outcome<&'a [u8]> {
+    let text = attribute.text();
+    if text.len() > ALTIFNAMSIZ - 1 {
+        let failure = Failure::new(Errno::ERANGE, "Attribute failed policy validation").at(attribute);
+        return Err(Failure { policy: Some(Policy::String(ALTIFNAMSIZ - 1)), ..failure });
+    }
+    Ok(parse_alternative(text)?)
 }

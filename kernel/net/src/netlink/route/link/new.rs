@@ -16,6 +16,7 @@ use super::{
     HEADER, POLICIES, Parsed, check_unique_namespace, device_by_name, has_name, kind_named, parse, set,
     target_namespace, wanted_name,
 };
+use crate::device::limits::SETTABLE;
 use crate::device::registry::{self, Arrival};
 use crate::device::{HardwareAddress, InterfaceName, LinkKind, NetDevice, NewLink, Rtnl, rtnl, veth};
 use crate::device::{set_flags, set_group, set_link_mode, set_queue_length};
@@ -253,10 +254,14 @@ fn build(kind: &LinkKind, plan: &Plan<'_>) -> Outcome<Arc<NetDevice>> {
         }
     }
     let device = (kind.create)(&plan.new_link())?;
+    for (limit, _) in SETTABLE {
+        attributes.get(limit).map_or(Ok(()), |value| device.limits.check(limit, value.u32()))?;
+    }
     let relaxed = machine::sync::atomic::Ordering::Relaxed;
     if attributes.has(IFLA_ADDRESS) {
         device.address_origin.store(crate::device::ADDRESS_SET, relaxed);
     }
+    set::set_limits(&device, attributes);
     if let Some(mtu) = attributes.get(IFLA_MTU) {
         crate::device::check_mtu(&device, mtu.u32())?;
         device.mtu.store(mtu.u32(), relaxed);
@@ -332,7 +337,9 @@ fn create(
             let other = build(kind, far.unwrap_or(&same))?;
             let far_name = far.map_or(Ok(None), |far| wanted_name(far.attributes))?;
             let far_name = far_name.map_or_else(|| default_name(kind), Ok)?;
-            registry::register(rtnl, &other, far_name, far.and_then(index_of))?;
+            // As on Linux its index counts if this one's is given too.
+            let far_index = index_of(plan).and_then(|_| far.and_then(index_of));
+            registry::register(rtnl, &other, far_name, far_index)?;
             made.push(other.clone());
             veth::without_carrier(&other);
             // As on Linux the other end is announced before it has a peer, so that this gives no id.

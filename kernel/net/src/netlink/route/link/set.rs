@@ -11,6 +11,7 @@ use super::{
     Parsed, alternative, check_unique_namespace, device_by_name, find, has_name, namespace_by_id, parse,
     target_namespace, wanted_name,
 };
+use crate::device::limits::SETTABLE;
 use crate::device::registry::{self, Arrival};
 use crate::device::{
     self, HardwareAddress, NetDevice, Rtnl, rtnl, set_address, set_alias, set_broadcast, set_carrier,
@@ -57,8 +58,13 @@ pub(super) fn change(
     result.unwrap_or(Err(Errno::ENODEV.into()))
 }
 
-/// Addresses are as long as the device's at least.
+/// Addresses are as long as the device's at least, and limits what it can keep to.
 fn check_lengths(device: &NetDevice, attributes: &Parsed<'_>) -> Outcome<()> {
+    for (kind, _) in SETTABLE {
+        if let Some(value) = attributes.get(kind) {
+            device.limits.check(kind, value.u32())?;
+        }
+    }
     let length = device.address().len();
     for kind in [IFLA_ADDRESS, IFLA_BROADCAST] {
         if attributes.get(kind).is_some_and(|address| address.value.len() < length) {
@@ -130,6 +136,7 @@ fn apply_rest(
     if let Some(length) = attributes.get(IFLA_TXQLEN) {
         set_queue_length(rtnl, device, length.u32())?;
     }
+    *modified |= set_limits(device, attributes);
     if let Some(mode) = attributes.get(IFLA_LINKMODE) {
         set_link_mode(rtnl, device, mode.u8());
         *modified = true;
@@ -142,6 +149,12 @@ fn apply_rest(
         return Err(Failure::new(Errno::EOPNOTSUPP, "Protodown not supported by device"));
     }
     Ok(())
+}
+
+/// Sets how large packets may be that stand for several; whether anything changed.
+pub(super) fn set_limits(device: &NetDevice, attributes: &Parsed<'_>) -> bool {
+    let set = |kind| attributes.get(kind).is_some_and(|value| device.limits.set(kind, value.u32()));
+    SETTABLE.iter().fold(false, |changed, (kind, _)| set(*kind) || changed)
 }
 
 /// Gives a device another master, or none (index 0). `EINVAL`: there is no device with the index; `EOPNOTSUPP`: it is none that
@@ -180,7 +193,7 @@ fn each_of_group(
 ) -> Outcome<usize> {
     let (mut next, mut count) = (0, 0);
     while let Some(device) = namespace.devices.next_from(next) {
-        next = device.index().saturating_add(1);
+        next = device.index().wrapping_add(1);
         if device.gauge(device::Gauge::Group) == group {
             count += 1;
             act(&device)?;
@@ -256,7 +269,7 @@ fn change_names(
     let result = rtnl::with_pair(&device, &[], |rtnl| {
         let mut changed = false;
         let result = list.nested().filter(|one| one.kind == IFLA_ALT_IFNAME).try_for_each(|one| {
-            act(rtnl, &device, alternative(one.text())?)?;
+            act(rtnl, &device, alternative(&one)?)?;
             changed = true;
             Ok(())
         });
