@@ -1,6 +1,8 @@
 # masked
 # ss with memory, owners and details: UDP, UNIX, netlink, packet sockets.
 # What cgroup a socket is of is left out.
+# In a network namespace of its own: what others leave is not seen.
+[ "$ALONE" ] || ALONE=1 exec unshare -n bash "$0"; ip link set lo up
 until_true() { for i in $(seq 150); do eval "$1" && return; sleep 0.1; done; echo "never: $1"; }
 show() { grep -v '^Failed to find cgroup2' | sed 's/ *sk:[0-9a-f]*//; s/ *cgroup:[^ ]*//; s/ino:[0-9]*/ino:N/; s/  */ /g; s/ $//'; }; ss() { command ss "$@" 2>/dev/null; }
 socat -u UDP4-RECV:7100,reuseaddr /dev/null & a=$!; socat -u UDP6-RECV:7101,ipv6only=1 /dev/null & b=$!; setpriv --reuid=1000 --clear-groups socat -u UDP4-RECV:7102 /dev/null & c=$!; until_true '[ $(ss -Hunl | grep -c :710) = 3 ]'
