@@ -255,7 +255,7 @@ fn remount(context: &LookupContext<'_>, arguments: &MountArguments<'_>) -> Resul
     }
     superblock.operations().remount(superblock, arguments.flags, arguments.data)?;
     mount.set_flags(flags)?;
-    superblock.set_flags(superblock.flags() - INSTANCE_FLAGS | arguments.flags & INSTANCE_FLAGS);
+    superblock.set_flags((superblock.flags() - INSTANCE_FLAGS) | (arguments.flags & INSTANCE_FLAGS));
     namespace.notify();
     Ok(())
 }

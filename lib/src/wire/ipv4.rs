@@ -97,9 +97,9 @@ impl<'a> Ipv4<'a> {
     pub fn write(&self, into: &mut [u8]) -> WireResult<()> {
         let header_length = self.header_length();
         if header_length > HEADER_MOST
-            || header_length % 4 != 0
+            || !header_length.is_multiple_of(4)
             || self.length > PACKET_MOST
-            || self.offset % 8 != 0
+            || !self.offset.is_multiple_of(8)
         {
             return Err(WireError::Bad);
         }

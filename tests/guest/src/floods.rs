@@ -107,14 +107,12 @@ impl Link {
         let (near, far) = if family == V4 { ("10.0.0.1", "10.0.0.2") } else { ("fd00::1", "fd00::2") };
         let ours = udp(family)?;
         let theirs = inside(&self.peer, || udp(family))?;
-        let result = (|| {
-            bind(ours, &address(near, 7));
-            bind(theirs, &address(far, 7));
-            send_to(ours, b"there", 0, &address(far, 7));
-            let there = receive(theirs, 16, 0).is_ok_and(|got| got.bytes == b"there");
-            send_to(theirs, b"back", 0, &address(near, 7));
-            there && receive(ours, 16, 0).is_ok_and(|got| got.bytes == b"back")
-        })();
+        bind(ours, &address(near, 7));
+        bind(theirs, &address(far, 7));
+        send_to(ours, b"there", 0, &address(far, 7));
+        let there = receive(theirs, 16, 0).is_ok_and(|got| got.bytes == b"there");
+        send_to(theirs, b"back", 0, &address(near, 7));
+        let result = there && receive(ours, 16, 0).is_ok_and(|got| got.bytes == b"back");
         close(ours);
         close(theirs);
         Ok(result)

@@ -1,6 +1,6 @@
 //! The ioctls of interfaces (netdevice(7)): the old way to look and change, on any socket.
 //!
-//! `struct ifreq` is 40 bytes: a name, then what the command says. Locks: [`Rtnl`] for what changes something.
+//! `struct ifreq` is 40 bytes: a name, then what the command says. Locks: `Rtnl` for what changes something.
 
 use abi::errno::{Errno, Result};
 use abi::ioctl::*;

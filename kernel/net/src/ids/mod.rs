@@ -5,7 +5,7 @@
 //! is in the reverse side first and tells of the id's end last. All memory is taken before any lock, so that neither
 //! giving nor removing an id allocates under one.
 //!
-//! Removing what concerns a set D of dying namespaces ([`clean`]) looks at the edges into D and out of D and at nothing
+//! Removing what concerns a set D of dying namespaces ([`clean()`]) looks at the edges into D and out of D and at nothing
 //! else, however many namespaces and ids there are. [`edges_visited`] counts them, and the tests hold it to that.
 //!
 //! Everything is written over the traits [`Holder`] and [`Lock`], so that the same code runs in the kernel, against a model
@@ -64,7 +64,7 @@ pub trait Holder: Sized + Send + Sync + 'static {
 
 static EDGES_VISITED: AtomicU64 = AtomicU64::new(0);
 
-/// How many edges [`clean`] has looked at since boot: what cleaning costs.
+/// How many edges [`clean()`] has looked at since boot: what cleaning costs.
 pub fn edges_visited() -> u64 {
     EDGES_VISITED.load(Ordering::Relaxed)
 }

@@ -1,6 +1,6 @@
 //! Writing the maps of a user namespace: `/proc/PID/uid_map`, `gid_map`, `projid_map` (user_namespaces(7)).
 //!
-//! Key function: [`write`]. Who opened the file counts as well as who writes, so that a program with privileges cannot be made to
+//! Key function: [`write()`]. Who opened the file counts as well as who writes, so that a program with privileges cannot be made to
 //! write for somebody else. Locks: those of the namespace; a map is written once.
 
 use abi::errno::{Errno, Result};

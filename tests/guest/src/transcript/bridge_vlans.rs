@@ -190,8 +190,11 @@ fn database(t: &mut Transcript, s: &mut Socket, index: i32) {
     }
 }
 
-/// First, flags, last, state of each entry.
-fn shown_entries(message: &Message) -> Vec<((u16, u16), Option<i32>, Option<Vec<u8>>)> {
+/// First and flags, last, state.
+type Entry = ((u16, u16), Option<i32>, Option<Vec<u8>>);
+
+/// All entries.
+fn shown_entries(message: &Message) -> Vec<Entry> {
     repeated(&message.payload[8..])
         .iter()
         .map(|(_, entry)| {

@@ -1225,7 +1225,7 @@ fn fanout(t: &mut Transcript) -> Outcome {
     close(flows[1]);
     send(4);
     t.note("one is left", counts(&flows[2..]));
-    turns.iter().for_each(|fd| _ = close(*fd));
+    turns.iter().for_each(|fd| close(*fd));
     let rolling = group(3, 3)?;
     rolling.iter().for_each(|fd| _ = set_number(*fd, 1, libc::SO_RCVBUF, 4096));
     send(5);

@@ -370,7 +370,7 @@ pub(crate) fn ask_program(device: &Arc<NetDevice>, neighbour: &Arc<Neighbour>) {
         let described = neighbour.describe();
         super::tell(&device.namespace(), RTNLGRP_NEIGH, ROOM, &Origin::default(), |out, reply| {
             let reply = Reply { flags: abi::netlink::NLM_F_REQUEST, ..*reply };
-            describe(RTM_GETNEIGH, &device, &described, out, &reply)
+            describe(RTM_GETNEIGH, device, &described, out, &reply)
         });
     });
 }

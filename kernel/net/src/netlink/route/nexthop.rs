@@ -81,8 +81,11 @@ fn new(request: &Request<'_>) -> Outcome<()> {
     if header.nh_flags & !RTNH_F_ONLINK != 0 {
         return refuse("Invalid nexthop flags in ancillary header");
     }
-    let is_known = matches!(u32::from(header.nh_family), AF_INET | AF_INET6);
-    if !is_known && !(u32::from(header.nh_family) == AF_UNSPEC && attributes.has(NHA_GROUP)) {
+    let is_valid = match u32::from(header.nh_family) {
+        AF_INET | AF_INET6 => true,
+        family => family == AF_UNSPEC && attributes.has(NHA_GROUP),
+    };
+    if !is_valid {
         return refuse("Invalid address family");
     }
     let net = request.namespace().state();
@@ -126,7 +129,10 @@ fn read_group(
         }
         _ => return refuse("Invalid group type"),
     }
-    if group.value.is_empty() || group.value.len() % SIZE != 0 || group.value.len() / SIZE > MEMBERS_MOST {
+    if group.value.is_empty()
+        || !group.value.len().is_multiple_of(SIZE)
+        || group.value.len() / SIZE > MEMBERS_MOST
+    {
         return refuse("Invalid length for nexthop group attribute");
     }
     let mut members: Vec<Member> = Vec::new();
