@@ -489,6 +489,7 @@ pub fn schedule_if_needed() {
 /// Ends the calling thread. Its stack, and what hangs on it, is freed by the next thread.
 pub fn exit_current() -> ! {
     let thread = current();
+    crate::errand::hand_back(&thread);
     thread.set_state(State::Dead);
     thread.set_page_table(None);
     thread.sleep_timer_cancel();

@@ -3,9 +3,10 @@
 //! Dropping the last reference to something large can happen under any lock, so that what follows is left to a thread. Waking that
 //! thread costs two switches, often another CPU, and lets programs cause work faster than it is done. So whoever causes it while it runs
 //! a program [takes it on](take_on) and does it at the end of its system call, which is where [`run_taken_on`] is called. A thread that goes to sleep
-//! before then hands the errand back, so that it waits for nobody.
+//! or ends before then hands the errand back, so that it waits for nobody.
 //!
-//! There is one errand in the system: the end of network namespaces. Neighbours: [`crate::sleep`] hands back. Locks: none.
+//! There is one errand in the system: the end of network namespaces. Neighbours: [`crate::sleep`] and
+//! [`crate::exit_current`] hand back. Locks: none.
 
 use core::sync::atomic::{AtomicU8, Ordering};
 use machine::preempt;
@@ -28,7 +29,7 @@ static ERRAND: Once<Errand> = Once::new();
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Stand {
-    /// It does not come to the end of a call: a kernel thread, or a program's that ends.
+    /// It does not come to the end of a call: a kernel thread.
     Unfit = 0,
     Fit = 1,
     TakenOn = 2,
@@ -56,10 +57,10 @@ pub fn register(errand: Errand) {
     let _ = ERRAND.set(errand);
 }
 
-/// The running thread will call [`run_taken_on`] soon after whatever it does now; or will not any more.
-pub fn set_fit(fit: bool) {
+/// The running thread will call [`run_taken_on`] soon after whatever it does from now on.
+pub fn note_fit() {
     if let Some(thread) = try_current() {
-        thread.errands.set(if fit { Stand::Fit } else { Stand::Unfit });
+        thread.errands.set(Stand::Fit);
     }
 }
 
@@ -88,9 +89,9 @@ pub fn run_taken_on(thread: &Thread) {
     }
 }
 
-/// The thread goes to sleep: what it has taken on is done by the other.
+/// The thread goes to sleep, or ends: what it has taken on is done by the other.
 #[inline]
-pub(crate) fn before_sleep(thread: &Thread) {
+pub(crate) fn hand_back(thread: &Thread) {
     if thread.errands.stands(Stand::TakenOn) {
         thread.errands.set(Stand::Fit);
         if let Some(errand) = ERRAND.get() {

@@ -49,7 +49,7 @@ pub fn park(deadline_ns: Option<u64>, kind: WaitKind) -> WakeReason {
 fn block(thread: &Current, kind: WaitKind) {
     thread.note_wait(kind);
     note_sleep(thread);
-    crate::errand::before_sleep(thread);
+    crate::errand::hand_back(thread);
     let counts_as_load = kind == WaitKind::Uninterruptible;
     if counts_as_load {
         cpu::note_uninterruptible(true);

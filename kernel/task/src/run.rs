@@ -33,7 +33,7 @@ pub(crate) fn run(task: Arc<Task>, mut registers: UserRegisters) {
     let thread = sched::current();
     let mut cpu = machine::cpu::current();
     sched::note_program();
-    sched::errand::set_fit(true);
+    sched::errand::note_fit();
     loop {
         sched::errand::run_taken_on(&thread);
         sched::schedule_if_needed();
@@ -50,8 +50,6 @@ pub(crate) fn run(task: Arc<Task>, mut registers: UserRegisters) {
                 AfterWork::Resume => {}
                 AfterWork::End(status) => {
                     finish_thread(&task, status);
-                    sched::errand::run_taken_on(&thread);
-                    sched::errand::set_fit(false);
                     return;
                 }
             }
