@@ -92,9 +92,10 @@ impl Deadline {
     }
 
     /// Takes a request. Gives it back if there is no memory to keep it.
-    pub(crate) fn insert(&mut self, request: Request, now_ns: u64) -> Result<(), Request> {
+    pub(crate) fn insert(&mut self, request: Request) -> Result<(), Request> {
         let writing = request.operation != Operation::Read;
         let expire_ns = if writing { WRITE_EXPIRE_NS } else { READ_EXPIRE_NS };
+        let began_ns = request.owner.as_ref().map_or(0, |owner| owner.began_ns);
         self.last_number += 1;
         let number = self.last_number;
         let direction = self.direction(writing);
@@ -106,7 +107,7 @@ impl Deadline {
             return Err(request);
         }
         let key = (request.sector, number);
-        direction.by_age.push_back((now_ns + expire_ns, key));
+        direction.by_age.push_back((began_ns + expire_ns, key));
         direction.sorted.insert(key, request);
         Ok(())
     }

@@ -56,6 +56,8 @@ struct Queue {
     running: bool,
     /// It must look once more.
     again: bool,
+    /// The driver had no room, and has not said yet that it has.
+    full: bool,
 }
 
 /// The number of the next disk.
@@ -235,49 +237,40 @@ impl Disk {
             return request.complete(Err(Errno::EIO));
         }
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let merged = if merge::is_mergeable(request.operation, request.flags) && self.merges() {
-            self.insert_sorted(request)
-        } else {
-            self.append(request, false)
+        let may_merge = merge::is_mergeable(request.operation, request.flags) && self.merges();
+        let inserted = match self.insert_sorted(request, may_merge) {
+            Err(request) => self.append(request, may_merge),
+            Ok(inserted) => inserted,
         };
-        if merged {
+        if inserted == Inserted::Gone {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// True: it has become part of another, or has failed.
-    fn insert_sorted(&self, request: Request) -> bool {
-        if self.scheduler() == Scheduler::None {
-            return self.append(request, true);
+    /// Gives a request to `mq-deadline`. Gives it back if that is not for it.
+    fn insert_sorted(&self, request: Request, may_merge: bool) -> core::result::Result<Inserted, Request> {
+        if !may_merge || self.scheduler() == Scheduler::None {
+            return Err(request);
         }
         let mut deadline = self.deadline.lock();
         // Looked at again: it changes under this lock.
         if self.scheduler() == Scheduler::None {
-            drop(deadline);
-            return self.append(request, true);
+            return Err(request);
         }
         let before = deadline.len();
-        let inserted = deadline.insert(request, machine::time::now_ns());
-        let merged = deadline.len() == before;
-        drop(deadline);
-        match inserted {
-            Ok(()) => merged,
-            Err(request) => {
-                request.complete(Err(Errno::ENOMEM));
-                true
-            }
-        }
+        deadline.insert(request)?;
+        Ok(if deadline.len() == before { Inserted::Gone } else { Inserted::Waits })
     }
 
-    /// To the end of this CPU's queue. True: it has become part of another, or has failed.
-    fn append(&self, mut request: Request, may_merge: bool) -> bool {
-        let Some(queue) = self.queues.get(self.local_queue()) else { return true };
+    /// To the end of this CPU's queue.
+    fn append(&self, mut request: Request, may_merge: bool) -> Inserted {
+        let Some(queue) = self.queues.get(self.local_queue()) else { return Inserted::Gone };
         let mut queue = queue.lock();
         if may_merge {
             let mut last = queue.waiting.iter_mut().rev().take(MERGE_WITH_LAST);
             if let Some(known) = last.find(|known| merge::are_neighbours(known, &request)) {
                 match merge::merge(known, request) {
-                    Ok(()) => return true,
+                    Ok(()) => return Inserted::Gone,
                     Err(back) => request = back,
                 }
             }
@@ -285,10 +278,10 @@ impl Disk {
         if queue.waiting.try_reserve(1).is_err() {
             drop(queue);
             request.complete(Err(Errno::ENOMEM));
-            return true;
+            return Inserted::Gone;
         }
         queue.waiting.push_back(request);
-        false
+        Inserted::Waits
     }
 
     /// The request that is next for a queue.
@@ -304,33 +297,37 @@ impl Disk {
         Some(request)
     }
 
-    /// Gives the driver what waits for this CPU.
+    /// Gives the driver what waits for this CPU, unless it has no room.
     pub(crate) fn run_local_queue(&self) {
-        self.run_queue(self.local_queue());
+        self.work_off(self.local_queue(), Caller::Submitter);
     }
 
     /// The driver has room in a queue again. Any context; the caller holds no lock that [`Driver::queue`] takes.
     pub fn run_queue(&self, queue: usize) {
-        let Some(own) = self.queues.get(queue) else { return };
+        self.work_off(queue, Caller::Driver);
+    }
+
+    fn work_off(&self, index: usize, caller: Caller) {
+        let Some(queue) = self.queues.get(index) else { return };
         {
-            let mut state = own.lock();
+            let mut state = queue.lock();
+            if caller == Caller::Submitter && state.full {
+                return;
+            }
             if state.running {
                 state.again = true;
                 return;
             }
-            state.running = true;
+            (state.running, state.full) = (true, false);
         }
         loop {
-            let outcome = self.dispatch(queue, own);
-            let mut state = own.lock();
-            match outcome {
-                Dispatched::More => {}
-                _ if state.again => state.again = false,
-                _ => {
-                    state.running = false;
-                    return;
-                }
+            let outcome = self.dispatch(index, queue);
+            let mut state = queue.lock();
+            if outcome == Dispatched::More || core::mem::take(&mut state.again) {
+                continue;
             }
+            (state.running, state.full) = (false, outcome == Dispatched::Full);
+            return;
         }
     }
 
@@ -373,14 +370,21 @@ impl Disk {
             owner.dispatched = false;
         }
         self.dispatched.fetch_sub(1, Ordering::AcqRel);
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        // It has just come from there, or the scheduler took it: there is room for one, or one can be made.
+        let may_merge = merge::is_mergeable(request.operation, request.flags) && self.merges();
+        let request = match self.insert_sorted(request, may_merge) {
+            Ok(Inserted::Gone) => return,
+            Ok(Inserted::Waits) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Err(request) => request,
+        };
         let mut queue = queue.lock();
         if queue.waiting.try_reserve(1).is_ok() {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
             return queue.waiting.push_front(request);
         }
         drop(queue);
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
         request.complete(Err(Errno::ENOMEM));
     }
 
@@ -416,7 +420,23 @@ impl Disk {
     }
 }
 
+/// Who has a queue worked off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    Submitter,
+    Driver,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inserted {
+    Waits,
+    /// It has become part of another, or has failed.
+    Gone,
+}
+
 /// How far a dispatch came.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Dispatched {
     /// There may be more.
     More,
