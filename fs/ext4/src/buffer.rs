@@ -135,7 +135,6 @@ impl Buffers {
 
     /// Starts to read blocks that will be wanted, and does not wait. Neighbours go to the device together. What cannot be read is ignored.
     pub fn read_ahead(&self, blocks: &[u64]) {
-        let _plug = block_plug();
         let mut run: Vec<Arc<Buffer>> = Vec::new();
         let longest = self.longest_run();
         for block in blocks {
@@ -375,6 +374,3 @@ impl Buffer {
         self.changed.wake_all();
     }
 }
-
-/// What keeps the transfers of this thread together while it lives.
-fn block_plug() {}
