@@ -25,7 +25,7 @@ pub struct Batch<'a> {
 }
 
 struct Flight {
-    blocks: AtomicUsize,
+    transfers: AtomicUsize,
     error: IrqSpinLock<Option<Errno>>,
     landed: WaitQueue,
 }
@@ -33,8 +33,11 @@ struct Flight {
 impl<'a> Batch<'a> {
     /// Nothing yet.
     pub fn new(buffers: &'a Buffers) -> Batch<'a> {
-        let flight =
-            Flight { blocks: AtomicUsize::new(0), error: IrqSpinLock::new(None), landed: WaitQueue::new() };
+        let flight = Flight {
+            transfers: AtomicUsize::new(0),
+            error: IrqSpinLock::new(None),
+            landed: WaitQueue::new(),
+        };
         Batch { buffers, flight: Arc::new(flight), run: None, run_blocks: 0 }
     }
 
@@ -73,7 +76,7 @@ impl<'a> Batch<'a> {
     fn send(&mut self) {
         if let Some((mut bio, _)) = self.run.take() {
             bio.flags = BioFlags::METADATA | BioFlags::SYNC;
-            self.flight.blocks.fetch_add(1, Ordering::Relaxed);
+            self.flight.transfers.fetch_add(1, Ordering::Relaxed);
             self.run_blocks = 0;
             self.buffers.device().submit(bio);
         }
@@ -81,7 +84,7 @@ impl<'a> Batch<'a> {
 
     fn wait_below(&self, most: usize) {
         let longest = self.buffers.longest_run();
-        let few = || (self.flight.blocks.load(Ordering::Acquire) <= (most - 1) / longest).then_some(());
+        let few = || (self.flight.transfers.load(Ordering::Acquire) <= (most - 1) / longest).then_some(());
         let _ = self.flight.landed.wait_until(WaitKind::Uninterruptible, None, few);
     }
 
@@ -97,7 +100,7 @@ impl Drop for Batch<'_> {
     fn drop(&mut self) {
         // A run that was given up: its completion counts down what was never counted up.
         if self.run.is_some() {
-            self.flight.blocks.fetch_add(1, Ordering::Relaxed);
+            self.flight.transfers.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -107,7 +110,7 @@ impl Flight {
         if let Err(error) = result {
             self.error.lock().get_or_insert(error);
         }
-        self.blocks.fetch_sub(1, Ordering::Release);
+        self.transfers.fetch_sub(1, Ordering::Release);
         self.landed.wake_all();
     }
 }

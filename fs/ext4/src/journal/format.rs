@@ -141,7 +141,9 @@ impl SuperBlock {
             blocks => blocks,
         };
         let end = blocks.checked_sub(fast).ok_or(Errno::EUCLEAN)?;
-        let long_enough = blocks >= MIN_BLOCKS && first > 0 && first.checked_add(MIN_BLOCKS / 2).is_some_and(|at| at <= end);
+        let long_enough = blocks >= MIN_BLOCKS
+            && first > 0
+            && first.checked_add(MIN_BLOCKS / 2).is_some_and(|at| at <= end);
         if !long_enough || (start != 0 && !(first..end).contains(&start)) {
             return Err(Errno::EUCLEAN);
         }
@@ -228,9 +230,11 @@ impl Layout {
         (self.tail() - REVOKE_RECORDS) / self.record_size()
     }
 
-    /// The checksum of a block of the log, as its tag has it.
-    pub fn data_checksum(&self, sequence: u32, bytes: &[u8]) -> u32 {
-        let sum = || crc32c(crc32c(self.seed, &sequence.to_be_bytes()), bytes);
+    /// The checksum of a block of the log, given in two pieces, as its tag has it.
+    pub fn data_checksum(&self, sequence: u32, pieces: &[&[u8]; 2]) -> u32 {
+        let sum = || {
+            pieces.iter().fold(crc32c(self.seed, &sequence.to_be_bytes()), |sum, piece| crc32c(sum, piece))
+        };
         match () {
             () if self.has(Features::CHECKSUM_3) => sum(),
             () if self.has(Features::CHECKSUM_2) => sum() & 0xffff,
