@@ -28,14 +28,3 @@ pub fn run() {
     }
 }
 
-/// Does what there is to do now; for tests.
-#[cfg(test)]
-pub(crate) fn run_all() {
-    loop {
-        let next = LIST.lock().pop_front();
-        match next {
-            Some(work) => work(),
-            None => return,
-        }
-    }
-}
