@@ -83,12 +83,16 @@ impl Source {
     }
 }
 
-impl Instance for Arc<Source> {
+/// The service of one device.
+struct Served(Arc<Source>);
+
+impl Instance for Served {
     fn remove(&self) {
-        self.is_stopped.store(true, Ordering::Release);
-        self.changed.wake_all();
-        let outcome = self.device.reset();
-        for memory in self.queue.drain() {
+        let source = &self.0;
+        source.is_stopped.store(true, Ordering::Release);
+        source.changed.wake_all();
+        let outcome = source.device.reset();
+        for memory in source.queue.drain() {
             if outcome.is_err() {
                 // The device has not stopped: it may still write there.
                 core::mem::forget(memory);
@@ -128,7 +132,7 @@ impl virtio::Driver for RngDriver {
         source.device.start(Box::new(|| {}), alloc::vec![(&source.queue, CpuId::default(), filled)])?;
         let feeder = source.clone();
         sched::spawn("hwrng", sched::SpawnOptions::default(), move || feeder.feed())?;
-        Ok(Box::new(source))
+        Ok(Box::new(Served(source)))
     }
 }
 
