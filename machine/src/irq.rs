@@ -165,7 +165,8 @@ impl MessageInterrupt {
     /// Reserves a message to `cpu` and calls `handler` there in interrupt context whenever it comes. Tell the device to
     /// stop before it is dropped.
     pub fn new(cpu: CpuId, handler: Handler) -> Result<MessageInterrupt, NoMessages> {
-        let all = RECEIVERS.get_or_init(|| PerCpu::new_with(|_| core::array::from_fn(|_| Receiver::default())));
+        let all =
+            RECEIVERS.get_or_init(|| PerCpu::new_with(|_| core::array::from_fn(|_| Receiver::default())));
         if cpu.index() >= crate::cpu::possible_count() || arch::message_for(cpu.index() as u32, 0).is_none() {
             return Err(NoMessages);
         }

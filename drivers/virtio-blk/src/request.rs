@@ -105,7 +105,8 @@ impl Outcomes {
             Operation::WriteZeroes => WRITE_ZEROES,
         };
         let has_range = matches!(request.operation, Operation::Discard | Operation::WriteZeroes);
-        let sector = if matches!(request.operation, Operation::Read | Operation::Write) { request.sector } else { 0 };
+        let sector =
+            if matches!(request.operation, Operation::Read | Operation::Write) { request.sector } else { 0 };
         self.memory.write(at + HEADER, kind);
         self.memory.write(at + HEADER + 4, 0u32);
         self.memory.write(at + HEADER + 8, sector);

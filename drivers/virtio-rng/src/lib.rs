@@ -76,9 +76,9 @@ impl Source {
         while !self.is_stopped() && self.ask().is_ok() {
             let _ = self.changed.wait_until(WaitKind::Uninterruptible, None, has_answered);
             let pause = machine::time::now_ns() + PAUSE_NS;
-            let _ = self.changed.wait_until(WaitKind::Uninterruptible, Some(pause), || {
-                self.is_stopped().then_some(())
-            });
+            let _ = self
+                .changed
+                .wait_until(WaitKind::Uninterruptible, Some(pause), || self.is_stopped().then_some(()));
         }
     }
 }

@@ -267,7 +267,8 @@ pub fn remove(device: &Arc<Device>) -> Result<()> {
 /// The last child of a device that is in the tree.
 fn child_of(device: &Arc<Device>) -> Option<Arc<Device>> {
     let tree = TREE.lock();
-    let is_child = |known: &&Arc<Device>| known.parent.as_ref().is_some_and(|parent| Arc::ptr_eq(parent, device));
+    let is_child =
+        |known: &&Arc<Device>| known.parent.as_ref().is_some_and(|parent| Arc::ptr_eq(parent, device));
     tree.devices.iter().rev().find(is_child).cloned()
 }
 

@@ -73,7 +73,9 @@ mod tests {
         assert_eq!((device.address, device.length, device.line, id), (0xd000_0000, 4096, IrqLine(5), None));
         assert_eq!(parse("512@0xfeb00e00:12:3").unwrap().1, Some(3));
         assert_eq!(parse("512@0xfeb00e00:12").unwrap().0.trigger, LineTrigger::Edge);
-        for bad in ["", "512", "512@", "512@0xfeb00e00", "x@1:2", "1@1:2:3:4", "99999999999999999999@1:2", "1@1:-1"] {
+        for bad in
+            ["", "512", "512@", "512@0xfeb00e00", "x@1:2", "1@1:2:3:4", "99999999999999999999@1:2", "1@1:-1"]
+        {
             assert!(parse(bad).is_none(), "{bad}");
         }
     }

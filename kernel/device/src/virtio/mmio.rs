@@ -213,7 +213,8 @@ pub(crate) fn probe(name: &str, told: &PlatformDevice) {
     if let Err(error) = irq::register(told.line, told.trigger, Box::new(move || shared.interrupt())) {
         return log::warn!("{name}: interrupt {}: {error:?}", told.line.0);
     }
-    let parent = Device::new(name.to_string(), "platform", None, Arc::new(()), &[], alloc::string::String::new());
+    let parent =
+        Device::new(name.to_string(), "platform", None, Arc::new(()), &[], alloc::string::String::new());
     let added = model::add(parent.clone());
     let added = added.and_then(|()| super::add(Virtio::new(Box::new(transport), kind, vendor), Some(parent)));
     if let Err(error) = added {
@@ -222,4 +223,5 @@ pub(crate) fn probe(name: &str, told: &PlatformDevice) {
 }
 
 /// That a device without the upper half of its features can have none of these.
-const _: () = assert!(Features::VERSION_1.bits() > u32::MAX as u64 && Features::RING_PACKED.bits() > u32::MAX as u64);
+const _: () =
+    assert!(Features::VERSION_1.bits() > u32::MAX as u64 && Features::RING_PACKED.bits() > u32::MAX as u64);

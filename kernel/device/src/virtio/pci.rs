@@ -113,7 +113,8 @@ impl PciTransport {
         self.write_address(common::QUEUE_DEVICE, start.addresses.device.0);
         let doorbell =
             u32::from(common.read::<u16>(common::QUEUE_NOTIFY)).checked_mul(self.windows.notify_multiplier);
-        let doorbell = doorbell.filter(|at| at.is_multiple_of(2) && self.windows.notify.contains(*at as usize, 2));
+        let doorbell =
+            doorbell.filter(|at| at.is_multiple_of(2) && self.windows.notify.contains(*at as usize, 2));
         let place = self.doorbells.get(usize::from(start.index)).ok_or(Errno::ENODEV)?;
         place.store(doorbell.ok_or(Errno::ENODEV)?, Ordering::Release);
         common.write(common::QUEUE_ENABLE, 1u16);
@@ -123,11 +124,7 @@ impl PciTransport {
 
 /// Shares `vectors` messages, of which the first is the configuration's, between queues: handlers for each message, and the message of
 /// each queue.
-fn share(
-    config: Handler,
-    queues: &mut [Start],
-    vectors: usize,
-) -> (Vec<(CpuId, Handler)>, Vec<u16>) {
+fn share(config: Handler, queues: &mut [Start], vectors: usize) -> (Vec<(CpuId, Handler)>, Vec<u16>) {
     let mut groups: Vec<(CpuId, Vec<Handler>)> = Vec::new();
     groups.push((CpuId::default(), alloc::vec![config]));
     let mut numbers = Vec::new();

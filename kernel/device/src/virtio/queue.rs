@@ -356,7 +356,8 @@ impl<T: Send> QueueGuard<'_, T> {
     /// The id that the next buffer will have, below the queue's size: a place for what goes with it. `None`: the queue is
     /// full or broken, as far as a buffer of so many parts is concerned.
     pub fn next_id(&self, parts: usize) -> Option<u16> {
-        let fits = parts != 0 && parts <= self.ring.max_parts && !self.ring.broken && self.ring.has_room(parts);
+        let fits =
+            parts != 0 && parts <= self.ring.max_parts && !self.ring.broken && self.ring.has_room(parts);
         if fits { self.ring.free.last().copied() } else { None }
     }
 
