@@ -221,7 +221,9 @@ mod tests {
     fn messages_reach_their_handler_until_it_goes() {
         let count = Arc::new(core::sync::atomic::AtomicU32::new(0));
         let seen = count.clone();
-        let handler = Box::new(move || drop(seen.fetch_add(1, Ordering::Relaxed)));
+        let handler = Box::new(move || {
+            seen.fetch_add(1, Ordering::Relaxed);
+        });
         let first = MessageInterrupt::new(CpuId::default(), handler).unwrap();
         let second = MessageInterrupt::new(CpuId::default(), Box::new(|| {})).unwrap();
         assert_ne!(first.message(), second.message());

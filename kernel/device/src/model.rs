@@ -18,15 +18,20 @@ use core::fmt;
 use machine::sync::atomic::{AtomicBool, Ordering};
 use machine::sync::{Mutex, SpinLock};
 
+/// Writes the text of a file of a device.
+pub type Show = fn(&Device, &mut dyn fmt::Write) -> Result<()>;
+/// Takes what a program has written to one.
+pub type Store = fn(&Arc<Device>, &[u8]) -> Result<()>;
+
 /// A file of a device in `/sys`: what it says, from what the bus keeps of the device.
 #[derive(Clone, Copy)]
 pub struct Attribute {
     /// Its name.
     pub name: &'static str,
     /// Writes its text.
-    pub show: fn(&Device, &mut dyn fmt::Write) -> Result<()>,
+    pub show: Show,
     /// Takes what is written to it; `None`: read-only.
-    pub store: Option<fn(&Arc<Device>, &[u8]) -> Result<()>>,
+    pub store: Option<Store>,
 }
 
 /// Whether a device works.

@@ -12,10 +12,8 @@ use machine::platform::{PlatformDevice, virtio_mmio};
 pub fn probe() {
     let line = machine::boot::command_line();
     let told = line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("virtio_mmio.device="));
-    let mut id = 0;
-    for device in virtio_mmio() {
-        mmio::probe(&format!("LNRO0005:{id:02}"), &device);
-        id += 1;
+    for (id, device) in virtio_mmio().enumerate() {
+        mmio::probe(&format!("LNRO0005:{id:02x}"), &device);
     }
     for (number, text) in told.enumerate() {
         match parse(text) {

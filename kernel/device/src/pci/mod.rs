@@ -37,27 +37,13 @@ pub fn probe() {
     }
 }
 
-/// The function at a place, if there is one: its device if that is known already.
-enum Found {
-    Known(Arc<Device>),
-    New(Function),
-}
-
-fn find(bus: u8, device: u8, number: u8) -> Option<Found> {
-    match model::find(BUS, &function::name(bus, device, number)) {
-        Some(known) => Some(Found::Known(known)),
-        None => Function::find(bus, device, number).map(Found::New),
-    }
-}
-
 /// Looks at all places of a bus.
 fn scan_bus(bus: u8, last: u8, parent: &Arc<Device>) {
     for device in 0..32 {
         let mut count = 1;
         let mut number = 0;
         while number < count {
-            if let Some(found) = find(bus, device, number)
-                && let Some(device) = add(found, parent)
+            if let Some(device) = known_or_new(bus, device, number, parent)
                 && let Some(function) = device.on_bus::<Function>()
             {
                 if function.is_multifunction() {
@@ -79,12 +65,12 @@ fn scan_behind(device: &Arc<Device>, function: &Function, last: u8) {
     }
 }
 
-/// Adds a function that is new.
-fn add(found: Found, parent: &Arc<Device>) -> Option<Arc<Device>> {
-    let function = match found {
-        Found::Known(device) => return Some(device),
-        Found::New(function) => function,
-    };
+/// The function at a place, if there is one; if it was not known, it is now.
+fn known_or_new(bus: u8, device: u8, number: u8, parent: &Arc<Device>) -> Option<Arc<Device>> {
+    if let Some(known) = model::find(BUS, &function::name(bus, device, number)) {
+        return Some(known);
+    }
+    let function = Function::find(bus, device, number)?;
     let (ids, name) = (function.ids(), function.name());
     let identity = format!(
         "PCI_CLASS={:X}\nPCI_ID={:04X}:{:04X}\nPCI_SUBSYS_ID={:04X}:{:04X}\nPCI_SLOT_NAME={name}\nMODALIAS={}\n",
