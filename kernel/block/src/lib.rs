@@ -18,6 +18,8 @@ mod bio;
 mod device;
 mod driver;
 pub mod memory;
+#[cfg(not(target_os = "none"))]
+pub mod simulate;
 
 pub use bio::{Bio, BioFlags, Completion, Operation, Segment};
 pub use device::{BlockDevice, Disk};
