@@ -135,6 +135,7 @@ impl Buffers {
 
     /// Starts to read blocks that will be wanted, and does not wait. Neighbours go to the device together. What cannot be read is ignored.
     pub fn read_ahead(&self, blocks: &[u64]) {
+        let _plug = block::Plug::new();
         let mut run: Vec<Arc<Buffer>> = Vec::new();
         let longest = self.longest_run();
         for block in blocks {

@@ -353,7 +353,7 @@ mod tests {
 
     fn device(disk: &Arc<SimulatedDisk>) -> Arc<BlockDevice> {
         let sectors = (disk.contents().len() / SECTOR_SIZE) as u64;
-        let number = vfs::DeviceId { major: 254, minor: 0 };
+        let number = vfs::DeviceId::new(254, 0);
         BlockDevice::whole(Disk::new("cut0".into(), disk.clone(), sectors, false), number)
     }
 

@@ -123,6 +123,7 @@ impl Journal {
 
     /// Writes buffers where they belong, and gives back those that cannot be yet.
     fn write_back(&self, buffers: Vec<Arc<Buffer>>, newest: Tid) -> Result<Vec<Arc<Buffer>>> {
+        let _plug = block::Plug::new();
         let mut batch = Batch::new(&self.buffers);
         let (mut writing, mut later) = (Vec::new(), Vec::new());
         for buffer in buffers {
