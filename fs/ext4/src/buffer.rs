@@ -227,16 +227,6 @@ impl Buffers {
         Some(buffer)
     }
 
-    /// Forgets a buffer, whatever is in it: the block is nobody's metadata any more.
-    pub(crate) fn remove(&self, buffer: &Arc<Buffer>) {
-        let mut tree = self.tree.write();
-        if tree.get(buffer.block).is_some_and(|there| Arc::ptr_eq(there, buffer)) {
-            let gone = tree.remove(buffer.block);
-            drop(tree);
-            drop(gone);
-        }
-    }
-
     /// Puts contents that the journal had into the buffer of a block, if there is one.
     pub(crate) fn replace(&self, block: u64, bytes: &[u8]) {
         let Some(buffer) = self.peek(block) else { return };

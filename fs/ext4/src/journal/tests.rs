@@ -9,7 +9,6 @@
 use super::*;
 use crate::format::checksum::{START, crc32c};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 use block::memory::MemoryDisk;
@@ -98,7 +97,7 @@ fn fill(bytes: &mut [u8], block: u64, operation: u64) {
     for word in bytes.chunks_mut(8) {
         word.copy_from_slice(&(operation << 16 | block).to_be_bytes());
     }
-    if operation % 5 == 0 {
+    if operation.is_multiple_of(5) {
         bytes[..4].copy_from_slice(&format::MAGIC.to_be_bytes());
     }
 }
