@@ -99,6 +99,23 @@ fn each(
     net.inet().raw[usize::from(is_v6)].table.each_at_port(u16::from(protocol), &mut visit);
 }
 
+/// A raw socket of a protocol that talks between these addresses (`raw_lookup`).
+pub fn find(
+    net: &crate::namespace::NetState,
+    protocol: u8,
+    local: IpAddr,
+    remote: IpAddr,
+    device: i32,
+) -> Option<Arc<InetSocket>> {
+    let mut found = None;
+    each(net, local.is_ipv6(), protocol, |socket| {
+        if found.is_none() && fits(socket, local, remote, device, None) {
+            found = Some(socket.clone());
+        }
+    });
+    found
+}
+
 /// A packet of a protocol came in; its bytes begin with the transport header. Every socket that it fits gets a copy; whether there is one
 /// (else who sent it may be told that nobody speaks the protocol). Preemption is off.
 pub fn receive(packet: &Packet, received: &Received, protocol: u8) -> bool {

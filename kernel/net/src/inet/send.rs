@@ -343,7 +343,9 @@ pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<u
         ping::check_length(length)?;
     }
     // What was collected is lost if the next part fails (`udp_flush_pending_frames`).
-    let (plan, mut bytes) = match cork.take() {
+    let corked = cork.take();
+    let is_first = corked.is_none();
+    let (plan, mut bytes) = match corked {
         Some(Corked { plan, bytes }) => (plan, bytes),
         None => (plan(socket, message)?, Vec::new()),
     };
@@ -351,12 +353,14 @@ pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<u
         return Err(Errno::EPIPE);
     }
     core.check_error()?;
-    if message.flags.contains(MessageFlags::from_bits_retain(MSG_PROBE)) && length == 0 {
-        return Ok(0);
+    if !message.flags.contains(MessageFlags::from_bits_retain(MSG_PROBE)) {
+        check_total(socket, &plan, bytes.len() + length)?;
+        wait_for_room(socket, message)?;
+        read_into(message, &mut bytes, length)?;
+    } else if is_first {
+        // It only asks whether there is a way; of what was collected it is an empty part.
+        return Ok(length);
     }
-    check_total(socket, &plan, bytes.len() + length)?;
-    wait_for_room(socket, message)?;
-    read_into(message, &mut bytes, length)?;
     if more {
         *cork = Some(Corked { plan, bytes });
         return Ok(length);

@@ -132,6 +132,11 @@ pub fn receive(mut packet: Packet, received: &Received) {
     }
 }
 
+/// The socket that a datagram would be for.
+pub fn find(net: &crate::namespace::NetState, wanted: &Wanted) -> Option<Arc<InetSocket>> {
+    net.inet().udp.table.find(wanted, || hash(wanted))
+}
+
 /// ICMP says that a datagram of ours did not arrive; `quoted` is what it quotes of it, from the UDP header on.
 pub fn error(error: &IcmpError, quoted: &[u8]) {
     let Ok(Udp { source, destination, .. }) = Udp::read_unchecked(quoted) else { return };

@@ -17,9 +17,9 @@ use zerocopy::IntoBytes;
 use super::Handler;
 use super::address::put_address;
 use crate::device::{NetDevice, Rtnl};
-use crate::ip::neighbour::proxy::{Proxies, Proxy};
+use crate::ip::neighbour::proxy::{Proxy, with_proxies};
 use crate::ip::neighbour::{Description, Neighbour, Neighbours};
-use crate::namespace::{NetNamespace, NetState};
+use crate::namespace::NetNamespace;
 use crate::netlink::Origin;
 use crate::netlink::request::{Dumper, Reply, Request, boxed};
 
@@ -149,19 +149,6 @@ fn new_proxy(
     let net = request.namespace().state();
     with_proxies(net, device, address.is_ipv6(), |proxies| proxies.set(net, device, proxy))?;
     Ok(())
-}
-
-/// The addresses that are answered for on a device, or on all. `ENODEV`: the device is gone.
-fn with_proxies<R>(
-    net: &Arc<NetState>,
-    device: Option<&Arc<NetDevice>>,
-    is_v6: bool,
-    act: impl FnOnce(&Proxies) -> Result<R>,
-) -> Result<R> {
-    match device {
-        Some(device) => act(device.ip().ok_or(Errno::ENODEV)?.neighbours(is_v6).proxies()),
-        None => act(net.ip.control.proxies(is_v6)),
-    }
 }
 
 /// The one state that the bits of a request say; none of them: nothing is known.
