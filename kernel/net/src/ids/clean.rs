@@ -19,7 +19,7 @@ use linnet_lib::tree::Drain;
 use machine::sync::atomic::Ordering;
 
 /// How many reverse sides are merged.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 32;
 /// Edges of one holder.
 type Edges<N> = ArrayVec<EdgeNode<N>, TOGETHER>;
 
@@ -53,7 +53,8 @@ fn clean_incoming<N: Holder>(dying: &[Arc<N>]) -> u64 {
 }
 
 /// Takes edges of one holder, which are out of their peers' reverse sides, out of its forward side. Gives the holder if its listeners
-/// are to be told.
+/// are to be told. Not a part of its caller's frame, which is large by itself.
+#[inline(never)]
 fn remove<N: Holder>(edges: Edges<N>) -> Option<Arc<N>> {
     let holder = edges.first()?.holder.clone()?;
     // What is let go of without the lock: whom the ids named, pages that are empty now, edges that nobody is told of.

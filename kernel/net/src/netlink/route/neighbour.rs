@@ -189,6 +189,8 @@ pub(crate) fn forget(
         is_doubt: false,
         is_order: true,
     };
+    // Who learned it elsewhere is not asked (`neigh_update_ext_learned`).
+    neighbour.set_marks(neighbour.describe().flags & !NTF_EXT_LEARNED, None);
     if neighbour.hear(None, news).is_notable {
         tell(RTM_NEWNEIGH, device, &neighbour.describe(), origin);
     }
