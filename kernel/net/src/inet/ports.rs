@@ -102,10 +102,7 @@ fn merge_any<T>(left: Option<T>, right: Option<T>, merge: impl FnOnce(T, T) -> T
 
 impl Shares {
     fn merge(self, other: Shares) -> Shares {
-        Shares {
-            all: self.all.merge(other.all),
-            strict: merge_any(self.strict, other.strict, Latest::merge),
-        }
+        Shares { all: self.all.merge(other.all), strict: merge_any(self.strict, other.strict, Latest::merge) }
     }
 
     fn merge_any(left: Option<Shares>, right: Option<Shares>) -> Option<Shares> {
