@@ -10,6 +10,7 @@
 //! | `remote`, `proc`, `futex_key` | looking in from outside |
 //! | `page_cache` | [`PageCache`]: the pages of a file |
 //! | `io`, `user` | moving bytes between user memory, frames and kernel buffers |
+//! | `write_back` | devices that dirty pages go to, and the threads that write them |
 //! | `commit`, `stats`, `reclaim`, `oom` | promises, figures, and what happens when memory runs out |
 //!
 //! Below: `machine` (frames, page tables, locks), `linnet_lib` (range map, radix tree). Above: `vfs`, `task`.
@@ -47,16 +48,18 @@ mod tests;
 mod unmap;
 pub mod user;
 mod vma;
+pub mod write_back;
 
 pub use fault::{FaultError, FaultInfo};
 pub use futex_key::FutexKey;
 pub use layout::{Layout, MMAP_MINIMUM_ADDRESS, Randomize};
 pub use map::{MmapBacking, MmapRequest};
-pub use page_cache::{Access, PageCache, Pager, Retention};
+pub use page_cache::{Access, Fill, PageCache, Pager, Retention, WriteBack, WriteBackMode};
 pub use proc::Smaps;
 pub use remote::RemoteAccess;
 pub use space::{AddressSpace, Limits, MAX_MAP_COUNT, Mappings, Privileges, ProgramInfo, Usage};
 pub use vma::{Backing, FileAccess, MappedFile, Protection, Sharing, Vma, VmaFlags};
+pub use write_back::BackingDevice;
 
 /// Wires the crate to the machine: from now on an allocation that finds no memory reclaims some. Once, at boot.
 pub fn init() {

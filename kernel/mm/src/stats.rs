@@ -43,6 +43,8 @@ pub static SHMEM_PAGES: Counter = Counter::new();
 pub static DIRTY_PAGES: Counter = Counter::new();
 /// Pages on their way to the backing store.
 pub static WRITEBACK_PAGES: Counter = Counter::new();
+/// Pages that were asked for from pagers so far.
+pub static PAGES_READ: Counter = Counter::new();
 /// Pages in `mlock`ed mappings.
 pub static LOCKED_PAGES: Counter = Counter::new();
 

@@ -45,6 +45,12 @@ bitflags::bitflags! {
         const OWNER_2 = 256;
         /// Free for the owner.
         const OWNER_3 = 512;
+        /// Free for the owner.
+        const OWNER_4 = 1024;
+        /// Free for the owner.
+        const OWNER_5 = 2048;
+        /// Free for the owner.
+        const OWNER_6 = 4096;
         const _ = !0;
     }
 }

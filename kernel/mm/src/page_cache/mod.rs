@@ -11,15 +11,21 @@
 //!   a page can be put in only below the size that counts.
 //! * `mappings` (mutex): the reverse map, who maps which part. Taken inside an address space's lock, outside leaf
 //!   locks of page tables, which in turn are taken outside `pages`.
-//! * A page being read in has `LOCKED` and lacks `UPTODATE`; whoever wants it waits on `filled`.
+//! * A page being read in has `LOCKED` and lacks `UPTODATE`; whoever wants it waits in `WAITING`.
 //!
 //! A page that has left the cache has `mapping == 0` in its frame state: a page fault tests that inside the leaf lock,
 //! which closes the race against truncation the same way as [`crate::vma::Vma::is_current`] closes that against unmapping.
 
+mod errors;
+mod fill;
+mod pager;
 mod reverse_map;
 mod transfer;
 mod truncate;
 mod writeback;
+
+pub use errors::{ErrorSequence, Seen};
+pub use pager::{Fill, Pager, WriteBack, WriteBackMode};
 
 pub(crate) use reverse_map::MappingKey;
 pub use reverse_map::ZapScope;
@@ -27,13 +33,14 @@ pub use reverse_map::ZapScope;
 pub use crate::vma::{FileAccess, MappedFile, Sharing};
 
 use crate::stats;
+use crate::write_back::BackingDevice;
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use linnet_lib::radix_tree::{Mark, RadixTree};
 use machine::PAGE_SIZE;
-use machine::memory::{AllocFlags, Frame, FrameFlags, zero_frame};
-use machine::sync::{Mutex, RwSpinLock, WaitKind, WaitQueue};
+use machine::memory::{Frame, FrameFlags};
+use machine::sync::{Mutex, RwSpinLock, WaitQueue};
 
 /// The frame belongs to a file with [`Retention::OnlyCopy`].
 pub(crate) const FRAME_SHMEM: FrameFlags = FrameFlags::OWNER_1;
@@ -42,6 +49,18 @@ pub(crate) const FRAME_FILE: FrameFlags = FrameFlags::OWNER_2;
 
 /// The page was only promised (`fallocate(2)`): it reads as zeros and counts as a hole until somebody writes to it.
 pub(crate) const FRAME_RESERVED: FrameFlags = FrameFlags::OWNER_3;
+/// Reading the page failed.
+const FRAME_FAILED: FrameFlags = FrameFlags::OWNER_4;
+/// The pager could not write the page now: it is to be dirty again.
+const FRAME_POSTPONED: FrameFlags = FrameFlags::OWNER_5;
+
+/// Where who waits for a page that is being read or written sleeps. Shared by many pages, so that one costs nothing.
+static WAITING: [WaitQueue; WAIT_QUEUES] = [const { WaitQueue::new() }; WAIT_QUEUES];
+const WAIT_QUEUES: usize = 64;
+
+fn waiting_for(frame: &Frame) -> &'static WaitQueue {
+    &WAITING[frame.number() as usize % WAIT_QUEUES]
+}
 
 /// Whether the pages of a cache can be had again.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -61,34 +80,6 @@ pub enum Access {
     Create,
 }
 
-/// Where the contents of a page cache come from and go to. The defaults suit a filesystem that lives in memory.
-pub trait Pager: Send + Sync {
-    /// Whether pages can be read again. Asked once.
-    fn retention(&self) -> Retention {
-        Retention::OnlyCopy
-    }
-    /// Fills `frame` with page `index`. May sleep. Errors: `EIO` and the like.
-    fn read_page(&self, index: u64, frame: &Frame) -> Result<()> {
-        let _ = index;
-        frame.zero();
-        Ok(())
-    }
-    /// Writes page `index` to the backing store. May sleep. Errors: `EIO`, `ENOSPC`.
-    fn write_page(&self, index: u64, frame: &Frame) -> Result<()> {
-        let _ = (index, frame);
-        Ok(())
-    }
-    /// Asks for room for `pages` more pages (only for [`Retention::OnlyCopy`]). Errors: `ENOSPC`.
-    fn charge(&self, pages: u64) -> Result<()> {
-        let _ = pages;
-        Ok(())
-    }
-    /// Gives room back.
-    fn uncharge(&self, pages: u64) {
-        let _ = pages;
-    }
-}
-
 /// The pager of memory that no filesystem limits.
 struct PlainMemory;
 
@@ -99,11 +90,32 @@ pub struct PageCache {
     id: u64,
     pager: Arc<dyn Pager>,
     retention: Retention,
+    /// `Some` where there is something to be read from and written to ([`Retention::Reloadable`]).
+    state: Option<Arc<CacheState>>,
     /// Changed only with `pages` held to write.
     size: AtomicU64,
     pages: RwSpinLock<RadixTree<Frame>>,
-    filled: WaitQueue,
     mappings: Mutex<reverse_map::Mappings>,
+}
+
+/// What transfers that are under way touch when they end, in any context; it may outlive the cache.
+struct CacheState {
+    device: Arc<BackingDevice>,
+    errors: ErrorSequence,
+    /// Pages being written.
+    in_flight: AtomicUsize,
+}
+
+impl CacheState {
+    fn note_started(&self, pages: usize) {
+        self.in_flight.fetch_add(pages, Ordering::Relaxed);
+        self.device.note_started(pages);
+    }
+
+    fn note_written(&self, pages: usize) {
+        self.in_flight.fetch_sub(pages, Ordering::AcqRel);
+        self.device.note_written(pages);
+    }
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -123,13 +135,18 @@ pub(crate) fn pages_for(bytes: u64) -> u64 {
 impl PageCache {
     /// The cache of a file of `size` bytes.
     pub fn new(pager: Arc<dyn Pager>, size: u64) -> Arc<PageCache> {
+        let retention = pager.retention();
+        let state = (retention == Retention::Reloadable).then(|| {
+            let device = pager.device().unwrap_or_else(BackingDevice::nameless);
+            Arc::new(CacheState { device, errors: ErrorSequence::new(), in_flight: AtomicUsize::new(0) })
+        });
         let cache = Arc::new(PageCache {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            retention: pager.retention(),
+            retention,
+            state,
             pager,
             size: AtomicU64::new(size),
             pages: RwSpinLock::new(RadixTree::new()),
-            filled: WaitQueue::new(),
             mappings: Mutex::new(reverse_map::Mappings::new()),
         });
         if cache.retention == Retention::Reloadable {
@@ -185,68 +202,6 @@ impl PageCache {
                 *place = Some(frame.clone());
             }
         }
-    }
-
-    /// The page, complete; brings it in if it is not there.
-    ///
-    /// Errors: `EFAULT` if `index` is beyond the size; `ENOMEM`; `ENOSPC`, `EIO` and the like from the pager; `EINTR`
-    /// if a fatal signal came while another thread was reading the page in.
-    pub fn get_page(&self, index: u64, access: Access) -> Result<Frame> {
-        loop {
-            if let Some(frame) = self.lookup(index) {
-                return Ok(frame);
-            }
-            let present = self.pages.read().get(index).cloned();
-            if let Some(frame) = present {
-                self.wait_until_filled(&frame)?;
-                continue;
-            }
-            if !self.contains_page(index) {
-                return Err(Errno::EFAULT);
-            }
-            let made = match (self.retention, access) {
-                (Retention::OnlyCopy, Access::Read) => return Ok(zero_frame()),
-                (Retention::OnlyCopy, Access::Create) => self.create_zeroed(index)?,
-                (Retention::Reloadable, _) => self.read_in(index)?,
-            };
-            if let Some(frame) = made {
-                return Ok(frame);
-            }
-        }
-    }
-
-    fn wait_until_filled(&self, frame: &Frame) -> Result<()> {
-        self.filled
-            .wait_until(WaitKind::Killable, None, || {
-                let busy = frame.state().flags().contains(FrameFlags::LOCKED) && self.owns(frame);
-                (!busy).then_some(())
-            })
-            .map_err(|_| Errno::EINTR)
-    }
-
-    /// Makes a page of zeros; `None` if another thread was faster.
-    fn create_zeroed(&self, index: u64) -> Result<Option<Frame>> {
-        let frame = Frame::alloc(AllocFlags::ZEROED)?;
-        let placed = self.insert(index, &frame, FrameFlags::UPTODATE, Growth::WithinSize)?;
-        Ok(placed.then_some(frame))
-    }
-
-    /// Makes a page and has the pager fill it; `None` if another thread was faster.
-    fn read_in(&self, index: u64) -> Result<Option<Frame>> {
-        let frame = Frame::alloc(AllocFlags::empty())?;
-        if !self.insert(index, &frame, FrameFlags::LOCKED, Growth::WithinSize)? {
-            return Ok(None);
-        }
-        let result = self.pager.read_page(index, &frame);
-        match result {
-            Ok(()) => {
-                frame.state().set_flags(FrameFlags::UPTODATE);
-            }
-            Err(_) => drop(self.remove_if_same(index, &frame)),
-        }
-        frame.state().clear_flags(FrameFlags::LOCKED);
-        self.filled.wake_all();
-        result.map(|()| Some(frame))
     }
 
     /// Puts `frame` at `index` unless a page is there; returns whether it did.

@@ -101,7 +101,7 @@ impl PageCache {
             crate::stats::DIRTY_PAGES.sub(dirty);
             self.disown(&removed);
             // Sleepers on a page that is being read in see that it has left.
-            self.filled.wake_all();
+            removed.iter().for_each(|frame| super::waiting_for(frame).wake_all());
         }
         self.unmap_pages(range.start..=last, scope);
     }

@@ -3,13 +3,16 @@
 //! A page is first made clean (mark and write permissions gone, so that a store during the transfer makes it dirty
 //! again), then written. If writing fails it is dirty again and the error goes to the caller.
 
-use super::{PageCache, Retention};
+use super::pager::{WriteBack, WriteBackMode};
+use super::{FRAME_POSTPONED, PageCache, Retention, Seen};
 use crate::stats;
 use abi::errno::Result;
+use alloc::vec;
 use core::ops::Range;
 use linnet_lib::radix_tree::Mark;
 use machine::PAGE_SIZE;
-use machine::memory::Frame;
+use machine::memory::{Frame, FrameFlags};
+use machine::sync::WaitKind;
 
 impl PageCache {
     /// Writes all dirty pages that `range` of bytes touches to the backing store and waits for it.
@@ -35,24 +38,40 @@ impl PageCache {
         }
     }
 
-    /// Writes one page back, if it is dirty.
+    /// Writes one page back, if it is dirty, and waits for it.
     pub(crate) fn write_back(&self, index: u64, frame: &Frame) -> Result<()> {
+        let Some(state) = &self.state else { return Ok(()) };
+        let batch = WriteBack::new(state, index, vec![frame.clone()], self.size(), WriteBackMode::Sync)?;
         {
             let mut pages = self.pages.write();
             if pages.clear_mark(index, Mark::Dirty) != Some(true) {
+                batch.forget();
                 return Ok(());
             }
             pages.set_mark(index, Mark::Writeback);
+            frame.state().set_flags(FrameFlags::WRITEBACK);
         }
         stats::DIRTY_PAGES.sub(1);
         stats::WRITEBACK_PAGES.add(1);
+        state.note_started(1);
         self.write_protect_page(index, frame);
-        let result = self.pager.write_page(index, frame);
-        self.pages.write().clear_mark(index, Mark::Writeback);
-        stats::WRITEBACK_PAGES.sub(1);
-        if result.is_err() {
+        let seen = Seen::new();
+        state.errors.sample(&seen);
+        self.pager.write_pages(batch);
+        self.wait_until_written(frame);
+        let mut pages = self.pages.write();
+        pages.clear_mark(index, Mark::Writeback);
+        drop(pages);
+        if frame.state().clear_flags(FRAME_POSTPONED).contains(FRAME_POSTPONED) {
             self.mark_dirty(index);
         }
-        result
+        state.errors.check(&seen)
+    }
+
+    /// Waits while the page is being written.
+    pub(super) fn wait_until_written(&self, frame: &Frame) {
+        let _ = super::waiting_for(frame).wait_until(WaitKind::Uninterruptible, None, || {
+            (!frame.state().flags().contains(FrameFlags::WRITEBACK)).then_some(())
+        });
     }
 }

@@ -16,7 +16,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use machine::PAGE_SIZE;
-use machine::memory::Frame;
 use machine::user::FaultAccess;
 use std::sync::Mutex;
 
@@ -83,22 +82,26 @@ impl Pager for Disk {
     fn retention(&self) -> Retention {
         Retention::Reloadable
     }
-    fn read_page(&self, index: u64, frame: &Frame) -> Result<()> {
-        self.reads.lock().unwrap().push(index);
-        match self.pages.lock().unwrap().get(index as usize) {
-            Some(page) => frame.write(0, page),
-            None => frame.zero(),
+    fn read_pages(&self, fill: Fill) {
+        for (index, frame) in (fill.first()..).zip(fill.frames()) {
+            self.reads.lock().unwrap().push(index);
+            match self.pages.lock().unwrap().get(index as usize) {
+                Some(page) => frame.write(0, page),
+                None => frame.zero(),
+            }
         }
-        Ok(())
+        fill.complete(Ok(()));
     }
-    fn write_page(&self, index: u64, frame: &Frame) -> Result<()> {
-        self.writes.lock().unwrap().push(index);
-        let mut pages = self.pages.lock().unwrap();
-        if pages.len() <= index as usize {
-            pages.resize(index as usize + 1, [0; PAGE_SIZE]);
+    fn write_pages(&self, batch: WriteBack) {
+        for (index, frame) in (batch.first()..).zip(batch.frames()) {
+            self.writes.lock().unwrap().push(index);
+            let mut pages = self.pages.lock().unwrap();
+            if pages.len() <= index as usize {
+                pages.resize(index as usize + 1, [0; PAGE_SIZE]);
+            }
+            frame.read(0, &mut pages[index as usize]);
         }
-        frame.read(0, &mut pages[index as usize]);
-        Ok(())
+        batch.complete(Ok(()));
     }
 }
 
