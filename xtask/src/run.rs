@@ -99,7 +99,9 @@ pub enum Net {
 /// `cargo xtask run`.
 pub fn command(arguments: &RunArguments) -> Result<u8> {
     if arguments.net != Net::None {
-        bail!("--net: not yet; Linnet has no network");
+        bail!(
+            "--net: not yet; Linnet has no driver for a network device of QEMU's (its own devices are of software)"
+        );
     }
     if !arguments.disk.is_empty() {
         bail!("--disk: not yet; Linnet has no disk driver");
