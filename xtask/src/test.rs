@@ -116,7 +116,7 @@ pub fn command(arguments: &TestArguments) -> Result<u8> {
         arguments.host || everything && !arguments.record_linux && arguments.kernel == Kernel::Linnet;
     let mut all = Counts::default();
     if wants_host {
-        all += host::run()?;
+        all += host::run(arguments.long)?;
     } else if arguments.miri {
         all += host::miri()?;
     }
