@@ -52,15 +52,22 @@ pub fn run(vm: &Vm, arguments: &TestArguments, kernel: &Kernel) -> Result<Counts
         on_linux: read(RECORD).lines().map(str::to_owned).collect(),
         record,
     };
-    let result = scripts::run(&mut family)
-        .and_then(|()| changes::run(&mut family))
-        .and_then(|()| power::run(&mut family))
-        .and_then(|()| round_trips::run(&mut family));
+    let scenes: [(&str, fn(&mut Family) -> Result<()>); 4] = [
+        ("scripts", scripts::run),
+        ("changes", changes::run),
+        ("power", power::run),
+        ("round trips", round_trips::run),
+    ];
+    for (name, scene) in scenes {
+        if let Err(error) = scene(&mut family) {
+            println!("  FAIL the {name} themselves: {error:#}");
+            family.counts.failed += 1;
+        }
+    }
     // Images of what failed are kept.
     if family.counts.failed == 0 {
         std::fs::remove_dir_all(&family.folder)?;
     }
-    result?;
     if record {
         let text: String = family.on_linux.iter().fold(String::new(), |text, name| text + name + "\n");
         std::fs::write(workspace().join(RECORD), text)?;
