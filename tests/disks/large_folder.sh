@@ -3,9 +3,9 @@
 mount -t ext4 $1 /mnt
 mkdir /mnt/many
 cd /mnt/many
-seq -f 'a-name-that-is-not-short-%.0f' 3000 | xargs touch
+seq 3000 | sed 's|^|a-name-that-is-not-short-|' | xargs touch
 [ $(ls | wc -l) = 3000 ]
-seq -f 'a-name-that-is-not-short-%.0f' 1 2 3000 | xargs rm
+seq 1 2 3000 | sed 's|^|a-name-that-is-not-short-|' | xargs rm
 [ $(ls | wc -l) = 1500 ]
 cd /
 umount /mnt

@@ -8,7 +8,7 @@ losetup /dev/loop3 /mnt/image
 mount -t ext4 /dev/loop3 /mnt2
 echo inside >/mnt2/file
 dd if=/dev/urandom of=/mnt2/more bs=64k count=20
-cksum </mnt2/more >/tmp/sum
+md5sum </mnt2/more >/tmp/sum
 fails umount /mnt
 umount /mnt2
 losetup -d /dev/loop3
@@ -16,5 +16,5 @@ dd if=/mnt/image of=$2 bs=1M
 umount /mnt
 mount -t ext4 $2 /mnt
 [ $(cat /mnt/file) = inside ]
-cksum </mnt/more | cmp - /tmp/sum
+md5sum </mnt/more | cmp - /tmp/sum
 umount /mnt

@@ -28,6 +28,9 @@ const PROGRAM: &str = "/usr/bin/guest-tests";
 const RECORD: &str = "tests/disks/linux-passed.txt";
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// A part of the family.
+type Scene = fn(&mut Family) -> Result<()>;
+
 /// Runs the cases whose name contains a filter.
 pub fn run(vm: &Vm, arguments: &TestArguments, kernel: &Kernel) -> Result<Counts> {
     say("disks");
@@ -52,7 +55,7 @@ pub fn run(vm: &Vm, arguments: &TestArguments, kernel: &Kernel) -> Result<Counts
         on_linux: read(RECORD).lines().map(str::to_owned).collect(),
         record,
     };
-    let scenes: [(&str, fn(&mut Family) -> Result<()>); 4] = [
+    let scenes: [(&str, Scene); 4] = [
         ("scripts", scripts::run),
         ("changes", changes::run),
         ("power", power::run),

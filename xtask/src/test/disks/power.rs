@@ -50,7 +50,7 @@ fn live(
     life: Option<Duration>,
 ) -> Result<Option<String>> {
     let (seed, last) = (family.seed, *kept);
-    let mut script = format!("mkdir -p /mnt; mount -t ext4 /dev/vda /mnt || exit 3\n");
+    let mut script = String::from("mkdir -p /mnt; mount -t ext4 /dev/vda /mnt || exit 3\n");
     if last > 0 {
         script += &format!("{PROGRAM} --disk-writer check /mnt {seed} {last} || exit 4\n");
     }
