@@ -6,7 +6,9 @@
 //!
 //! Locks: see [`super`].
 
-use super::{Access, CacheState, FRAME_FAILED, FRAME_FILE, Growth, PageCache, Retention, pages_for, waiting_for};
+use super::{
+    Access, CacheState, FRAME_FAILED, FRAME_FILE, Growth, PageCache, Retention, pages_for, waiting_for,
+};
 use crate::stats;
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
