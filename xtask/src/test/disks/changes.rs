@@ -20,7 +20,7 @@ pub fn run(family: &mut Family) -> Result<()> {
         ("disk_grows", grows),
         ("disk_pulled_out", pulled_out),
     ] {
-        if family.wants(name) {
+        if family.takes(name) {
             let wrong = test(family)?;
             family.judge(name, wrong);
         }

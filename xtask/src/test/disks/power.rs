@@ -15,7 +15,7 @@ const CASE: &str = "disk_power_cuts";
 
 /// Runs the kills one after the other on one image.
 pub fn run(family: &mut Family) -> Result<()> {
-    if !family.wants(CASE) {
+    if !family.takes(CASE) {
         return Ok(());
     }
     let kills = if family.long { KILLS_LONG } else { KILLS };

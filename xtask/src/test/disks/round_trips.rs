@@ -24,7 +24,7 @@ const FILES_LONG: u64 = 20_000;
 
 /// Three boots for all kinds.
 pub fn run(family: &mut Family) -> Result<()> {
-    let kinds: Vec<_> = KINDS.iter().filter(|(name, _)| family.wants(&case(name))).collect();
+    let kinds: Vec<_> = KINDS.iter().filter(|(name, _)| family.takes(&case(name))).collect();
     if kinds.is_empty() {
         return Ok(());
     }

@@ -43,7 +43,7 @@ pub fn run(family: &mut Family) -> Result<()> {
     let mut groups: BTreeMap<(bool, u32), Vec<Script>> = BTreeMap::new();
     for path in files_below(&workspace().join("tests/disks"), "sh") {
         let name = format!("disk_{}", path.file_stem().unwrap_or_default().to_string_lossy());
-        if family.wants(&name) {
+        if family.takes(&name) {
             let script = read(family, name, &path)?;
             groups.entry((script.microvm, script.memory_mib)).or_default().push(script);
         }
@@ -143,12 +143,8 @@ fn boot(family: &mut Family, microvm: bool, memory_mib: u32, scripts: &[Script])
             "\nstatus=$?; cd /; umount /mnt2 2>/dev/null; umount /mnt 2>/dev/null; echo \"@@end $status\"\n";
     }
     driver += "exit 0\n";
-    let machine = if microvm {
-        // virtio-mmio devices are found from the last to the first on QEMU's bus; one script has one disk there.
-        Machine::Microvm
-    } else {
-        Machine::Q35
-    };
+    // On microvm the guest may find the last disk first; a script for it has one.
+    let machine = if microvm { Machine::Microvm } else { Machine::Q35 };
     let vm = Vm { machine, memory_mib, ..family.vm.clone() };
     let ran = family.boot(&vm, disks, &files, &driver, &mut |_| Ok(()))?;
     for script in scripts {
