@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use machine::memory::{Frame, FrameFlags, heap};
 use machine::sync::{Mutex, Once, SpinLock};
+use machine::thread::AllocationScope;
 
 /// Where the hand is.
 struct Clock {
@@ -33,6 +34,13 @@ static SHRINKER: Once<fn() -> usize> = Once::new();
 /// period). Called in thread context, with whatever sleeping locks an allocating thread holds. A second call is ignored.
 pub fn register_shrinker(shrinker: fn() -> usize) {
     let _ = SHRINKER.set(shrinker);
+}
+
+/// While it lives, the calling thread is inside a file system: it holds what a file system needs to go on (a journal's handle, a lock that
+/// writing back takes), so no file system is entered to free memory for it, and when none is left it gets the last reserve.
+/// Scopes nest. See ADR 113.
+pub fn no_file_system() -> AllocationScope {
+    AllocationScope::no_file_system()
 }
 
 /// Drops every page that can be read again and is not in use, as `vm.drop_caches` asks. May sleep.
@@ -147,7 +155,8 @@ fn try_drop(cache: &PageCache, index: u64, frame: Frame) -> bool {
     if frame.ref_count() > 2 && !cache.try_unmap_page(index, &frame) {
         return false;
     }
-    if cache.write_back(index, &frame).is_err() {
+    if cache.is_dirty(index) {
+        cache.hurry();
         return false;
     }
     cache.drop_if_unused(index, frame)

@@ -200,9 +200,9 @@ impl WriteBack {
         Ok(WriteBack { part: Part { run: machine::memory::try_arc(run)?, range }, size, mode })
     }
 
-    /// It was not needed after all.
-    pub(super) fn forget(mut self) {
-        self.part.range.end = self.part.range.start;
+    /// Forgets the pages from `count` on, which are not to be written after all.
+    pub(super) fn keep_first(&mut self, count: usize) {
+        self.part.range.end = self.part.range.end.min(self.part.range.start + count);
     }
 
     /// The number of the first page in its file.
