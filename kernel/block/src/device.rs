@@ -111,7 +111,13 @@ impl BlockDevice {
     /// Starts a transfer and waits for its end. Thread context.
     ///
     /// Errors: the transfer's.
-    pub fn transfer(&self, operation: Operation, flags: BioFlags, sector: u64, segments: &[Segment]) -> Result<()> {
+    pub fn transfer(
+        &self,
+        operation: Operation,
+        flags: BioFlags,
+        sector: u64,
+        segments: &[Segment],
+    ) -> Result<()> {
         let outcome = Arc::new(Outcome { result: SpinLock::new(None), done: WaitQueue::new() });
         let told = outcome.clone();
         let completion = Box::new(move |result| {
