@@ -21,7 +21,7 @@ use machine::preempt;
 use machine::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use machine::sync::{Lazy, Mutex, Once, SpinLock};
 use mm::io::{IoReader, IoWriter};
-use mm::page_cache::MappedFile;
+use mm::page_cache::{MappedFile, ReadAhead, Seen};
 use security::{Capability, Credentials};
 
 use crate::inode::Inode;
@@ -303,6 +303,10 @@ pub struct File {
     counted: Counted,
     credentials: Arc<Credentials>,
     owner: Once<Box<SpinLock<SignalOwner>>>,
+    read_ahead: ReadAhead,
+    /// The errors of write-back that were told through it, of the file and of the file system.
+    seen: Seen,
+    seen_of_superblock: Seen,
 }
 
 /// What the description counts as in its inode.
@@ -324,6 +328,10 @@ impl File {
             Counted::Reader
         };
         let mut file = File::with(path, flags, credentials.clone());
+        if let Some(errors) = inode.operations().page_cache().and_then(|cache| cache.errors()) {
+            errors.sample(&file.seen);
+        }
+        inode.superblock().errors().sample(&file.seen_of_superblock);
         inode.count_open();
         file.counted = counted;
         file.operations = crate::open::open_operations(&inode, &file)?;
@@ -362,6 +370,9 @@ impl File {
             counted: Counted::Not,
             credentials,
             owner: Once::new(),
+            read_ahead: ReadAhead::new(),
+            seen: Seen::new(),
+            seen_of_superblock: Seen::new(),
         }
     }
 
@@ -475,6 +486,23 @@ impl File {
         result
     }
 
+    /// Bytes were written to a seekable file: `O_SYNC` and `O_DSYNC` have them on the device before the call returns.
+    fn finish_write(&self, result: Result<usize>) -> Result<usize> {
+        let count = self.notify_moved(result, IN_MODIFY)?;
+        let flags = self.flags();
+        if count > 0
+            && flags.contains(OpenFlags::DSYNC)
+            && self.operations().positioning() == Positioning::Seekable
+        {
+            let kind = if flags.contains(OpenFlags::SYNC) { SyncKind::All } else { SyncKind::Data };
+            let keeps_data = self.inode().is_ok_and(|inode| inode.operations().page_cache().is_some());
+            if keeps_data {
+                self.sync(kind)?;
+            }
+        }
+        Ok(count)
+    }
+
     /// write(2): at the offset, which advances; at the end with `O_APPEND`.
     pub fn write(&self, from: &mut dyn IoReader) -> Result<usize> {
         self.check_writable()?;
@@ -484,7 +512,7 @@ impl File {
         }
         let _position = self.position_lock.lock();
         let position = self.position();
-        let count = self.notify_moved(operations.write(self, from, position), IN_MODIFY)?;
+        let count = self.finish_write(operations.write(self, from, position))?;
         let end = match self.inode() {
             Ok(inode) if self.flags().contains(OpenFlags::APPEND) && inode.kind() == FileKind::Regular => {
                 inode.size()
@@ -499,7 +527,7 @@ impl File {
     pub fn write_at(&self, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
         self.check_seekable()?;
         self.check_writable()?;
-        self.notify_moved(self.operations().write(self, from, offset), IN_MODIFY)
+        self.finish_write(self.operations().write(self, from, offset))
     }
 
     /// pwritev2(2) with `RWF_APPEND`: at the end, as if opened with `O_APPEND`; a stream is just written to.
@@ -514,7 +542,7 @@ impl File {
             };
         }
         let _position = self.position_lock.lock();
-        let count = self.notify_moved(operations.write(self, from, AT_END), IN_MODIFY)?;
+        let count = self.finish_write(operations.write(self, from, AT_END))?;
         if offset == Appended::Follow {
             self.position.store(self.inode()?.size(), Ordering::Relaxed);
         }
@@ -573,6 +601,43 @@ impl File {
         } else {
             self.flags.fetch_and(!bit, Ordering::Relaxed);
         }
+    }
+
+    /// What is read ahead of it: for [`mm::PageCache::read_ahead_of`].
+    pub fn read_ahead(&self) -> &ReadAhead {
+        &self.read_ahead
+    }
+
+    /// The error of write-back that this description has not been told yet; from now on it has.
+    ///
+    /// Errors: `EIO`, `ENOSPC` and the like.
+    pub fn take_write_error(&self) -> Result<()> {
+        match self.inode().ok().and_then(|inode| inode.operations().page_cache()) {
+            Some(cache) => cache.error_since(&self.seen),
+            None => Ok(()),
+        }
+    }
+
+    /// fsync(2): everything written is on the device, or what failed since this description was last told. Errors: `EINVAL`, `EIO`,
+    /// `ENOSPC`, `EROFS`.
+    pub fn sync(&self, kind: SyncKind) -> Result<()> {
+        if self.is_place() {
+            return Err(Errno::EBADF);
+        }
+        let result = self.operations().sync(self, kind);
+        let seen = self.take_write_error();
+        result.and(seen)
+    }
+
+    /// syncfs(2): the same for the whole file system. Errors: `EIO` and the like.
+    pub fn sync_file_system(&self) -> Result<()> {
+        if self.is_place() {
+            return Err(Errno::EBADF);
+        }
+        let superblock = self.inode()?.superblock();
+        let result = superblock.sync();
+        let seen = superblock.errors().check_and_advance(&self.seen_of_superblock);
+        result.and(seen)
     }
 
     /// Who gets `SIGIO`.

@@ -296,11 +296,3 @@ pub fn first_namespace(
     let root = make(kind, &request)?;
     Ok(MountNamespace::first(root))
 }
-
-/// sync(2): writes every file system of the namespace. What fails is reported by the next fsync.
-pub fn sync_all(namespace: &MountNamespace) {
-    for mount in namespace.mounts() {
-        let superblock = mount.superblock();
-        let _ = superblock.operations().sync(superblock);
-    }
-}

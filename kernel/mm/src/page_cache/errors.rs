@@ -36,8 +36,15 @@ impl Default for Seen {
     }
 }
 
+impl Default for ErrorSequence {
+    fn default() -> Self {
+        ErrorSequence::new()
+    }
+}
+
 impl ErrorSequence {
-    pub(crate) const fn new() -> ErrorSequence {
+    /// No error yet.
+    pub const fn new() -> ErrorSequence {
         ErrorSequence { value: AtomicU32::new(0), failures: AtomicU32::new(0) }
     }
 

@@ -112,6 +112,7 @@ pub struct PageCache {
 struct CacheState {
     device: Arc<BackingDevice>,
     errors: ErrorSequence,
+    file_system_errors: Option<Arc<ErrorSequence>>,
     /// Pages being written.
     in_flight: AtomicUsize,
     /// On the device's list of dirty caches; changed with `pages` held to write.
@@ -127,6 +128,7 @@ impl CacheState {
         Arc::new(CacheState {
             device: pager.device().unwrap_or_else(BackingDevice::nameless),
             errors: ErrorSequence::new(),
+            file_system_errors: pager.file_system_errors(),
             in_flight: AtomicUsize::new(0),
             listed: AtomicBool::new(false),
             dirtied_ns: AtomicU64::new(0),

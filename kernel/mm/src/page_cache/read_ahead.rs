@@ -262,6 +262,17 @@ impl PageCache {
         }
     }
 
+    /// `POSIX_FADV_DONTNEED`: starts writing what is dirty in `range` of bytes and drops what is clean; only whole pages, as on Linux.
+    pub fn will_not_need(&self, range: Range<u64>) {
+        if self.state.is_none() {
+            return;
+        }
+        let _ = self.start_write_back(range.clone(), super::WriteBackMode::Background);
+        // A page that is only touched stays, unless the file ends in it.
+        let end = if range.end >= self.size() { pages_for(range.end) } else { range.end / PAGE_SIZE as u64 };
+        self.invalidate(pages_for(range.start)..end);
+    }
+
     /// How many pages just before `at` are there, up to `most`.
     fn pages_before(&self, at: u64, most: u64) -> u64 {
         let pages = self.pages.read();

@@ -2,6 +2,7 @@
 
 mod cache;
 mod calls;
+mod device;
 mod fault;
 mod fork;
 mod model;

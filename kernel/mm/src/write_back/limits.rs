@@ -97,14 +97,16 @@ pub(super) fn interval_ns() -> Option<u64> {
 
 /// Both limits now, in pages.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct Thresholds {
+pub struct Thresholds {
+    /// Above it the flushers write.
     pub background: u64,
+    /// Above it writers wait.
     pub foreground: u64,
 }
 
 impl Thresholds {
     /// Computes them: shares of what is free or holds pages of files.
-    pub(crate) fn now() -> Thresholds {
+    pub fn now() -> Thresholds {
         let memory = machine::memory::stats();
         let free = memory.free_pages.saturating_sub(memory.reserve_pages) as u64;
         let dirtyable = free + stats::FILE_PAGES.get();
