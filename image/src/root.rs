@@ -2,12 +2,13 @@
 
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
+use abi::mount::MountFlags;
 use alloc::sync::Arc;
 use security::Credentials;
 use vfs::descriptor::CloseOnExec;
 use vfs::directory;
 use vfs::types::DeviceId;
-use vfs::{DescriptorTable, FsContext, FsState, LookupContext, MountNamespace, namei, open};
+use vfs::{DescriptorTable, FsContext, FsState, LookupContext, MountNamespace, MountRequest, namei, open};
 
 /// What the first program starts with.
 pub struct Root {
@@ -21,7 +22,10 @@ pub struct Root {
 pub fn make() -> Result<Root> {
     let credentials = Credentials::initial();
     let kind = vfs::superblock::find_filesystem(b"rootfs")?;
-    let namespace = vfs::mount_calls::first_namespace(&*kind, b"rootfs", &credentials)?;
+    let flags = MountFlags::empty();
+    let request =
+        MountRequest { source: b"rootfs", flags, data: b"", credentials: &credentials, device: None };
+    let namespace = vfs::mount_calls::first_namespace(&*kind, &request)?;
     let place = namespace.root_path()?;
     if let Some(archive) = machine::boot::initramfs() {
         let start_ns = machine::time::now_ns();

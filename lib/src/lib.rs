@@ -1,4 +1,4 @@
-//! Pure algorithms with no machine under them: classic BPF, range map, radix tree, ELF, cpio, paths, line discipline, netlink, routes,
+//! Pure algorithms with no machine under them: classic BPF, range map, radix tree, ELF, cpio, paths, line discipline, netlink, routes, partition tables,
 //! the kernel's command line.
 
 #![no_std]
@@ -18,6 +18,7 @@ pub mod id_table;
 pub mod ldisc;
 pub mod neighbour;
 pub mod netlink;
+pub mod partition_table;
 pub mod path;
 pub mod radix_tree;
 pub mod range_map;

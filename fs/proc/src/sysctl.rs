@@ -229,6 +229,8 @@ fn vm() -> StaticDirectory {
                 },
             ),
         )
+        .add("min_free_kbytes", number(min_free_kib, set_min_free_kib))
+        .add("vfs_cache_pressure", number(mm::reclaim::cache_pressure, mm::reclaim::set_cache_pressure))
         .add("dirty_background_ratio", number(|| BACKGROUND.ratio(), |percent| BACKGROUND.set_ratio(percent)))
         .add("dirty_background_bytes", number(|| BACKGROUND.bytes(), |bytes| BACKGROUND.set_bytes(bytes, 1)))
         .add("dirty_ratio", number(|| FOREGROUND.ratio(), |percent| FOREGROUND.set_ratio(percent)))
@@ -253,6 +255,15 @@ fn set_mount_max(count: u32) -> Result<()> {
 
 fn set_file_max(max: usize) -> Result<()> {
     vfs::file::set_max_open_files(max);
+    Ok(())
+}
+
+fn min_free_kib() -> usize {
+    machine::memory::stats().reserve_pages * (machine::PAGE_SIZE / 1024)
+}
+
+fn set_min_free_kib(kib: usize) -> Result<()> {
+    machine::memory::set_reserve_pages(kib / (machine::PAGE_SIZE / 1024));
     Ok(())
 }
 

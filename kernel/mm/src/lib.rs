@@ -67,7 +67,8 @@ pub fn init() {
     machine::memory::set_reclaim_hook(reclaim::reclaim);
 }
 
-/// Starts the threads that write dirty pages back. Once, at boot, when the scheduler's own threads run.
+/// Starts the threads that write dirty pages back and free memory. Once, at boot, when the scheduler's own threads run.
 pub fn start_threads() {
     write_back::enable();
+    reclaim::start();
 }

@@ -334,9 +334,11 @@ impl File {
         inode.superblock().errors().sample(&file.seen_of_superblock);
         inode.count_open();
         file.counted = counted;
+        // Only the opening of a terminal looks at the one, and of a disk at the other.
+        file.flags.fetch_or((flags & OpenFlags::EXCL).bits(), Ordering::Relaxed);
         file.operations = crate::open::open_operations(&inode, &file)?;
-        // Only the opening of a terminal looks at it.
-        file.flags.fetch_and(!OpenFlags::NOCTTY.bits(), Ordering::Relaxed);
+        let seen = OpenFlags::NOCTTY | OpenFlags::EXCL;
+        file.flags.fetch_and(!seen.bits(), Ordering::Relaxed);
         Ok(Arc::new(file))
     }
 

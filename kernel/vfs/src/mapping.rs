@@ -13,7 +13,7 @@ use mm::{PageCache, Protection};
 use crate::file::{File, SyncKind};
 use crate::inode::Inode;
 
-/// A regular file as `mm` sees it.
+/// A file with a page cache as `mm` sees it.
 pub struct FileMapping {
     file: Arc<File>,
     cache: Arc<PageCache>,
@@ -92,6 +92,11 @@ fn write_lossy(out: &mut dyn fmt::Write, bytes: &[u8]) -> fmt::Result {
 /// Maps the page cache of the inode of a description. `ENODEV`: it has none; `EACCES`: not open for reading.
 pub fn map_page_cache(file: &Arc<File>) -> Result<Arc<dyn MappedFile>> {
     let cache = file.inode()?.operations().page_cache().ok_or(Errno::ENODEV)?.clone();
+    Ok(map_cache(file, cache))
+}
+
+/// Maps a page cache that is not the inode's: that of the device which a node leads to.
+pub fn map_cache(file: &Arc<File>, cache: Arc<PageCache>) -> Arc<dyn MappedFile> {
     crate::attributes::touch_accessed(file.path());
-    Ok(Arc::new(FileMapping { file: file.clone(), cache }))
+    Arc::new(FileMapping { file: file.clone(), cache })
 }

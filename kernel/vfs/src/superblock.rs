@@ -256,6 +256,8 @@ pub struct MountRequest<'a> {
     pub data: &'a [u8],
     /// Who mounts.
     pub credentials: &'a Credentials,
+    /// The block device that `source` names, for a type that [needs one](FileSystemType::needs_device).
+    pub device: Option<DeviceId>,
 }
 
 /// A type of file system that can be mounted.

@@ -17,7 +17,7 @@ fn layer(folder: &str) -> Option<u32> {
         "kernel/security" | "kernel/sched" | "kernel/trace" => 3,
         "kernel/mm" => 4,
         "kernel/vfs" => 5,
-        "kernel/ipc" | "kernel/net" => 6,
+        "kernel/ipc" | "kernel/net" | "kernel/block" => 6,
         "kernel/task" => 7,
         "kernel/syscall" => 8,
         "image" => 9,

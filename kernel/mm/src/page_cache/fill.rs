@@ -176,6 +176,7 @@ impl PageCache {
         if placed > 0 {
             stats::cached_pages(Retention::Reloadable).add(placed as u64);
             stats::PAGES_READ.add(placed as u64);
+            self.list_blocks(first, placed);
             self.pager.read_pages(fill);
         }
         Ok(())

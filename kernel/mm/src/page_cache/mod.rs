@@ -106,6 +106,8 @@ pub struct PageCache {
     /// This, for lists; empty where nothing is written back.
     me: Weak<PageCache>,
     next_listed: SpinLock<Option<Arc<PageCache>>>,
+    /// Blocks of pages that reclaim has in its queues, by number; a leaf.
+    listed_blocks: SpinLock<RadixTree<()>>,
 }
 
 /// What transfers that are under way touch when they end, in any context; it may outlive the cache.
@@ -178,7 +180,7 @@ impl PageCache {
         if let Some(state) = &state {
             state.device.start_flusher();
         }
-        let cache = Arc::new_cyclic(|me| PageCache {
+        Arc::new_cyclic(|me| PageCache {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             retention,
             me: if state.is_some() { me.clone() } else { Weak::new() },
@@ -188,11 +190,8 @@ impl PageCache {
             pages: RwSpinLock::new(RadixTree::new()),
             mappings: Mutex::new(reverse_map::Mappings::new()),
             next_listed: SpinLock::new(None),
-        });
-        if cache.retention == Retention::Reloadable {
-            crate::reclaim::register(&cache);
-        }
-        cache
+            listed_blocks: SpinLock::new(RadixTree::new()),
+        })
     }
 
     /// A file of `size` zeros in memory, without a limit: shared anonymous memory, memfd.
@@ -270,6 +269,9 @@ impl PageCache {
             return placed;
         }
         stats::cached_pages(self.retention).add(1);
+        if self.tracks_stores() {
+            self.list_blocks(index, 1);
+        }
         placed
     }
 

@@ -7,11 +7,13 @@
 //! reference to one takes this same mutex to remove its records.
 
 use super::PageCache;
+use crate::reclaim::generations::{self, BLOCK_PAGES};
 use crate::space::AddressSpace;
 use crate::stats;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use core::ops::{Range, RangeInclusive};
 use core::sync::atomic::Ordering;
 use linnet_lib::radix_tree::{Mark, RadixTree};
@@ -197,9 +199,54 @@ impl PageCache {
         false
     }
 
-    /// A page for reclaim: the next at or after `from`.
-    pub(crate) fn next_page(&self, from: u64) -> Option<(u64, Frame)> {
+    /// The next page at or after `from`.
+    pub(super) fn next_page(&self, from: u64) -> Option<(u64, Frame)> {
         self.pages.read().next(from, None).map(|(index, frame)| (index, frame.clone()))
+    }
+
+    /// Has reclaim list the blocks of pages that were just put in.
+    pub(super) fn list_blocks(&self, first: u64, count: usize) {
+        let last = first + (count as u64).saturating_sub(1);
+        for number in first / BLOCK_PAGES..=last / BLOCK_PAGES {
+            let mut listed = self.listed_blocks.lock();
+            if listed.get(number).is_some() {
+                continue;
+            }
+            listed.insert(number, ());
+            drop(listed);
+            if !generations::add(&self.me, number) {
+                self.forget_block(number);
+            }
+        }
+    }
+
+    /// The pages of a block.
+    pub(crate) fn pages_of_block(
+        &self,
+        number: u64,
+        into: &mut ArrayVec<(u64, Frame), { BLOCK_PAGES as usize }>,
+    ) {
+        let first = number * BLOCK_PAGES;
+        let pages = self.pages.read();
+        into.extend(pages.gang(first..=first + (BLOCK_PAGES - 1), None, BLOCK_PAGES as usize));
+    }
+
+    /// A block is in no queue any more if it has no pages; returns whether that is so. (A page that comes in meanwhile finds it listed or lists it: both
+    /// happen under the lock of the list.)
+    pub(crate) fn forget_empty_block(&self, number: u64) -> bool {
+        let mut listed = self.listed_blocks.lock();
+        let first = number * BLOCK_PAGES;
+        let next = self.pages.read().next(first, None).map(|(index, _)| index);
+        let empty = next.is_none_or(|index| index > first + (BLOCK_PAGES - 1));
+        if empty {
+            listed.remove(number);
+        }
+        empty
+    }
+
+    /// A block is in no queue any more.
+    pub(crate) fn forget_block(&self, number: u64) {
+        self.listed_blocks.lock().remove(number);
     }
 }
 

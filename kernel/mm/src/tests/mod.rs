@@ -7,6 +7,7 @@ mod fault;
 mod fork;
 mod model;
 mod parallel;
+mod pressure;
 
 use crate::page_cache::{PageCache, Pager, Retention};
 use crate::vma::{FileAccess, MappedFile};

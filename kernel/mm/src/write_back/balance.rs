@@ -38,6 +38,19 @@ impl BackingDevice {
         self.wait_for_turn(pages as u64);
     }
 
+    /// Memory is wanted: waits a while for pages that are dirty or being written; returns whether some became clean.
+    pub(crate) fn wait_for_progress(&self) -> bool {
+        let before = self.cleaned.load(Ordering::Acquire);
+        let pause = now_ns().saturating_add(PATIENCE_NS);
+        self.dirty_pages() > 0
+            && self
+                .progress
+                .wait_until(WaitKind::Killable, Some(pause), || {
+                    (self.cleaned.load(Ordering::Acquire) != before).then_some(())
+                })
+                .is_ok()
+    }
+
     fn wait_for_turn(&self, pages: u64) {
         let ticket = self.draw_ticket(pages);
         let begin = now_ns();
