@@ -279,7 +279,7 @@ pub fn fadvise64(context: &mut Context<'_>, fd: Fd, offset: i64, length: i64, ad
     if length < 0 || advice > POSIX_FADV_NOREUSE {
         return Err(Errno::EINVAL);
     }
-    let Some(cache) = inode.operations().page_cache() else { return Ok(0) };
+    let Some(cache) = file.page_cache() else { return Ok(0) };
     // A negative offset is one far behind the end, as on Linux; no length means up to the end.
     let start = offset as u64;
     let end = if length == 0 { u64::MAX } else { start.checked_add(length as u64).unwrap_or(u64::MAX) };
@@ -431,7 +431,7 @@ pub fn readahead(context: &mut Context<'_>, fd: Fd, offset: i64, count: usize) -
         return Err(Errno::EINVAL);
     }
     let start = offset_of(offset)?;
-    if let Some(cache) = inode.operations().page_cache() {
+    if let Some(cache) = file.page_cache() {
         cache.will_need(start..start.saturating_add(count as u64));
     }
     Ok(0)
@@ -457,7 +457,7 @@ pub fn sync_file_range(
         FileKind::Regular | FileKind::BlockDevice | FileKind::Directory | FileKind::Symlink => {}
         _ => return Err(Errno::ESPIPE),
     }
-    let Some(cache) = file.inode()?.operations().page_cache() else { return Ok(0) };
+    let Some(cache) = file.page_cache() else { return Ok(0) };
     let start = offset as u64;
     let end = if length == 0 { u64::MAX } else { start + length as u64 };
     if flags & SYNC_FILE_RANGE_WAIT_BEFORE != 0 {

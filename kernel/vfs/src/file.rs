@@ -20,6 +20,7 @@ use machine::cpu::PerCpu;
 use machine::preempt;
 use machine::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use machine::sync::{Lazy, Mutex, Once, SpinLock};
+use mm::PageCache;
 use mm::io::{IoReader, IoWriter};
 use mm::page_cache::{MappedFile, ReadAhead, Seen};
 use security::{Capability, Credentials};
@@ -153,6 +154,11 @@ pub trait FileOperations: Any + Send + Sync {
     /// What mmap(2) maps. `ENODEV`: cannot be mapped. The default maps the page cache of the inode, if it has one.
     fn map(&self, file: &Arc<File>) -> Result<Arc<dyn MappedFile>> {
         crate::mapping::map_page_cache(file)
+    }
+    /// The pages that reads and writes go through, for advice, write-back and its errors. The default is the inode's; a block device
+    /// has its own.
+    fn page_cache<'a>(&'a self, file: &'a File) -> Option<&'a Arc<PageCache>> {
+        file.inode().ok()?.operations().page_cache()
     }
     /// Writes to the device. `EINVAL`: nothing there that could be written.
     fn sync(&self, file: &File, kind: SyncKind) -> Result<()> {
@@ -328,15 +334,15 @@ impl File {
             Counted::Reader
         };
         let mut file = File::with(path, flags, credentials.clone());
-        if let Some(errors) = inode.operations().page_cache().and_then(|cache| cache.errors()) {
-            errors.sample(&file.seen);
-        }
-        inode.superblock().errors().sample(&file.seen_of_superblock);
         inode.count_open();
         file.counted = counted;
         // Only the opening of a terminal looks at the one, and of a disk at the other.
         file.flags.fetch_or((flags & OpenFlags::EXCL).bits(), Ordering::Relaxed);
         file.operations = crate::open::open_operations(&inode, &file)?;
+        if let Some(errors) = file.page_cache().and_then(|cache| cache.errors()) {
+            errors.sample(&file.seen);
+        }
+        inode.superblock().errors().sample(&file.seen_of_superblock);
         let seen = OpenFlags::NOCTTY | OpenFlags::EXCL;
         file.flags.fetch_and(!seen.bits(), Ordering::Relaxed);
         Ok(Arc::new(file))
@@ -497,8 +503,7 @@ impl File {
             && self.operations().positioning() == Positioning::Seekable
         {
             let kind = if flags.contains(OpenFlags::SYNC) { SyncKind::All } else { SyncKind::Data };
-            let keeps_data = self.inode().is_ok_and(|inode| inode.operations().page_cache().is_some());
-            if keeps_data {
+            if self.page_cache().is_some() {
                 self.sync(kind)?;
             }
         }
@@ -605,6 +610,11 @@ impl File {
         }
     }
 
+    /// The pages that reads and writes of it go through, if there are such.
+    pub fn page_cache(&self) -> Option<&Arc<PageCache>> {
+        self.operations().page_cache(self)
+    }
+
     /// What is read ahead of it: for [`mm::PageCache::read_ahead_of`].
     pub fn read_ahead(&self) -> &ReadAhead {
         &self.read_ahead
@@ -614,10 +624,7 @@ impl File {
     ///
     /// Errors: `EIO`, `ENOSPC` and the like.
     pub fn take_write_error(&self) -> Result<()> {
-        match self.inode().ok().and_then(|inode| inode.operations().page_cache()) {
-            Some(cache) => cache.error_since(&self.seen),
-            None => Ok(()),
-        }
+        self.page_cache().map_or(Ok(()), |cache| cache.error_since(&self.seen))
     }
 
     /// fsync(2): everything written is on the device, or what failed since this description was last told. Errors: `EINVAL`, `EIO`,

@@ -56,6 +56,19 @@ fn blocks_of_files_that_are_gone_are_forgotten() {
     });
 }
 
+/// No program that could be ended: memory must come from reclaim.
+struct Nobody;
+
+impl oom::OomVictims for Nobody {
+    fn for_each(&self, _: &mut dyn FnMut(oom::OomCandidate)) {}
+    fn kill(&self, _: u64, _: &oom::OomReport) {
+        panic!("the OOM killer was called");
+    }
+    fn current_is_dying(&self) -> bool {
+        false
+    }
+}
+
 /// Takes all memory but `pages` pages.
 fn leave(pages: usize) -> Vec<Frame> {
     let stats = machine::memory::stats();
@@ -67,6 +80,8 @@ fn leave(pages: usize) -> Vec<Frame> {
 #[test]
 fn a_machine_with_little_memory_copies_files_larger_than_it() {
     run_seeds(3, 2, || {
+        init();
+        oom::register(&Nobody);
         start_threads();
         let from = SlowDisk::start(1500);
         let to = SlowDisk::start(0);
