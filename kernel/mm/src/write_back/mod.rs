@@ -64,8 +64,8 @@ struct ByAge {
     next: u64,
 }
 
-/// All devices there are, for sync(2) and the flushers' wake-up.
-static DEVICES: Mutex<Vec<Weak<BackingDevice>>> = Mutex::new(Vec::new());
+/// All devices there are, for sync(2) and who is short of memory; a leaf.
+static DEVICES: SpinLock<Vec<Weak<BackingDevice>>> = SpinLock::new(Vec::new());
 
 impl BackingDevice {
     /// A device; `name` is its number as `/proc` tells it (`254:0`), which its flusher thread is called after.
