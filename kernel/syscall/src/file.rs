@@ -189,7 +189,9 @@ pub fn pwritev2(
     };
     if flags & (RWF_DSYNC | RWF_SYNC) != 0 && written > 0 {
         let file = context.file(fd)?;
-        file.operations().sync(&file, SyncKind::Data)?;
+        if file.page_cache().is_some() {
+            file.sync(if flags & RWF_SYNC != 0 { SyncKind::All } else { SyncKind::Data })?;
+        }
     }
     Ok(written)
 }
