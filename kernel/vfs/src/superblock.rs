@@ -1,7 +1,7 @@
 //! File systems: one mounted instance ([`SuperBlock`]) and the types that can be mounted ([`FileSystemType`]).
 //!
-//! Neighbours: `mount` (where in the tree an instance is seen). Locks: the registry is a short spin lock, the list of instances a
-//! short sleeping one;
+//! Neighbours: `mount` (where in the tree an instance is seen). Locks: the registry and the list of instances are
+//! short spin locks;
 //! [`SuperBlock::rename_lock`] (sleeping) is the outermost lock of a rename that moves a directory.
 
 use alloc::boxed::Box;
@@ -13,7 +13,7 @@ use abi::errno::{Errno, Result};
 use abi::fs::Statfs;
 use abi::mount::MountFlags;
 use machine::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use machine::sync::{Mutex, RwSpinLock};
+use machine::sync::{Mutex, RwSpinLock, SpinLock};
 use mm::page_cache::ErrorSequence;
 use security::{Credentials, UserNamespace};
 
@@ -91,7 +91,7 @@ pub trait SuperBlockOperations: Any + Send + Sync {
 }
 
 /// All instances, for sync(2).
-static SUPERBLOCKS: Mutex<Vec<Weak<SuperBlock>>> = Mutex::new(Vec::new());
+static SUPERBLOCKS: SpinLock<Vec<Weak<SuperBlock>>> = SpinLock::new(Vec::new());
 
 /// sync(2): writes every file system to its device. Those that have a device begin at once, so that the devices work side by side. What fails is
 /// reported by the next fsync or syncfs of who has it open.
