@@ -125,9 +125,13 @@ impl VirtioDisk {
     }
 
     /// Resets the device and ends what it has. Thread context.
-    fn shut_off(&self) {
+    fn shut_off(self: &Arc<Self>) {
         self.is_stopped.store(true, Ordering::Release);
         let stopped = self.device.reset();
+        if stopped.is_err() {
+            // It may still write to its rings.
+            core::mem::forget(self.clone());
+        }
         for queue in &self.queues {
             for pending in queue.queue.drain() {
                 if stopped.is_err() {

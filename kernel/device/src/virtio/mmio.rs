@@ -189,12 +189,19 @@ impl Transport for Mmio {
     }
 
     fn stop(&self) {
-        self.shared.handlers.replace(None);
+        if self.shared.handlers.swap(None).is_some() {
+            rcu::synchronize();
+        }
     }
 
-    fn config(&self, offset: usize) -> u8 {
-        let offset = register::CONFIG + offset;
-        if self.window().contains(offset, 1) { self.window().read(offset) } else { 0 }
+    fn config(&self, offset: usize, width: usize) -> u32 {
+        let (window, at) = (self.window(), register::CONFIG + offset);
+        match width {
+            _ if !window.contains(at, width) || !at.is_multiple_of(width) => 0,
+            1 => u32::from(window.read::<u8>(at)),
+            2 => u32::from(window.read::<u16>(at)),
+            _ => window.read::<u32>(at),
+        }
     }
 
     fn config_generation(&self) -> u32 {
