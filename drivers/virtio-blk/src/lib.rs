@@ -5,7 +5,7 @@
 //! has so many, and each interrupts its own CPU.
 //!
 //! A device that breaks the rules is reset; what it had then fails with `EIO`, and what comes later too.
-//! Neighbours: `device` below, `block` above. Locks: those of the queues; names are given under [`NAMES`], a leaf.
+//! Neighbours: `device` below, `block` above. Locks: those of the queues; `names` has one, a leaf.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -305,3 +305,36 @@ impl model::Driver for PciDriver {
 pub fn register() {
     model::register_driver(&PciDriver);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::virtio::Addresses;
+    use machine::dma::DmaAddress;
+
+    fn queues(count: u16) -> Vec<Start> {
+        let nowhere = DmaAddress(0);
+        let addresses = Addresses { descriptors: nowhere, driver: nowhere, device: nowhere };
+        let start = |index: u16| Start {
+            index,
+            size: 4,
+            addresses,
+            cpu: CpuId::new(usize::from(index)).unwrap_or_default(),
+            handler: Box::new(|| {}),
+        };
+        (0..count).map(start).collect()
+    }
+
+    #[test]
+    fn messages_are_shared_when_there_are_few() {
+        for (vectors, handlers, numbers) in
+            [(1, 1, [0, 0, 0]), (2, 2, [1, 1, 1]), (3, 3, [1, 2, 1]), (9, 4, [1, 2, 3])]
+        {
+            let (made, given) = share(Box::new(|| {}), &mut queues(3), vectors);
+            assert_eq!((made.len(), given.as_slice()), (handlers, numbers.as_slice()), "{vectors} messages");
+        }
+        let (made, _) = share(Box::new(|| {}), &mut queues(3), 9);
+        let cpus: Vec<_> = made.iter().map(|(cpu, _)| cpu.index()).collect();
+        assert_eq!(cpus, [0, 0, 1, 2]);
+    }
+}
