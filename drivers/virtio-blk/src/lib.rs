@@ -175,15 +175,14 @@ impl Driver for VirtioDisk {
             request.complete(Err(Errno::EIO));
             return Ok(());
         };
-        let mut ring = queue.queue.lock();
         let parts = match request::parts(&request) {
             Ok(parts) => parts,
             Err(error) => {
-                drop(ring);
                 request.complete(Err(error));
                 return Ok(());
             }
         };
+        let mut ring = queue.queue.lock();
         let Some(id) = ring.next_id(parts.len()) else {
             // Under the lock: whoever makes room takes it after this.
             queue.is_full.store(true, Ordering::Release);
