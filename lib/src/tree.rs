@@ -538,7 +538,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_btree_map(steps in proptest::collection::vec(step(), 1..400)) {
+        fn agrees_with_a_btree_map(steps in proptest::collection::vec(step(), 1..crate::length(400))) {
             let mut tree = Tree::new();
             let mut model = BTreeMap::new();
             for step in steps {
