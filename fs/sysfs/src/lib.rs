@@ -12,6 +12,7 @@ extern crate alloc;
 extern crate std;
 
 mod block;
+mod bus;
 mod device;
 mod folder;
 mod net;
@@ -92,6 +93,7 @@ pub fn register() -> Result<()> {
     }
     add_cpus(&top.folder_at("devices/system/cpu")?)?;
     add_kernel(&top.folder("kernel")?)?;
+    ::device::attach_view(&bus::Tree);
     let initial = net::tree_of(::net::NetNamespace::initial().state())?;
     vfs::register_filesystem(Arc::new(Sysfs(PseudoFs::new(NAME, MAGIC, initial))))?;
     ::block::observe(block::Blocks::new())

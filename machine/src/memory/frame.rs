@@ -382,9 +382,26 @@ impl FrameRun {
         }
         Ok(run)
     }
+    /// The same, all of it below the physical address `limit`. Looks at a few free blocks of each size only, so that it may
+    /// fail although there is such memory: for what drivers need at their start.
+    pub fn alloc_below(order: u8, limit: u64, flags: AllocFlags) -> Result<FrameRun, OutOfMemory> {
+        let number = buddy::alloc_block_below(order, limit)?;
+        let run = FrameRun { number, order };
+        if flags.contains(AllocFlags::ZEROED) {
+            // SAFETY: the pages are ours alone.
+            unsafe { copy::zero(buddy::page_address(number), PAGE_SIZE << order) };
+        }
+        Ok(run)
+    }
     /// Physical address of the first.
     pub fn phys(&self) -> PhysAddr {
         PhysAddr(u64::from(self.number) << crate::PAGE_SHIFT)
+    }
+    /// Where a number of `width` bytes is. Panics if it is misaligned or beyond the end.
+    #[inline]
+    pub(crate) fn place(&self, offset: usize, width: usize) -> *mut u8 {
+        assert!(offset.is_multiple_of(width), "misaligned in a run");
+        self.at(offset, width)
     }
     /// How many pages.
     pub fn pages(&self) -> usize {
