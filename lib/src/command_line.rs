@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Parameters that some part of the kernel reads itself.
-const KNOWN: [&str; 21] = [
+const KNOWN: [&str; 20] = [
     "console",
     "debug",
     "earlyprintk",
@@ -24,7 +24,6 @@ const KNOWN: [&str; 21] = [
     "reboot",
     "ro",
     "root",
-    "rootdelay",
     "rootflags",
     "rootfstype",
     "rootwait",

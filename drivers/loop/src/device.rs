@@ -169,7 +169,8 @@ impl LoopDevice {
     /// The thread: what waits, one by one, until the device is let go of.
     fn work(self: Arc<Self>) {
         loop {
-            let next = self.changed.wait_until(WaitKind::Uninterruptible, None, || {
+            // A kernel thread gets no signals, and one that has nothing to do is no load.
+            let next = self.changed.wait_until(WaitKind::Interruptible, None, || {
                 let mut queue = self.queue.lock();
                 let backing = queue.backing.clone();
                 match (queue.waiting.pop_front(), backing) {

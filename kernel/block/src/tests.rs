@@ -16,7 +16,6 @@ use machine::PAGE_SIZE;
 use machine::memory::{AllocFlags, Frame};
 use machine::sync::SpinLock;
 use proptest::prelude::*;
-use std::format;
 use vfs::DeviceId;
 
 const NUMBER: DeviceId = DeviceId::new(240, 7);
@@ -494,7 +493,7 @@ fn disks_and_partitions_are_known_and_go() {
     assert_eq!(first.read_bytes(0, &mut bytes), Err(Errno::EIO));
     let mut text = String::new();
     crate::attributes::write_partitions(&mut text).unwrap();
-    assert!(text.contains(&format!(" 254      368        500 vdx\n")), "{text}");
+    assert!(text.contains(" 254      368        500 vdx\n"), "{text}");
     disk.set_sectors(2000);
     assert_eq!(whole.sectors(), 2000);
     disk.unregister();
