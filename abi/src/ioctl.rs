@@ -52,6 +52,9 @@ pub use linux_raw_sys::loop_device::{
     LOOP_SET_FD, LOOP_SET_STATUS, LOOP_SET_STATUS64,
 };
 
+/// The geometry that a disk pretends to have (`linux/hdreg.h`).
+pub const HDIO_GETGEO: u32 = 0x0301;
+
 /// Questions of ethtool(8) to a driver.
 pub const SIOCETHTOOL: u32 = 0x8946;
 

@@ -95,9 +95,22 @@ pub fn register_late() -> Result<()> {
         devfs::provoke::register(provoke)?;
     }
     tty::init()?;
+    loop_device::register()?;
     net::lifetime::start()?;
     net::device::tun::register()?;
     show_devices()?;
     ipc::pipe::register_fifos();
+    start_devices()
+}
+
+/// Drivers, then the buses on which they find their devices.
+fn start_devices() -> Result<()> {
+    sched::spawn("kdevices", sched::SpawnOptions::default(), device::work::run)?;
+    device::virtio::pci::register();
+    virtio_blk::register();
+    nvme::register();
+    virtio_rng::register();
+    device::pci::probe();
+    device::platform::probe();
     Ok(())
 }

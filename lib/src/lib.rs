@@ -1,4 +1,4 @@
-//! Pure algorithms with no machine under them: classic BPF, range map, radix tree, ELF, cpio, paths, line discipline, netlink, routes,
+//! Pure algorithms with no machine under them: classic BPF, range map, radix tree, ELF, cpio, paths, line discipline, netlink, routes, partition tables,
 //! the kernel's command line.
 
 #![no_std]
@@ -18,9 +18,16 @@ pub mod id_table;
 pub mod ldisc;
 pub mod neighbour;
 pub mod netlink;
+pub mod partition_table;
 pub mod path;
 pub mod radix_tree;
 pub mod range_map;
 pub mod reassembly;
 pub mod tree;
 pub mod wire;
+
+/// How long a random test may be: Miri is a thousand times slower than the processor.
+#[cfg(test)]
+const fn length(length: usize) -> usize {
+    if cfg!(miri) { length / 16 } else { length }
+}

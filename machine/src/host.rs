@@ -6,6 +6,7 @@
 //! A failed test names its seed; `LINNET_SEED=n cargo test NAME` runs that seed alone, `LINNET_SEEDS=n` that many seeds
 //! instead of the few that are tried by default.
 
+pub mod dma;
 mod isolation;
 
 use crate::arch;
@@ -145,4 +146,11 @@ pub fn take_console_output() -> alloc::vec::Vec<u8> {
 /// Sets what says, for a deadlock's message, what every thread is doing; once (a second call is ignored).
 pub fn set_thread_report(report: fn() -> alloc::string::String) {
     arch::set_report(report);
+}
+
+/// Raises an interrupt that a device sends as a message, as [`crate::irq::MessageInterrupt::message`] said; the handler runs here, with
+/// interrupts off.
+pub fn raise(message: crate::irq::Message) {
+    let _off = crate::irq::disable();
+    crate::irq::deliver((message.address >> 12) as usize, message.data as usize);
 }

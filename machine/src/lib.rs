@@ -8,6 +8,7 @@
 //! # Key modules
 //! - [`preempt`], [`irq`], [`cpu`]: what a CPU is doing and who may interrupt it.
 //! - [`sync`]: locks, wait queues, RCU. [`memory`]: frames, heap, page tables. [`thread`]: kernel stacks.
+//! - [`mmio`], [`pci`], [`dma`]: what drivers are made of: registers, configuration space, memory shared with devices.
 //! - [`user`]: entering user mode and copying user memory. [`hooks`]: calls to the crates above.
 
 #![cfg_attr(not(test), no_std)]
@@ -21,13 +22,17 @@ pub mod arch;
 pub mod boot;
 pub mod console;
 pub mod cpu;
+pub mod dma;
 mod frames;
 pub mod hooks;
 pub mod irq;
 mod local;
 pub mod log_buffer;
 pub mod memory;
+pub mod mmio;
 pub mod oops;
+pub mod pci;
+pub mod platform;
 pub mod power;
 pub mod preempt;
 pub mod provoke;

@@ -3,7 +3,9 @@
 //! [`init`] registers the character devices of major 1 (`null`, `zero`, `full`, `random`, `urandom`, `kmsg`) and the type
 //! `devtmpfs`. As in Linux there is one instance, however often it is mounted, and it is an ordinary file system in memory
 //! in which anything can be made: its files are kept by another type (tmpfs), which `image` gives or the registry has.
-//! Neighbours: `drivers/tty` opens the terminals' nodes. Locks: the only instance is made under a mutex.
+//! Nodes of devices that come and go are
+//! made in it by [`add_node`] ([`nodes`]). Neighbours: `drivers/tty` opens the terminals' nodes. Locks: the only instance is made under a
+//! mutex.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -14,7 +16,10 @@ extern crate std;
 
 mod kmsg;
 mod memory;
+mod nodes;
 pub mod provoke;
+
+pub use nodes::{add_node, remove_node};
 
 use abi::Result;
 use abi::mount::MountFlags;
@@ -24,7 +29,7 @@ use security::{Credentials, Kgid, Kuid};
 use vfs::{DeviceId, FileKind, FileSystemType, Inode, MountRequest, NewContent, NewInode};
 
 /// The nodes that are there from the start, with Linux's numbers and modes.
-pub const NODES: [(&str, DeviceId, u32); 11] = [
+pub const NODES: [(&str, DeviceId, u32); 12] = [
     ("null", DeviceId::new(1, 3), 0o666),
     ("zero", DeviceId::new(1, 5), 0o666),
     ("full", DeviceId::new(1, 7), 0o666),
@@ -36,6 +41,7 @@ pub const NODES: [(&str, DeviceId, u32); 11] = [
     ("ptmx", DeviceId::new(5, 2), 0o666),
     ("ttyS0", DeviceId::new(4, 64), 0o600),
     ("net/tun", DeviceId::new(10, 200), 0o600),
+    ("loop-control", DeviceId::new(10, 237), 0o600),
 ];
 
 /// The type `devtmpfs`.
@@ -64,16 +70,17 @@ impl DevTmpFs {
             flags: MountFlags::empty(),
             data: b"mode=0755",
             credentials: &credentials,
+            device: None,
         };
         let root = store.mount(&own)?;
         for (name, device, mode) in NODES {
-            add_node(&root, name, device, mode)?;
+            add_static_node(&root, name, device, mode)?;
         }
         if provoke::is_registered() {
-            add_node(&root, "provoke", provoke::NUMBER, 0o600)?;
+            add_static_node(&root, "provoke", provoke::NUMBER, 0o600)?;
         }
         if machine::serial::SerialPort::Second.is_present() {
-            add_node(&root, "ttyS1", DeviceId::new(4, 65), 0o600)?;
+            add_static_node(&root, "ttyS1", DeviceId::new(4, 65), 0o600)?;
         }
         Ok(root)
     }
@@ -87,7 +94,7 @@ fn add(directory: &Arc<Inode>, name: &str, content: NewContent<'_>, mode: u32) -
 }
 
 /// Makes a character device node, in a directory of its own if it has one in its name.
-fn add_node(root: &Arc<Inode>, name: &str, device: DeviceId, mode: u32) -> Result<()> {
+fn add_static_node(root: &Arc<Inode>, name: &str, device: DeviceId, mode: u32) -> Result<()> {
     let content = NewContent::Device(FileKind::CharDevice, device);
     match name.split_once('/') {
         Some((directory, name)) => {
@@ -117,14 +124,11 @@ impl FileSystemType for DevTmpFs {
     }
 }
 
-/// Registers devices and type; the files are kept by tmpfs. Errors: `EBUSY` (done before).
-pub fn init() -> Result<()> {
-    init_with(None)
-}
-
 /// The same, with the files kept by `store` (a tmpfs that calls itself `devtmpfs`).
 pub fn init_with(store: Option<Arc<dyn FileSystemType>>) -> Result<()> {
     memory::register()?;
     kmsg::register()?;
-    vfs::register_filesystem(DevTmpFs::new(store))
+    let kind = DevTmpFs::new(store);
+    vfs::register_filesystem(kind.clone())?;
+    nodes::init(&*kind)
 }

@@ -133,9 +133,10 @@ fn read_random(to: &mut dyn IoWriter) -> Result<usize> {
 
 /// Zeros until the end, or a signal.
 fn read_zeros(to: &mut dyn IoWriter) -> Result<usize> {
+    let all = to.remaining();
     let mut done = 0;
-    while to.remaining() > 0 && (done == 0 || !sched::signal_pending()) {
-        let wanted = to.remaining().min(ZEROS_AT_ONCE);
+    while done < all && (done == 0 || !sched::signal_pending()) {
+        let wanted = (all - done).min(ZEROS_AT_ONCE);
         match to.write_zeros(wanted) {
             Ok(count) if count == wanted => done += count,
             Ok(count) => return Ok(done + count),

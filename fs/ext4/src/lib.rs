@@ -6,3 +6,7 @@
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
+
+pub mod buffer;
+pub mod format;
+pub mod journal;

@@ -23,14 +23,14 @@ pub fn files(identity: Identity) -> StaticDirectory {
         .add("consoles", text(consoles))
         .add("cpuinfo", text(crate::cpuinfo::write))
         .add("devices", text(devices))
-        .add("diskstats", text(|_| Ok(())))
+        .add("diskstats", text(|out| block::attributes::write_diskstats(out)))
         .add("filesystems", text(filesystems))
         .add("kmsg", Node::opening(0o400, crate::kmsg::open))
         .add("loadavg", text(loadavg))
         .add("meminfo", text(meminfo))
         .add("slabinfo", Node::text(0o400, slabinfo))
         .add("mounts", Node::symlink("self/mounts"))
-        .add("partitions", text(|out| out.write_str("major minor  #blocks  name\n\n")))
+        .add("partitions", text(|out| block::attributes::write_partitions(out)))
         .add("stat", text(stat))
         .add("swaps", text(|out| out.write_str("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")))
         .add("sysvipc", Node::directory(Arc::new(crate::sysvipc::tree())))
@@ -177,5 +177,16 @@ fn vmstat(out: &mut Text) -> fmt::Result {
     writeln!(out, "nr_writeback {}", pages(m.writeback))?;
     writeln!(out, "nr_shmem {}", pages(m.shmem))?;
     writeln!(out, "nr_page_table_pages {}", pages(m.page_tables))?;
-    writeln!(out, "nr_kernel_stack {}", m.kernel_stack)
+    writeln!(out, "nr_kernel_stack {}", m.kernel_stack)?;
+    let thresholds = mm::write_back::limits::Thresholds::now();
+    let rows = [
+        ("nr_dirtied", mm::stats::PAGES_DIRTIED.get()),
+        ("nr_written", mm::stats::PAGES_WRITTEN.get()),
+        ("nr_dirty_threshold", thresholds.foreground),
+        ("nr_dirty_background_threshold", thresholds.background),
+        ("pgpgin", mm::stats::PAGES_READ.get() * 4),
+        ("pgpgout", mm::stats::PAGES_WRITTEN.get() * 4),
+        ("pgsteal_file", mm::reclaim::reclaimed_pages()),
+    ];
+    rows.iter().try_for_each(|(name, value)| writeln!(out, "{name} {value}"))
 }

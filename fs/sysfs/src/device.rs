@@ -46,7 +46,7 @@ pub struct DeviceNode {
 }
 
 /// A link's text from a directory this many levels below `/sys`.
-fn link_up(levels: usize, to: &str) -> Node {
+pub(crate) fn link_up(levels: usize, to: &str) -> Node {
     Node::symlink(&format!("{}{to}", "../".repeat(levels)))
 }
 

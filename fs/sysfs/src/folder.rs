@@ -100,6 +100,13 @@ impl Folder {
         Ok(Entry { folder: Arc::downgrade(self), number })
     }
 
+    /// Adds a folder that goes again. Errors: `EEXIST`.
+    pub fn add_folder(self: &Arc<Self>, name: &str) -> Result<(Arc<Folder>, Entry)> {
+        let made = Folder::new();
+        let number = self.contents.write().insert(name, made.node(), Some(made.clone()))?;
+        Ok((made, Entry { folder: Arc::downgrade(self), number }))
+    }
+
     /// The folder of this name, made if there is none. Errors: `EEXIST`: the name is something else's.
     pub fn folder(&self, name: &str) -> Result<Arc<Folder>> {
         let mut contents = self.contents.write();

@@ -11,6 +11,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod block;
+mod bus;
 mod device;
 mod folder;
 mod net;
@@ -91,8 +93,10 @@ pub fn register() -> Result<()> {
     }
     add_cpus(&top.folder_at("devices/system/cpu")?)?;
     add_kernel(&top.folder("kernel")?)?;
+    ::device::attach_view(&bus::Tree);
     let initial = net::tree_of(::net::NetNamespace::initial().state())?;
-    vfs::register_filesystem(Arc::new(Sysfs(PseudoFs::new(NAME, MAGIC, initial))))
+    vfs::register_filesystem(Arc::new(Sysfs(PseudoFs::new(NAME, MAGIC, initial))))?;
+    ::block::observe(block::Blocks::new())
 }
 
 /// The type: the administrator of a network namespace may mount it, because it shows that namespace's devices. The initial

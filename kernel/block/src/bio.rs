@@ -66,6 +66,8 @@ pub struct Bio {
     pub sectors: u64,
     /// The memory, in the order of the sectors; empty for what moves none.
     pub segments: Vec<Segment>,
+    /// The device cannot do what `FUA` asks for: its cache is flushed before this completes.
+    pub(crate) flush_after: bool,
     completion: Option<Completion>,
 }
 
@@ -73,7 +75,8 @@ impl Bio {
     /// A transfer of nothing yet.
     pub fn new(operation: Operation, sector: u64, completion: Completion) -> Bio {
         let flags = BioFlags::empty();
-        Bio { operation, flags, sector, sectors: 0, segments: Vec::new(), completion: Some(completion) }
+        let completion = Some(completion);
+        Bio { operation, flags, sector, sectors: 0, segments: Vec::new(), flush_after: false, completion }
     }
 
     /// Adds memory at the end. Errors: `ENOMEM`.
@@ -82,6 +85,13 @@ impl Bio {
         self.sectors += u64::from(segment.length) / crate::SECTOR_SIZE as u64;
         self.segments.push(segment);
         Ok(())
+    }
+
+    /// Its memory, all at once.
+    pub fn set_segments(&mut self, segments: Vec<Segment>) {
+        let bytes: u64 = segments.iter().map(|segment| u64::from(segment.length)).sum();
+        self.sectors = bytes / crate::SECTOR_SIZE as u64;
+        self.segments = segments;
     }
 
     /// It is done.

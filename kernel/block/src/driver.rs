@@ -3,7 +3,10 @@
 //! Key types: [`Driver`], [`Request`], [`Limits`].
 
 use crate::bio::{Bio, BioFlags, Operation, Segment};
-use abi::errno::Result;
+use crate::device::BlockDevice;
+use crate::disk::Disk;
+use abi::errno::{Errno, Result};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// What a device can do.
@@ -42,23 +45,100 @@ pub struct Request {
     /// How many.
     pub sectors: u64,
     pub(crate) bios: Vec<Bio>,
+    pub(crate) segments: usize,
+    /// Whom it counts for; `None` outside a disk's queues.
+    pub(crate) owner: Option<Owner>,
+}
+
+/// Whom a request counts for.
+pub(crate) struct Owner {
+    pub(crate) device: Arc<BlockDevice>,
+    /// When it was submitted, of [`machine::time::now_ns`].
+    pub(crate) began_ns: u64,
+    /// The driver has it, or had it.
+    pub(crate) dispatched: bool,
 }
 
 impl Request {
+    /// One transfer of a device, its place on the disk worked out. Errors: `ENOMEM` (with which the transfer has then completed).
+    pub(crate) fn of(bio: Bio, device: &Arc<BlockDevice>) -> Result<Request> {
+        let mut bios = Vec::new();
+        if bios.try_reserve(1).is_err() {
+            bio.complete(Err(Errno::ENOMEM));
+            return Err(Errno::ENOMEM);
+        }
+        let mut request = Request {
+            operation: bio.operation,
+            flags: bio.flags,
+            sector: bio.sector.saturating_add(device.first_sector()),
+            sectors: bio.sectors,
+            segments: bio.segments.len(),
+            bios,
+            owner: Some(Owner {
+                device: device.clone(),
+                began_ns: machine::time::now_ns(),
+                dispatched: false,
+            }),
+        };
+        request.bios.push(bio);
+        Ok(request)
+    }
+
     /// The memory of all transfers, in order.
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
         self.bios.iter().flat_map(|bio| bio.segments.iter())
     }
 
-    /// It is done, all of it. Any context.
-    pub fn complete(self, result: Result<()>) {
-        for bio in self.bios {
-            bio.complete(result);
+    /// How many segments there are.
+    pub fn segment_count(&self) -> usize {
+        self.segments
+    }
+
+    /// The disk whose queues it goes through.
+    pub(crate) fn disk(&self) -> Option<Arc<Disk>> {
+        self.owner.as_ref().map(|owner| owner.device.disk().clone())
+    }
+
+    /// A number that orders requests by disk.
+    pub(crate) fn disk_address(&self) -> usize {
+        self.owner.as_ref().map_or(0, |owner| Arc::as_ptr(owner.device.disk()).addr())
+    }
+
+    /// The sector after the last.
+    pub(crate) fn end(&self) -> u64 {
+        self.sector.saturating_add(self.sectors)
+    }
+
+    /// It is done, all of it. Any context; the caller holds no lock that [`Driver::queue`] takes, because what waits for this transfer
+    /// may start another one at once.
+    pub fn complete(mut self, result: Result<()>) {
+        self.finish(result);
+    }
+
+    fn finish(&mut self, result: Result<()>) {
+        let owner = self.owner.take();
+        if let Some(owner) = &owner {
+            owner.device.note_done(self, owner);
+        }
+        for bio in core::mem::take(&mut self.bios) {
+            match &owner {
+                Some(owner) if bio.flush_after && result.is_ok() => owner.device.flush_for(bio),
+                _ => bio.complete(result),
+            }
         }
     }
 }
 
-/// A driver's side of one disk. Methods are called with preemption off and must not sleep.
+impl Drop for Request {
+    fn drop(&mut self) {
+        if !self.bios.is_empty() || self.owner.is_some() {
+            self.finish(Err(Errno::EIO));
+        }
+    }
+}
+
+/// A driver's side of one disk. Methods are called with preemption off, perhaps in an interrupt handler (a completion that starts the next
+/// transfer), never twice at a time for one queue, and must not sleep.
 pub trait Driver: Send + Sync {
     /// What the device can do. Asked once.
     fn limits(&self) -> Limits;
@@ -67,8 +147,27 @@ pub trait Driver: Send + Sync {
         1
     }
     /// Puts a request into a queue without telling the device yet. `Err`: the queue is full; it is tried again after the
-    /// driver called [`Disk::run_queue`](crate::Disk::run_queue), which it does when requests have completed.
+    /// driver called [`Disk::run_queue`](crate::Disk::run_queue), which it does when requests have completed. So a queue is full only
+    /// while it has requests.
     fn queue(&self, queue: usize, request: Request) -> core::result::Result<(), Request>;
     /// Tells the device of what was queued since the last time.
     fn kick(&self, queue: usize);
+    /// Nobody uses the disk any more: nothing of it is open or mounted. Thread context; may sleep.
+    fn released(&self) {}
+    /// A call of ioctl(2) on the disk or a partition that the block layer does not know. Thread context; may sleep. `ENOTTY`: neither does
+    /// the driver.
+    fn ioctl(
+        &self,
+        device: &Arc<BlockDevice>,
+        file: &vfs::File,
+        command: u32,
+        argument: usize,
+    ) -> Result<usize> {
+        let _ = (device, file, command, argument);
+        Err(Errno::ENOTTY)
+    }
+    /// Heads and sectors of a track that `HDIO_GETGEO` tells, where that means anything.
+    fn geometry(&self) -> Option<(u8, u8)> {
+        Some((64, 32))
+    }
 }

@@ -208,23 +208,39 @@ impl UserString {
     ///
     /// Errors: `EFAULT`; `ENAMETOOLONG` if there is no NUL in time; `ENOMEM`.
     pub fn read(self, limit: usize) -> Result<Vec<u8>> {
+        /// Most paths are shorter, and so much is had from the heap's smallest objects.
+        const AT_ONCE: usize = 128;
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(limit.min(PAGE_SIZE)).map_err(|_| Errno::ENOMEM)?;
         while bytes.len() < limit {
             let start = bytes.len();
             // Never beyond the page: the string may end just before something unmapped.
             let at = self.0.checked_add(start).ok_or(Errno::EFAULT)?;
-            let part = (PAGE_SIZE - at % PAGE_SIZE).min(limit - start).min(256);
+            let part = (PAGE_SIZE - at % PAGE_SIZE).min(limit - start).min(AT_ONCE.max(start));
             bytes.try_reserve(part).map_err(|_| Errno::ENOMEM)?;
             bytes.resize(start + part, 0);
             copy::read_bytes(at, bytes.get_mut(start..).unwrap_or_default())?;
-            if let Some(length) = bytes.iter().skip(start).position(|byte| *byte == 0) {
+            if let Some(length) = find_nul(bytes.get(start..).unwrap_or_default()) {
                 bytes.truncate(start + length);
                 return Ok(bytes);
             }
         }
         Err(Errno::ENAMETOOLONG)
     }
+}
+
+/// Where the first NUL is. Goes in words as long as there is none: a byte of a word is zero if subtracting one borrows there.
+fn find_nul(bytes: &[u8]) -> Option<usize> {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let (mut rest, mut before) = (bytes, 0);
+    while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_ne_bytes(*chunk);
+        if word.wrapping_sub(LOW) & !word & HIGH != 0 {
+            break;
+        }
+        (rest, before) = (after, before + chunk.len());
+    }
+    rest.iter().position(|byte| *byte == 0).map(|place| before + place)
 }
 
 /// One piece of user memory, in the layout of `struct iovec`.
@@ -421,5 +437,18 @@ impl IoReader for UserReader {
 
     fn read_frame(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<usize> {
         self.0.transfer(len, |done, address, count| frame.write_from_user(offset + done, address, count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::find_nul;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_first_nul_is_found(bytes in proptest::collection::vec(prop_oneof![Just(0u8), Just(1), Just(0x80), any::<u8>(), 1..=255u8], 0..40)) {
+            prop_assert_eq!(find_nul(&bytes), bytes.iter().position(|byte| *byte == 0));
+        }
     }
 }

@@ -50,6 +50,7 @@ fn block(thread: &Current, kind: WaitKind) {
     thread.note_wait(kind);
     note_sleep(thread);
     crate::errand::hand_back(thread);
+    crate::plug::hand_over(thread);
     let counts_as_load = kind == WaitKind::Uninterruptible;
     if counts_as_load {
         cpu::note_uninterruptible(true);

@@ -175,6 +175,7 @@ pub struct Thread {
     pub(crate) sync_woken: AtomicBool,
     pub(crate) sync_score: AtomicU8,
     pub(crate) errands: Errands,
+    pub(crate) plug: crate::plug::Slot,
 }
 
 impl Thread {
@@ -239,6 +240,7 @@ impl Thread {
             sync_woken: AtomicBool::new(false),
             sync_score: AtomicU8::new(0),
             errands: Errands::new(),
+            plug: crate::plug::Slot::new(),
         };
         thread.store_affinity(affinity);
         thread.set_name(name.as_bytes());

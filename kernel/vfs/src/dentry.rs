@@ -325,6 +325,24 @@ pub(crate) fn split_component(path: &[u8]) -> (usize, u64) {
     (length, mix(mix(hash, tail), length as u64))
 }
 
+/// Whether two names are the same, in words: most are too short to be worth a call.
+#[inline]
+fn same_name(left: &[u8], right: &[u8]) -> bool {
+    if left.len() != right.len() {
+        return false;
+    }
+    let (mut left, mut right) = (left, right);
+    while let (Some((ours, further)), Some((theirs, beyond))) =
+        (left.split_first_chunk::<8>(), right.split_first_chunk::<8>())
+    {
+        if u64::from_ne_bytes(*ours) != u64::from_ne_bytes(*theirs) {
+            return false;
+        }
+        (left, right) = (further, beyond);
+    }
+    left.iter().zip(right).all(|(ours, theirs)| ours == theirs)
+}
+
 /// The hash in the table; never 0, which means "not in the table".
 #[inline]
 fn hash_of(parent: &Dentry, name_hash: u64) -> u64 {
@@ -425,7 +443,7 @@ pub(crate) fn find<'g>(
         if dentry.hash.load(Ordering::Relaxed) == hash
             && let Some(place) = dentry.place(guard)
             && place.parent.as_ref().is_some_and(|known| known.is_same(parent))
-            && place.name() == name
+            && same_name(place.name(), name)
         {
             return Some(dentry);
         }

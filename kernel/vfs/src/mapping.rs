@@ -4,15 +4,16 @@
 
 use alloc::sync::Arc;
 use core::fmt;
+use core::ops::Range;
 
 use abi::errno::{Errno, Result};
 use mm::page_cache::{FileAccess, MappedFile, Sharing};
 use mm::{PageCache, Protection};
 
-use crate::file::File;
+use crate::file::{File, SyncKind};
 use crate::inode::Inode;
 
-/// A regular file as `mm` sees it.
+/// A file with a page cache as `mm` sees it.
 pub struct FileMapping {
     file: Arc<File>,
     cache: Arc<PageCache>,
@@ -52,6 +53,11 @@ impl MappedFile for FileMapping {
         }
     }
 
+    /// All data of the file, which is more than was asked for.
+    fn sync(&self, _range: Range<u64>) -> Result<()> {
+        self.file.sync(SyncKind::Data)
+    }
+
     fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let text = self.file.path().text_from_top().map_err(|_| fmt::Error)?;
         write_lossy(out, &text.bytes)
@@ -86,6 +92,11 @@ fn write_lossy(out: &mut dyn fmt::Write, bytes: &[u8]) -> fmt::Result {
 /// Maps the page cache of the inode of a description. `ENODEV`: it has none; `EACCES`: not open for reading.
 pub fn map_page_cache(file: &Arc<File>) -> Result<Arc<dyn MappedFile>> {
     let cache = file.inode()?.operations().page_cache().ok_or(Errno::ENODEV)?.clone();
+    Ok(map_cache(file, cache))
+}
+
+/// Maps a page cache that is not the inode's: that of the device which a node leads to.
+pub fn map_cache(file: &Arc<File>, cache: Arc<PageCache>) -> Arc<dyn MappedFile> {
     crate::attributes::touch_accessed(file.path());
-    Ok(Arc::new(FileMapping { file: file.clone(), cache }))
+    Arc::new(FileMapping { file: file.clone(), cache })
 }

@@ -14,6 +14,7 @@ use crate::namei::{self, LookupFlags, Start};
 use crate::path::Path;
 use crate::propagation::{self, Relation};
 use crate::superblock::{FileSystemType, MountRequest, find_filesystem};
+use crate::types::{DeviceId, FileKind};
 use abi::errno::{Errno, Result};
 use abi::mount::MountFlags;
 use alloc::sync::Arc;
@@ -84,6 +85,7 @@ fn mount_new(context: &LookupContext<'_>, arguments: &MountArguments<'_>) -> Res
         flags: arguments.flags,
         data: arguments.data,
         credentials: context.credentials,
+        device: if kind.needs_device() { Some(source_device(context, arguments.source)?) } else { None },
     };
     let mount = make(&*kind, &request)?;
     let topology = lock_topology();
@@ -93,6 +95,23 @@ fn mount_new(context: &LookupContext<'_>, arguments: &MountArguments<'_>) -> Res
         mount.add_locks(locks);
     }
     attach(&[mount], arguments.target, Attaching::New, &topology)
+}
+
+/// The block device that mount(2)'s source names. Errors: `EINVAL`: there is no source; `ENOTBLK`: it is none; `EACCES`: it lies where nodes do not
+/// count; those of the lookup.
+fn source_device(context: &LookupContext<'_>, source: &[u8]) -> Result<DeviceId> {
+    if source.is_empty() {
+        return Err(Errno::EINVAL);
+    }
+    let place = namei::resolve(context, Start::WorkingDirectory, source, LookupFlags::FOLLOW)?;
+    let inode = place.inode()?;
+    if inode.kind() != FileKind::BlockDevice {
+        return Err(Errno::ENOTBLK);
+    }
+    if place.mount.is_nodev() {
+        return Err(Errno::EACCES);
+    }
+    Ok(inode.special_device())
 }
 
 /// `EPERM` unless one may mount this type: administrators of the machine may always.
@@ -286,21 +305,8 @@ fn change_propagation(context: &LookupContext<'_>, arguments: &MountArguments<'_
     Ok(())
 }
 
-/// The first namespace: an instance of `kind` at its root. Errors: those of the type.
-pub fn first_namespace(
-    kind: &dyn FileSystemType,
-    source: &[u8],
-    credentials: &Arc<Credentials>,
-) -> Result<Arc<MountNamespace>> {
-    let request = MountRequest { source, flags: MountFlags::empty(), data: b"", credentials };
-    let root = make(kind, &request)?;
-    Ok(MountNamespace::first(root))
-}
-
-/// sync(2): writes every file system of the namespace. What fails is reported by the next fsync.
-pub fn sync_all(namespace: &MountNamespace) {
-    for mount in namespace.mounts() {
-        let superblock = mount.superblock();
-        let _ = superblock.operations().sync(superblock);
-    }
+/// A namespace of its own with an instance of `kind` at its root: the first one, and those in which the kernel itself works. Errors: those of
+/// the type.
+pub fn first_namespace(kind: &dyn FileSystemType, request: &MountRequest<'_>) -> Result<Arc<MountNamespace>> {
+    Ok(MountNamespace::first(make(kind, request)?))
 }

@@ -15,7 +15,10 @@ use vfs::mount_tree;
 use vfs::namei::{self, LookupFlags, Start};
 use vfs::open::{OpenRequest, open};
 use vfs::types::FileKind;
-use vfs::{CloseOnExec, DescriptorTable, File, FsContext, FsState, LookupContext, MountNamespace, directory};
+use vfs::{
+    CloseOnExec, DescriptorTable, File, FsContext, FsState, LookupContext, MountNamespace, MountRequest,
+    directory,
+};
 
 const HERE: Start<'static> = Start::WorkingDirectory;
 
@@ -31,8 +34,14 @@ impl World {
     fn new() -> World {
         let _ = tmpfs::register();
         let credentials = Credentials::initial();
-        let namespace =
-            mount_calls::first_namespace(&*TmpFs::new(Flavour::Rootfs), b"rootfs", &credentials).unwrap();
+        let request = MountRequest {
+            source: b"rootfs",
+            flags: MountFlags::empty(),
+            data: b"",
+            credentials: &credentials,
+            device: None,
+        };
+        let namespace = mount_calls::first_namespace(&*TmpFs::new(Flavour::Rootfs), &request).unwrap();
         let place = namespace.root_path().unwrap();
         let state =
             FsState { root: place.clone(), working_directory: place, umask: 0, namespace: namespace.clone() };

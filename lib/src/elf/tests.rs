@@ -68,6 +68,7 @@ fn plans_a_static_program() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "this program is Miri there")]
 fn reads_this_very_program() {
     let bytes = std::fs::read("/proc/self/exe").unwrap();
     let image = Image::parse_bytes(Role::Program, &bytes).unwrap();

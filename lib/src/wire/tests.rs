@@ -35,7 +35,9 @@ fn read_all(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 2000 }, failure_persistence: None, ..ProptestConfig::default()
+    })]
 
     #[test]
     fn garbage_is_harmless(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

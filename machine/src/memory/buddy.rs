@@ -37,6 +37,8 @@ const MAX_BLOCK: usize = 1 << MAX_ORDER;
 /// A CPU's cache is filled with this many pages at once, and emptied so when it holds twice that.
 const BATCH_ORDER: u8 = 4;
 const BATCH: u32 = 1 << BATCH_ORDER;
+/// How many blocks of each size are looked at for one at a low address.
+const LOOK_BELOW: u32 = 512;
 
 static STATES: AtomicPtr<FrameState> = AtomicPtr::new(core::ptr::null_mut());
 static STATE_COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -145,6 +147,28 @@ impl Lists {
             self.push(number + (1 << half), half);
         }
         Some(number)
+    }
+
+    /// Takes a block whose pages are all below `limit`, if one is among the first few of some list.
+    fn alloc_below(&mut self, order: u8, limit: u32) -> Option<u32> {
+        for found in order..=MAX_ORDER {
+            let mut number = self.heads[usize::from(found)];
+            for _ in 0..LOOK_BELOW {
+                if number == NONE {
+                    break;
+                }
+                if number + (1 << order) <= limit {
+                    self.unlink(number, found);
+                    for half in (order..found).rev() {
+                        self.push(number + (1 << half), half);
+                    }
+                    return Some(number);
+                }
+                // SAFETY: blocks on the lists are managed pages.
+                number = unsafe { state_of(number) }.links().0;
+            }
+        }
+        None
     }
 
     /// Gives a block back and joins it with its buddies.
@@ -350,6 +374,7 @@ fn refill(urgency: Urgency) -> Result<u32, OutOfMemory> {
         }
     })
     .ok_or(OutOfMemory)?;
+    super::note_allocated();
     let kept = with_cpu_caches(|local| {
         // Backwards, so that pages come out in rising order.
         for number in (first + 1..first + count).rev() {
@@ -408,6 +433,20 @@ pub(crate) fn alloc_block(order: u8, urgency: Urgency) -> Result<u32, OutOfMemor
         .ok_or(OutOfMemory)
 }
 
+/// Takes 2^order pages in a row that lie below a physical address, from what is not kept in reserve.
+pub(crate) fn alloc_block_below(order: u8, limit: u64) -> Result<u32, OutOfMemory> {
+    if order > MAX_ORDER {
+        return Err(OutOfMemory);
+    }
+    #[cfg(not(target_os = "none"))]
+    arch::ensure_memory();
+    let limit = u32::try_from(limit >> PAGE_SHIFT).unwrap_or(u32::MAX);
+    let take = |lists: &mut Lists| {
+        if lists.may_give(Urgency::Normal, 1 << order) { lists.alloc_below(order, limit) } else { None }
+    };
+    with_lists(take).ok_or(OutOfMemory)
+}
+
 /// Marks pages of a block as single ones in use, so that they may be given back one by one.
 pub(crate) fn mark_in_use(first: u32, count: u32) {
     for number in first..first + count {
@@ -443,6 +482,16 @@ pub(crate) fn figures() -> Figures {
         reserve_pages: lists.reserve,
         free_per_order: lists.counts,
     })
+}
+
+/// Free pages, those in CPUs' caches not counted, and the reserve.
+pub(crate) fn free_and_reserve() -> (usize, usize) {
+    with_lists(|lists| (lists.free_pages, lists.reserve))
+}
+
+/// Sets how many pages are kept for the kernel, within reason.
+pub(crate) fn set_reserve(pages: usize) {
+    with_lists(|lists| lists.reserve = pages.clamp(64, (lists.total_pages / 4).max(64)));
 }
 
 fn cached_pages(cpu: u32) -> usize {

@@ -32,7 +32,9 @@ pub enum Tag {
 
 impl Tag {
     fn from_number(number: u16) -> Option<Tag> {
-        [Tag::Owner, Tag::User, Tag::OwnerGroup, Tag::Group, Tag::Mask, Tag::Other].into_iter().find(|tag| *tag as u16 == number)
+        [Tag::Owner, Tag::User, Tag::OwnerGroup, Tag::Group, Tag::Mask, Tag::Other]
+            .into_iter()
+            .find(|tag| *tag as u16 == number)
     }
 
     fn has_id(self) -> bool {
@@ -61,12 +63,16 @@ impl Acl {
     /// From entries. Errors: `EINVAL`: not valid.
     pub fn new(entries: Vec<Entry>) -> Result<Acl> {
         let sorted = entries.windows(2).all(|pair| match pair {
-            [a, b] => (a.tag, if a.tag.has_id() { a.id } else { 0 }) < (b.tag, if b.tag.has_id() { b.id } else { 0 }),
+            [a, b] => {
+                (a.tag, if a.tag.has_id() { a.id } else { 0 })
+                    < (b.tag, if b.tag.has_id() { b.id } else { 0 })
+            }
             _ => true,
         });
         let has = |tag| entries.iter().any(|entry: &Entry| entry.tag == tag);
         let named = has(Tag::User) || has(Tag::Group);
-        let complete = has(Tag::Owner) && has(Tag::OwnerGroup) && has(Tag::Other) && (has(Tag::Mask) || !named);
+        let complete =
+            has(Tag::Owner) && has(Tag::OwnerGroup) && has(Tag::Other) && (has(Tag::Mask) || !named);
         let fine = sorted && complete && entries.iter().all(|entry| entry.permissions <= 7);
         if fine { Ok(Acl { entries }) } else { Err(Errno::EINVAL) }
     }
@@ -116,7 +122,11 @@ impl Acl {
             .map(|[t0, t1, p0, p1, i0, i1, i2, i3]| {
                 let tag = Tag::from_number(u16::from_le_bytes([*t0, *t1])).ok_or(Errno::EINVAL)?;
                 let id = u32::from_le_bytes([*i0, *i1, *i2, *i3]);
-                Ok(Entry { tag, permissions: u16::from_le_bytes([*p0, *p1]), id: if tag.has_id() { id } else { NO_ID } })
+                Ok(Entry {
+                    tag,
+                    permissions: u16::from_le_bytes([*p0, *p1]),
+                    id: if tag.has_id() { id } else { NO_ID },
+                })
             })
             .collect();
         let entries = entries?;
@@ -176,7 +186,14 @@ impl Acl {
     }
 
     /// Whether someone may do `wanted` (`rwx` as 4, 2, 1). `None`: no entry concerns them, which the caller takes as no.
-    pub fn permits(&self, wanted: u16, is_owner: bool, is_user: impl Fn(u32) -> bool, in_owner_group: bool, in_group: impl Fn(u32) -> bool) -> bool {
+    pub fn permits(
+        &self,
+        wanted: u16,
+        is_owner: bool,
+        is_user: impl Fn(u32) -> bool,
+        in_owner_group: bool,
+        in_group: impl Fn(u32) -> bool,
+    ) -> bool {
         let mask = self.get(Tag::Mask).unwrap_or(7);
         if is_owner {
             return self.get(Tag::Owner).unwrap_or(0) & wanted == wanted;

@@ -141,7 +141,8 @@ pub fn find<'a>(bytes: &'a [u8], name: &[u8]) -> Result<Option<Entry<'a>>> {
 
 /// Writes an entry. The caller knows that the name fits the length.
 fn put(bytes: &mut [u8], offset: usize, length: usize, inode: u32, kind: u8, name: &[u8]) -> Result<()> {
-    let raw = Raw { inode: inode.into(), length: U16::new(length as u16), name_length: name.len() as u8, kind };
+    let raw =
+        Raw { inode: inode.into(), length: U16::new(length as u16), name_length: name.len() as u8, kind };
     *at_mut(bytes, offset)? = raw;
     let place = bytes.get_mut(offset + HEAD..offset + HEAD + name.len()).ok_or(CORRUPTED)?;
     place.copy_from_slice(name);
@@ -262,7 +263,10 @@ pub fn body_mut(bytes: &mut [u8], has_checksum: bool) -> &mut [u8] {
 pub fn check(bytes: &[u8], seed: u32) -> Result<()> {
     let tail = bytes.len().checked_sub(TAIL).ok_or(CORRUPTED)?;
     let raw: &Raw = at(bytes, tail)?;
-    let marked = raw.inode.get() == 0 && usize::from(raw.length.get()) == TAIL && raw.name_length == 0 && raw.kind == TAIL_KIND;
+    let marked = raw.inode.get() == 0
+        && usize::from(raw.length.get()) == TAIL
+        && raw.name_length == 0
+        && raw.kind == TAIL_KIND;
     let sum = crc32c(seed, bytes.get(..tail).ok_or(CORRUPTED)?);
     let stored: &U32 = at(bytes, tail + HEAD)?;
     if marked && stored.get() == sum { Ok(()) } else { Err(BAD_CHECKSUM) }

@@ -297,7 +297,8 @@ impl NodeMut<'_> {
     /// Leaves the first `entries` entries; gives the bytes of the others.
     pub fn split_off(&mut self, entries: usize) -> Result<alloc::vec::Vec<u8>> {
         let header = self.as_ref().header(None)?;
-        let rest = self.0.get(ENTRY + entries * ENTRY..ENTRY + header.entries * ENTRY).ok_or(CORRUPTED)?.to_vec();
+        let rest =
+            self.0.get(ENTRY + entries * ENTRY..ENTRY + header.entries * ENTRY).ok_or(CORRUPTED)?.to_vec();
         self.set_entries(entries)?;
         Ok(rest)
     }
@@ -327,7 +328,8 @@ mod tests {
         let mut bytes = [0; 60];
         let mut node = NodeMut(&mut bytes);
         node.format(0).unwrap();
-        let extent = |block, length, unwritten| Extent { block, length, start: 1000 + u64::from(block), unwritten };
+        let extent =
+            |block, length, unwritten| Extent { block, length, start: 1000 + u64::from(block), unwritten };
         node.insert_extent(0, extent(10, 5, false)).unwrap();
         node.insert_extent(0, extent(0, 5, true)).unwrap();
         node.insert_extent(2, extent(20, 0x8000, false)).unwrap();

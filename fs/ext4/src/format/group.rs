@@ -129,7 +129,8 @@ impl Descriptor {
     pub fn write(&self, geometry: &Geometry, group: u32, bytes: &mut [u8]) -> Result<()> {
         let (free_blocks, free_inodes) = (halves(self.free_blocks), halves(self.free_inodes));
         let (directories, unused) = (halves(self.used_directories), halves(self.unused_inodes));
-        let (blocks_sum, inodes_sum) = (halves(self.block_bitmap_checksum), halves(self.inode_bitmap_checksum));
+        let (blocks_sum, inodes_sum) =
+            (halves(self.block_bitmap_checksum), halves(self.inode_bitmap_checksum));
         let low: &mut Low = at_mut(bytes, 0)?;
         low.free_blocks = free_blocks.0;
         low.free_inodes = free_inodes.0;

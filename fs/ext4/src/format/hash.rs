@@ -173,11 +173,15 @@ mod tests {
     /// What debugfs (e2fsprogs) says of a name.
     fn debugfs(version: &str, seed: &str, name: &str) -> Option<(u32, u32)> {
         let request = std::format!("dx_hash -h {version} -s {seed} {name}");
-        let output = ["debugfs", "/usr/sbin/debugfs"].iter().find_map(|program| Command::new(program).args(["-R", &request]).output().ok())?;
+        let output = ["debugfs", "/usr/sbin/debugfs"]
+            .iter()
+            .find_map(|program| Command::new(program).args(["-R", &request]).output().ok())?;
         let text = String::from_utf8(output.stdout).ok()?;
         let numbers: std::vec::Vec<u32> = text
             .split_whitespace()
-            .filter_map(|word| u32::from_str_radix(word.trim_end_matches([',', ')']).strip_prefix("0x")?, 16).ok())
+            .filter_map(|word| {
+                u32::from_str_radix(word.trim_end_matches([',', ')']).strip_prefix("0x")?, 16).ok()
+            })
             .collect();
         Some((*numbers.first()?, numbers.get(1).copied().unwrap_or(0)))
     }
@@ -191,10 +195,21 @@ mod tests {
             .chunks(2)
             .map(|pair| u8::from_str_radix(core::str::from_utf8(pair).unwrap(), 16).unwrap())
             .collect();
-        let words: std::vec::Vec<u32> = bytes.chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect();
+        let words: std::vec::Vec<u32> =
+            bytes.chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect();
         let long = "a-name-that-is-longer-than-thirty-two-bytes-and-then-some-more";
-        for (algorithm, text) in [(Algorithm::Legacy, "legacy"), (Algorithm::HalfMd4, "half_md4"), (Algorithm::Tea, "tea")] {
-            for name in ["a", "passwd", "exactly-16-bytes", "x.tar.gz", "exactly-thirty-two-bytes-of-text", "h\u{e4}slich", long] {
+        for (algorithm, text) in
+            [(Algorithm::Legacy, "legacy"), (Algorithm::HalfMd4, "half_md4"), (Algorithm::Tea, "tea")]
+        {
+            for name in [
+                "a",
+                "passwd",
+                "exactly-16-bytes",
+                "x.tar.gz",
+                "exactly-thirty-two-bytes-of-text",
+                "h\u{e4}slich",
+                long,
+            ] {
                 let Some((major, minor)) = debugfs(text, seed, name) else {
                     std::println!("skipped: debugfs is not there");
                     return;

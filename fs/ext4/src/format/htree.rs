@@ -43,13 +43,20 @@ impl Root {
     /// Reads it. Errors: [`CORRUPTED`].
     pub fn read(block: &[u8], max_levels: u8) -> Result<Root> {
         let raw: &RawInfo = at(block, ROOT_INFO)?;
-        let fine = raw.reserved.get() == 0 && raw.length == 8 && raw.levels < max_levels && raw.flags & 1 == 0;
+        let fine =
+            raw.reserved.get() == 0 && raw.length == 8 && raw.levels < max_levels && raw.flags & 1 == 0;
         if fine { Ok(Root { hash_version: raw.hash_version, levels: raw.levels }) } else { Err(CORRUPTED) }
     }
 
     /// Writes it.
     pub fn write(&self, block: &mut [u8]) -> Result<()> {
-        let raw = RawInfo { reserved: 0.into(), hash_version: self.hash_version, length: 8, levels: self.levels, flags: 0 };
+        let raw = RawInfo {
+            reserved: 0.into(),
+            hash_version: self.hash_version,
+            length: 8,
+            levels: self.levels,
+            flags: 0,
+        };
         *at_mut(block, ROOT_INFO)? = raw;
         Ok(())
     }
@@ -80,7 +87,11 @@ impl NodeRef<'_> {
         let count = usize::from(at::<U16>(self.bytes, self.start + 2)?.get());
         let room = self.bytes.len().saturating_sub(self.start) / ENTRY;
         let tail = TAIL / ENTRY;
-        if count >= 1 && count <= limit && (limit == room || limit + tail == room) { Ok((count, limit)) } else { Err(CORRUPTED) }
+        if count >= 1 && count <= limit && (limit == room || limit + tail == room) {
+            Ok((count, limit))
+        } else {
+            Err(CORRUPTED)
+        }
     }
 
     /// Entry number `index`.

@@ -41,9 +41,11 @@ pub mod flag {
     /// What programs see.
     pub const VISIBLE: u32 = 0x705b_dfff;
     /// What programs may change.
-    pub const CHANGEABLE: u32 = SYNC | IMMUTABLE | APPEND | NO_DUMP | NO_ATIME | NO_TAIL | DIR_SYNC | TOP_DIR | PROJECT_INHERIT;
+    pub const CHANGEABLE: u32 =
+        SYNC | IMMUTABLE | APPEND | NO_DUMP | NO_ATIME | NO_TAIL | DIR_SYNC | TOP_DIR | PROJECT_INHERIT;
     /// What a new inode has from its directory.
-    pub const INHERITED: u32 = SYNC | NO_DUMP | NO_ATIME | NO_TAIL | DIR_SYNC | PROJECT_INHERIT | JOURNAL_DATA;
+    pub const INHERITED: u32 =
+        SYNC | NO_DUMP | NO_ATIME | NO_TAIL | DIR_SYNC | PROJECT_INHERIT | JOURNAL_DATA;
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
@@ -353,7 +355,11 @@ impl InodeMut<'_> {
 
     /// The times.
     pub fn set_times(&mut self, times: &Times) -> Result<()> {
-        let fields = [(ACCESSED_EXTRA, times.accessed), (MODIFIED_EXTRA, times.modified), (CHANGED_EXTRA, times.changed)];
+        let fields = [
+            (ACCESSED_EXTRA, times.accessed),
+            (MODIFIED_EXTRA, times.modified),
+            (CHANGED_EXTRA, times.changed),
+        ];
         let mut words = [0; 3];
         for ((offset, time), word) in fields.into_iter().zip(&mut words) {
             let (seconds, extra) = encode_time(time, self.has_extra(offset));

@@ -44,7 +44,10 @@ pub fn at<T: FromBytes + KnownLayout + Immutable + Unaligned>(bytes: &[u8], offs
 }
 
 /// The same, to be changed.
-pub fn at_mut<T: FromBytes + IntoBytes + KnownLayout + Unaligned>(bytes: &mut [u8], offset: usize) -> Result<&mut T> {
+pub fn at_mut<T: FromBytes + IntoBytes + KnownLayout + Unaligned>(
+    bytes: &mut [u8],
+    offset: usize,
+) -> Result<&mut T> {
     let rest = bytes.get_mut(offset..).ok_or(CORRUPTED)?;
     T::mut_from_prefix(rest).map(|(value, _)| value).map_err(|_| CORRUPTED)
 }

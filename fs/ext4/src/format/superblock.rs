@@ -288,7 +288,10 @@ impl Geometry {
         Ok(geometry)
     }
 
-    fn calculate(raw: &RawSuperBlock, features: (Compatible, Incompatible, ReadOnlyCompatible)) -> Result<Geometry> {
+    fn calculate(
+        raw: &RawSuperBlock,
+        features: (Compatible, Incompatible, ReadOnlyCompatible),
+    ) -> Result<Geometry> {
         let (compatible, incompatible, read_only_compatible) = features;
         let wide = incompatible.contains(Incompatible::BIT64);
         let high = |value: U32| if wide { value.get() } else { 0 };
@@ -320,7 +323,11 @@ impl Geometry {
             descriptor_size: if wide { raw.desc_size.get() } else { 32 },
             first_meta_group: raw.first_meta_bg.get(),
             reserved_descriptor_blocks: raw.reserved_gdt_blocks.get(),
-            flex_bits: if incompatible.contains(Incompatible::FLEX_BG) { u32::from(raw.log_groups_per_flex) } else { 0 },
+            flex_bits: if incompatible.contains(Incompatible::FLEX_BG) {
+                u32::from(raw.log_groups_per_flex)
+            } else {
+                0
+            },
             first_inode: if old { OLD_FIRST_INODE } else { raw.first_ino.get() },
             reserved_blocks: join(raw.r_blocks_count_lo.get(), high(raw.r_blocks_count_hi)),
             checksum_seed: if seeded { raw.checksum_seed.get() } else { crc32c(START, &raw.uuid) },
@@ -330,7 +337,11 @@ impl Geometry {
             unsigned_hash: raw.flags.get() & FLAG_UNSIGNED_HASH != 0,
             want_extra_size: raw.want_extra_isize.get(),
             journal_inode: raw.journal_inum.get(),
-            orphan_file: if compatible.contains(Compatible::ORPHAN_FILE) { raw.orphan_file_inum.get() } else { 0 },
+            orphan_file: if compatible.contains(Compatible::ORPHAN_FILE) {
+                raw.orphan_file_inum.get()
+            } else {
+                0
+            },
             backup_groups: raw.backup_bgs.map(|group| group.get()),
         })
     }
@@ -407,14 +418,16 @@ impl Geometry {
 
     /// The group of a block and its place there; `None` beyond the end.
     pub fn group_of(&self, block: u64) -> Option<(u32, u32)> {
-        let from_start = block.checked_sub(u64::from(self.first_data_block)).filter(|_| block < self.blocks)?;
+        let from_start =
+            block.checked_sub(u64::from(self.first_data_block)).filter(|_| block < self.blocks)?;
         let per_group = u64::from(self.blocks_per_group);
         Some(((from_start / per_group) as u32, (from_start % per_group) as u32))
     }
 
     /// Whether `count` blocks from `block` on are blocks of files: within the device and behind the superblock.
     pub fn contains(&self, block: u64, count: u64) -> bool {
-        block > u64::from(self.first_data_block) && block.checked_add(count).is_some_and(|end| end <= self.blocks)
+        block > u64::from(self.first_data_block)
+            && block.checked_add(count).is_some_and(|end| end <= self.blocks)
     }
 
     /// Group descriptors in a block.

@@ -119,7 +119,8 @@ pub fn parse(bytes: &[u8], place: Place) -> Result<Vec<Attribute>> {
             return Ok(list);
         }
         let raw: &RawEntry = at(bytes, offset)?;
-        let name = bytes.get(offset + ENTRY..offset + ENTRY + usize::from(raw.name_length)).ok_or(CORRUPTED)?;
+        let name =
+            bytes.get(offset + ENTRY..offset + ENTRY + usize::from(raw.name_length)).ok_or(CORRUPTED)?;
         let size = raw.value_size.get() as usize;
         let start = place.base() + usize::from(raw.value_offset.get());
         let end = start.checked_add(size).ok_or(CORRUPTED)?;
@@ -202,7 +203,11 @@ fn hash_of(attribute: &Attribute) -> u32 {
 /// How many inodes share a block. Errors: [`CORRUPTED`].
 pub fn references(bytes: &[u8]) -> Result<u32> {
     let header: &RawHeader = at(bytes, 0)?;
-    if header.magic.get() == MAGIC && header.blocks.get() == 1 { Ok(header.references.get()) } else { Err(CORRUPTED) }
+    if header.magic.get() == MAGIC && header.blocks.get() == 1 {
+        Ok(header.references.get())
+    } else {
+        Err(CORRUPTED)
+    }
 }
 
 /// Sets how many inodes share a block.

@@ -75,6 +75,27 @@ pub(crate) fn send_ipi(cpu: u32, kind: Ipi) {
 pub(crate) fn register_irq(_line: u32, _trigger: LineTrigger, _handler: fn(u32)) -> bool {
     false
 }
+/// Messages that a CPU can be sent; tests raise them with `machine::host::raise`.
+pub(crate) const MESSAGES_PER_CPU: usize = 128;
+pub(crate) fn message_for(cpu: u32, index: usize) -> Option<(u64, u32)> {
+    (index < MESSAGES_PER_CPU).then_some((u64::from(cpu) << 12, index as u32))
+}
+/// The process has no devices but those that tests make.
+pub(crate) fn may_be_device(_start: u64, _end: u64) -> bool {
+    false
+}
+pub(crate) fn map_registers(_start: u64, _length: usize) -> Option<usize> {
+    None
+}
+pub(crate) fn pci_buses() -> Option<(u8, u8)> {
+    None
+}
+pub(crate) fn pci_function(_bus: u8, _device: u8, _function: u8) -> Option<crate::mmio::MmioWindow> {
+    None
+}
+pub(crate) fn virtio_mmio_devices() -> impl Iterator<Item = crate::platform::PlatformDevice> {
+    core::iter::empty()
+}
 pub(crate) fn isa_to_gsi(irq: u8) -> (u32, LineTrigger) {
     (u32::from(irq), LineTrigger::Edge)
 }

@@ -4,7 +4,8 @@
 //! looked up, by its encoding. Without ACPI: one CPU, the PC's standard addresses.
 
 use super::paging::{Caching, map_device};
-use crate::irq::LineTrigger;
+use crate::irq::{IrqLine, LineTrigger};
+use crate::platform::PlatformDevice;
 use crate::sync::Once;
 use acpi::address::{AddressSpace, GenericAddress};
 use acpi::fadt::Fadt;
@@ -15,6 +16,8 @@ use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
 use core::ptr::NonNull;
 
 const MAX_CPUS: usize = super::cpu::MAX_CPUS;
+/// QEMU's microvm has 24 places for them.
+const MAX_VIRTIO: usize = 32;
 
 /// A register of the platform.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +50,8 @@ pub(super) struct Facts {
     pub(super) reset: Option<(Register, u8)>,
     /// SMI command port and the value that switches ACPI mode on.
     pub(super) enable: Option<(u16, u8)>,
+    /// Virtio devices with registers in memory.
+    virtio_mmio: [Option<PlatformDevice>; MAX_VIRTIO],
     /// PCI configuration space: base, first and last bus.
     pub(super) pci_config: Option<(u64, u8, u8)>,
     /// The CMOS register of the century.
@@ -68,6 +73,7 @@ impl Facts {
             sleep_control: None,
             reset: None,
             enable: None,
+            virtio_mmio: [None; MAX_VIRTIO],
             pci_config: None,
             century: 0,
         }
@@ -86,6 +92,25 @@ pub(super) fn facts() -> &'static Facts {
 pub(crate) fn isa_to_gsi(irq: u8) -> (u32, LineTrigger) {
     let found = facts().overrides.iter().flatten().find(|(source, ..)| *source == irq);
     found.map_or((u32::from(irq), LineTrigger::Edge), |&(_, line, trigger)| (line, trigger))
+}
+
+/// The virtio devices with registers in memory.
+pub(crate) fn virtio_mmio_devices() -> impl Iterator<Item = PlatformDevice> {
+    facts().virtio_mmio.iter().flatten().copied()
+}
+
+/// Whether some of the machine's own registers are in a range: interrupt controllers (and where messages to them are sent), timers,
+/// configuration space.
+pub(super) fn is_own(start: u64, end: u64) -> bool {
+    const MESSAGES: (u64, u64) = (0xfee0_0000, 0xfef0_0000);
+    let facts = facts();
+    let page = |address: u64| (address, address.saturating_add(4096));
+    let io_apics = facts.io_apics.iter().flatten().map(|&(address, _)| page(address));
+    let config = facts
+        .pci_config
+        .map(|(base, first, last)| (base, base.saturating_add((u64::from(last - first) + 1) << 20)));
+    let others = [Some(MESSAGES), Some(page(facts.local_apic)), facts.hpet.map(page), config];
+    io_apics.chain(others.into_iter().flatten()).any(|(from, to)| from < end && start < to)
 }
 
 /// How many CPUs can come online.
@@ -154,6 +179,7 @@ fn read_tables(tables: &AcpiTables<Mapper>, facts: &mut Facts) {
             // SAFETY: the table says where its byte code is and how long.
             let code = unsafe { physical_bytes(dsdt.address as u64, dsdt.length as usize) };
             facts.sleep_types = find_sleep_types(code).unwrap_or([0; 2]);
+            find_virtio_mmio(code, &mut facts.virtio_mmio);
         }
     }
     if let Ok(hpet) = HpetInfo::new(tables) {
@@ -163,7 +189,8 @@ fn read_tables(tables: &AcpiTables<Mapper>, facts: &mut Facts) {
         facts.pci_config = mcfg
             .entries()
             .first()
-            .map(|entry| (entry.base_address, entry.bus_number_start, entry.bus_number_end));
+            .map(|entry| (entry.base_address, entry.bus_number_start, entry.bus_number_end))
+            .filter(|(_, first, last)| first <= last);
     }
 }
 
@@ -260,4 +287,37 @@ fn find_sleep_types(code: &[u8]) -> Option<[u8; 2]> {
         _ => None,
     };
     Some([integer()?, integer().unwrap_or(0)])
+}
+
+/// Looks for devices of the kind `LNRO0005` and takes registers and interrupt from the resource template that follows each
+/// (ACPI 6.5, 6.4.3.4 "32-Bit Fixed Memory Range" and 6.4.3.6 "Extended Interrupt"). Such a device has constant resources, so that
+/// its byte code need not be run.
+fn find_virtio_mmio(code: &[u8], into: &mut [Option<PlatformDevice>]) {
+    const NAME: &[u8] = b"LNRO0005\0";
+    let mut rest = code;
+    for place in into {
+        let Some(at) = rest.windows(NAME.len()).position(|window| window == NAME) else { return };
+        rest = &rest[at + NAME.len()..];
+        let next = rest.windows(NAME.len()).position(|window| window == NAME).unwrap_or(rest.len());
+        *place = resources(&rest[..next]);
+    }
+}
+
+/// The first memory range and interrupt among the encoded resources of one device.
+fn resources(code: &[u8]) -> Option<PlatformDevice> {
+    let at = code.windows(3).position(|window| window == [0x86, 9, 0])?;
+    let word = |from: usize| Some(u32::from_le_bytes(code.get(from..from + 4)?.try_into().ok()?));
+    let (address, length) = (word(at + 4)?, word(at + 8)?);
+    // The descriptor of an interrupt follows that of the memory, whose length is 12 bytes.
+    let interrupt = at + 12;
+    if code.get(interrupt..interrupt + 3)? != [0x89, 6, 0] {
+        return None;
+    }
+    let trigger = match code.get(interrupt + 3)? & 6 {
+        0 => LineTrigger::LevelHigh,
+        4 => LineTrigger::LevelLow,
+        _ => LineTrigger::Edge,
+    };
+    let line = IrqLine(word(interrupt + 5)?);
+    Some(PlatformDevice { address: u64::from(address), length: length as usize, line, trigger })
 }

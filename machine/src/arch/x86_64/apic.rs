@@ -34,7 +34,13 @@ const LEVEL_ASSERT: u32 = 0x4000;
 
 /// First vector for device lines.
 pub(super) const VECTOR_DEVICES: u8 = 0x30;
-const VECTOR_DEVICES_END: u8 = 0xe0;
+const VECTOR_DEVICES_END: u8 = VECTOR_MESSAGES;
+/// First vector for interrupts that devices send as messages; each CPU has its own set.
+pub(super) const VECTOR_MESSAGES: u8 = 0x60;
+/// The one behind them.
+pub(super) const VECTOR_MESSAGES_END: u8 = 0xe0;
+/// How many different messages a CPU can be sent.
+pub(crate) const MESSAGES_PER_CPU: usize = (VECTOR_MESSAGES_END - VECTOR_MESSAGES) as usize;
 /// The local timer.
 pub(super) const VECTOR_TIMER: u8 = 0xf0;
 /// "Reschedule".
@@ -314,4 +320,12 @@ pub(super) fn dispatch_device(vector: u8) {
         handler(line);
     }
     end_of_interrupt();
+}
+
+/// What a device writes where to raise message `index` at a CPU; `None` if a message cannot name that CPU (its APIC number has
+/// more than 8 bits, which wants an IOMMU).
+pub(crate) fn message_for(target: u32, index: usize) -> Option<(u64, u32)> {
+    let apic_id = cpu::area_of(target)?.apic_id;
+    let vector = u32::from(VECTOR_MESSAGES) + index as u32;
+    (apic_id < 255 && index < MESSAGES_PER_CPU).then_some((0xfee0_0000 | u64::from(apic_id) << 12, vector))
 }

@@ -153,6 +153,8 @@ unsafe fn has_word(mut text: *const u8, word: &[u8; 7]) -> bool {
 
 /// What boot found out; constant afterwards.
 struct BootFacts {
+    /// All ranges that the loader's memory map has, of whatever kind; `None` if it had too many to keep.
+    map: Option<([MemoryRegion; MAX_REGIONS], usize)>,
     command_line: &'static str,
     initramfs: Option<(u64, u64)>,
     entropy: [u8; 32],
@@ -169,6 +171,12 @@ pub(crate) fn command_line() -> &'static str {
 /// Physical address and length of the first boot module.
 pub(crate) fn initramfs() -> Option<(u64, u64)> {
     FACTS.get().and_then(|facts| facts.initramfs)
+}
+
+/// Whether the loader's memory map says nothing of a range, so that it is neither RAM nor the firmware's.
+pub(super) fn is_unmentioned(start: u64, end: u64) -> bool {
+    let Some((map, count)) = FACTS.get().and_then(|facts| facts.map.as_ref()) else { return false };
+    map[..*count].iter().all(|known| known.end <= start || end <= known.start)
 }
 
 /// Seed material from the processor.
@@ -205,6 +213,7 @@ unsafe extern "C" fn boot_main(info: u64, delta: u64) -> ! {
     // SAFETY: the map describes the machine's memory; nothing else uses the free part yet.
     let regions = unsafe { paging::init(&map, delta) };
     let _ = FACTS.set(BootFacts {
+        map: map.complete.then_some((map.all, map.all_count)),
         command_line: map.command_line(),
         initramfs: map.initramfs,
         entropy: cpu::gather_entropy(),
@@ -245,6 +254,11 @@ pub(super) struct BootMemory {
     /// Usable ranges, as the loader gave them.
     pub(super) usable: [MemoryRegion; MAX_REGIONS],
     pub(super) usable_count: usize,
+    /// All ranges, of whatever kind.
+    all: [MemoryRegion; MAX_REGIONS],
+    all_count: usize,
+    /// Whether `all` has all of them.
+    complete: bool,
     /// Physical ranges that are in use although the map says usable.
     pub(super) taken: [MemoryRegion; 8],
     rsdp: u64,
@@ -264,6 +278,9 @@ impl BootMemory {
         let mut map = BootMemory {
             usable: [NO_REGION; MAX_REGIONS],
             usable_count: 0,
+            all: [NO_REGION; MAX_REGIONS],
+            all_count: 0,
+            complete: true,
             taken: [NO_REGION; 8],
             rsdp: info.rsdp,
             initramfs: None,
@@ -275,6 +292,7 @@ impl BootMemory {
         for index in 0..info.memory_map_entries as usize {
             // SAFETY: the loader says that so many entries are there.
             let entry = unsafe { (info.memory_map as *const MemoryMapEntry).add(index).read() };
+            map.note(entry.address, entry.address.saturating_add(entry.size));
             if entry.kind == 1 {
                 map.add_usable(entry.address, entry.address.saturating_add(entry.size));
             }
@@ -288,6 +306,16 @@ impl BootMemory {
         map.line = unsafe { copy_command_line(info.command_line as *const u8) };
         map.mark_taken(delta);
         map
+    }
+
+    fn note(&mut self, start: u64, end: u64) {
+        match self.all.get_mut(self.all_count) {
+            Some(place) => {
+                *place = MemoryRegion { start, end };
+                self.all_count += 1;
+            }
+            None => self.complete = false,
+        }
     }
 
     fn add_usable(&mut self, start: u64, end: u64) {

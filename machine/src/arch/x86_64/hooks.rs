@@ -2,7 +2,7 @@
 
 pub(super) use crate::frames::{MemoryRegion, alloc_raw};
 pub(super) use crate::hooks::{page_fault, preempt, timer};
-pub(super) use crate::irq::on_ipi_call as ipi_call;
+pub(super) use crate::irq::{on_ipi_call as ipi_call, on_message as message};
 pub(super) use crate::tlb::on_ipi_tlb as ipi_tlb;
 
 /// Gives a page of [`alloc_raw`] back.

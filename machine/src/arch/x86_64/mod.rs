@@ -10,6 +10,7 @@ mod clock;
 mod context;
 mod cpu;
 mod descriptors;
+mod devices;
 mod entry;
 mod features;
 mod fpu;
@@ -27,8 +28,8 @@ mod symbols;
 mod traps;
 mod user;
 
-pub(crate) use acpi::{isa_to_gsi, possible_cpus};
-pub(crate) use apic::{Ipi, register_irq, send_ipi};
+pub(crate) use acpi::{isa_to_gsi, possible_cpus, virtio_mmio_devices};
+pub(crate) use apic::{Ipi, MESSAGES_PER_CPU, message_for, register_irq, send_ipi};
 pub(crate) use boot::{boot_entropy, command_line, initramfs};
 pub(crate) use clock::{boot_realtime_ns, cancel_timer, clock_parameters, now_ns, set_timer};
 pub(crate) use context::{Context, context_switch};
@@ -37,6 +38,7 @@ pub(crate) use cpu::{
     irq_enable, irq_enabled, irq_restore, irq_save, need_resched, preempt_add, preempt_count, preempt_sub,
     relax, set_current_thread, set_need_resched,
 };
+pub(crate) use devices::{map_registers, may_be_device, pci_buses, pci_function};
 pub(crate) use fpu::{
     DEFAULT_KEY_RIGHTS, FpuArea, exchange_key_rights, fpu_restore, fpu_save, fpu_size, has_protection_keys,
     key_rights_place, xcr0,

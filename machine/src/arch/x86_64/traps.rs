@@ -295,7 +295,11 @@ fn dispatch_interrupt(vector: u8, interrupted: Interrupted) {
             apic::end_of_interrupt();
             super::hooks::ipi_tlb();
         }
-        apic::VECTOR_DEVICES..0xe0 => apic::dispatch_device(vector),
+        apic::VECTOR_DEVICES..apic::VECTOR_MESSAGES => apic::dispatch_device(vector),
+        apic::VECTOR_MESSAGES..apic::VECTOR_MESSAGES_END => {
+            apic::end_of_interrupt();
+            super::hooks::message(usize::from(vector - apic::VECTOR_MESSAGES));
+        }
         apic::VECTOR_ERROR => apic::end_of_interrupt(),
         _ => {} // spurious: no end of interrupt
     }
