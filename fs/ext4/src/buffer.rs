@@ -280,6 +280,7 @@ impl Buffer {
             state: IrqSpinLock::new(State::Empty),
             ready: AtomicBool::new(false),
             referenced: AtomicBool::new(true),
+            verified: AtomicBool::new(false),
             changed: WaitQueue::new(),
             membership: SpinLock::new(Membership::new()),
         })

@@ -27,5 +27,7 @@ pub mod orphans;
 pub mod pager;
 pub mod statfs;
 pub mod symlink;
+#[cfg(test)]
+mod tests;
 pub mod truncate;
 pub mod xattrs;

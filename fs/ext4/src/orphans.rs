@@ -205,7 +205,7 @@ fn clear_file(fs: &Arc<FileSystem>, found: &[(u64, Vec<u32>)]) -> Result<()> {
             if fs.geometry.has_checksums() {
                 *format::at_mut::<U32>(bytes, tail + 4)? = U32::new(file_sum(&body, *place, bytes)?);
             }
-            Ok(())
+            Result::Ok(())
         })??;
     }
     let mut handle = fs.start(1)?;
