@@ -23,7 +23,8 @@ pub fn load(fs: &FileSystem, raw: InodeRef<'_>) -> Result<Option<Arc<Acl>>> {
 
 /// One of the two lists.
 pub fn find(fs: &FileSystem, raw: InodeRef<'_>, which: u8) -> Result<Option<Arc<Acl>>> {
-    let nothing = raw.xattr_block()? == 0 && raw.xattr_area()?.is_none_or(|area| area.iter().take(4).all(|byte| *byte == 0));
+    let nothing = raw.xattr_block()? == 0
+        && raw.xattr_area()?.is_none_or(|area| area.iter().take(4).all(|byte| *byte == 0));
     if nothing || !fs.options.read().acl {
         return Ok(None);
     }

@@ -64,7 +64,9 @@ impl FileSystem {
                 && descriptor.free_blocks > self.geometry.blocks_per_group / 16
         };
         let mut order = (group..self.geometry.groups).chain(0..group);
-        order.find(|number| self.group(*number).is_ok_and(|group| roomy(&group.descriptor()))).unwrap_or(group)
+        order
+            .find(|number| self.group(*number).is_ok_and(|group| roomy(&group.descriptor())))
+            .unwrap_or(group)
     }
 
     /// The group with the fewest directories among those with more room than most, from another one on each time.
@@ -76,21 +78,36 @@ impl FileSystem {
         let order = (from..self.geometry.groups).chain(0..from);
         let good = order.filter_map(|number| {
             let descriptor = self.group(number).ok()?.descriptor();
-            let roomy = i64::from(descriptor.free_inodes) >= inodes && i64::from(descriptor.free_blocks) >= blocks;
+            let roomy =
+                i64::from(descriptor.free_inodes) >= inodes && i64::from(descriptor.free_blocks) >= blocks;
             roomy.then_some((descriptor.used_directories, number))
         });
         good.min_by_key(|(directories, _)| *directories).map_or(from, |(_, number)| number)
     }
 
-    fn allot_in(self: &Arc<Self>, handle: &mut Handle, number: u32, group: &Group, directory: bool) -> Result<Option<u32>> {
+    fn allot_in(
+        self: &Arc<Self>,
+        handle: &mut Handle,
+        number: u32,
+        group: &Group,
+        directory: bool,
+    ) -> Result<Option<u32>> {
         let _one = group.inodes.lock();
         let descriptor = group.descriptor();
         let per_group = self.geometry.inodes_per_group;
         let fresh = descriptor.has(group::INODE_UNINIT);
-        let buffer = if fresh { handle.create(descriptor.inode_bitmap)? } else { self.inode_bitmap(number, &descriptor)? };
+        let buffer = if fresh {
+            handle.create(descriptor.inode_bitmap)?
+        } else {
+            self.inode_bitmap(number, &descriptor)?
+        };
         let from = if number == 0 { self.geometry.first_inode - 1 } else { 0 };
         let from = group.first_free_inode.load(Ordering::Relaxed).max(from);
-        let free = if fresh { Some(from as usize) } else { format::find_bit(&buffer.read(), false, from as usize, per_group as usize) };
+        let free = if fresh {
+            Some(from as usize)
+        } else {
+            format::find_bit(&buffer.read(), false, from as usize, per_group as usize)
+        };
         let Some(index) = free.filter(|index| *index < per_group as usize) else {
             group.first_free_inode.store(per_group, Ordering::Relaxed);
             return Ok(None);
@@ -124,7 +141,9 @@ impl FileSystem {
         if self.geometry.has_checksums() {
             let sum = group::bitmap_checksum(&self.geometry, &buffer.read(), self.geometry.inodes_per_group);
             if sum != descriptor.inode_bitmap_checksum {
-                return Err(self.complain(BAD_CHECKSUM, format_args!("the inode bitmap of group {number} is wrong")));
+                return Err(
+                    self.complain(BAD_CHECKSUM, format_args!("the inode bitmap of group {number} is wrong"))
+                );
             }
         }
         Ok(buffer)

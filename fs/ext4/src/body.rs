@@ -9,8 +9,8 @@
 
 use crate::extents;
 use crate::filesystem::FileSystem;
-use crate::format::inode::{self, InodeRef, MAP_SIZE, flag};
 use crate::format::CORRUPTED;
+use crate::format::inode::{self, InodeRef, MAP_SIZE, flag};
 use crate::indirect;
 use crate::journal::Handle;
 use abi::errno::{Errno, Result};
@@ -229,7 +229,9 @@ impl Body {
     pub fn place_of(&self, block: u32) -> Result<u64> {
         match self.find(block, 1)?.state {
             State::Written(place) => Ok(place),
-            _ => Err(self.fs.complain(CORRUPTED, format_args!("inode {}: block {block} is a hole", self.number))),
+            _ => Err(self
+                .fs
+                .complain(CORRUPTED, format_args!("inode {}: block {block} is a hole", self.number))),
         }
     }
 

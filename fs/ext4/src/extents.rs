@@ -54,7 +54,9 @@ fn read_node(body: &Body, block: u64, depth: u16) -> Result<Arc<Buffer>> {
         };
         check()
     };
-    checked.map_err(|error| fs.complain(error, format_args!("inode {}: bad extent node in block {block}", body.number)))?;
+    checked.map_err(|error| {
+        fs.complain(error, format_args!("inode {}: bad extent node in block {block}", body.number))
+    })?;
     buffer.set_verified();
     Ok(buffer)
 }
@@ -226,7 +228,10 @@ impl Tree<'_> {
             || after.is_some_and(|after| extent.end() > u64::from(after.block));
         if overlaps {
             let number = self.body.number;
-            return Err(self.body.fs.complain(CORRUPTED, format_args!("inode {number}: block {} is there already", extent.block)));
+            return Err(self.body.fs.complain(
+                CORRUPTED,
+                format_args!("inode {number}: block {} is there already", extent.block),
+            ));
         }
         if let Some(before) = before.filter(|before| before.joins(&extent)) {
             let mut joined = Extent { length: before.length + extent.length, ..before };
@@ -262,7 +267,8 @@ impl Tree<'_> {
         let (block, sibling) = self.new_node(header.depth)?;
         let moved = self.change(node, |bytes| bytes.split_off(kept))?;
         self.change(&sibling, |bytes| bytes.fill(&moved))?;
-        let (target, place) = if at > kept || kept == header.entries { (&sibling, at - kept) } else { (node, at) };
+        let (target, place) =
+            if at > kept || kept == header.entries { (&sibling, at - kept) } else { (node, at) };
         self.change(target, |bytes| put(bytes, place))?;
         let first = with_node(self.map, node, |bytes| bytes.key(0))?;
         let second = with_node(self.map, &sibling, |bytes| bytes.key(0))?;
@@ -271,7 +277,14 @@ impl Tree<'_> {
 
     /// Cuts `from..to` out of the last leaf that has some of it; gives what was cut, and what must be put in again (the end of an extent that
     /// was cut in its middle).
-    fn cut_below(&mut self, node: &Node, from: u32, to: u64, limit: usize, out: &mut Cut) -> Result<Option<u32>> {
+    fn cut_below(
+        &mut self,
+        node: &Node,
+        from: u32,
+        to: u64,
+        limit: usize,
+        out: &mut Cut,
+    ) -> Result<Option<u32>> {
         let header = self.header(node)?;
         if header.depth == 0 {
             self.cut_leaf(node, header, from, to, limit, out)?;
@@ -288,7 +301,9 @@ impl Tree<'_> {
                         self.drop_node(entry.child)?;
                     }
                     Some(first) if first != entry.block => {
-                        self.change(node, |bytes| bytes.set_index(place, Index { block: first, child: entry.child }))?;
+                        self.change(node, |bytes| {
+                            bytes.set_index(place, Index { block: first, child: entry.child })
+                        })?;
                     }
                     Some(_) => {}
                 }
@@ -308,11 +323,21 @@ impl Tree<'_> {
         Ok(())
     }
 
-    fn cut_leaf(&mut self, leaf: &Node, header: Header, from: u32, to: u64, limit: usize, out: &mut Cut) -> Result<()> {
+    fn cut_leaf(
+        &mut self,
+        leaf: &Node,
+        header: Header,
+        from: u32,
+        to: u64,
+        limit: usize,
+        out: &mut Cut,
+    ) -> Result<()> {
         let mut entries = header.entries;
         while entries > 0 && out.extents.len() < limit {
             let last = to.saturating_sub(1).min(u64::from(u32::MAX)) as u32;
-            let Some(at) = with_node(self.map, leaf, |bytes| bytes.find(entries, last))? else { return Ok(()) };
+            let Some(at) = with_node(self.map, leaf, |bytes| bytes.find(entries, last))? else {
+                return Ok(());
+            };
             let extent = with_node(self.map, leaf, |bytes| bytes.extent(at))?;
             let (start, end) = (extent.block.max(from), extent.end().min(to));
             if u64::from(start) >= end {
@@ -331,7 +356,9 @@ impl Tree<'_> {
                 }
             }
             if start > extent.block {
-                self.change(leaf, |bytes| bytes.set_extent(at, extent.part(extent.block, start - extent.block)))?;
+                self.change(leaf, |bytes| {
+                    bytes.set_extent(at, extent.part(extent.block, start - extent.block))
+                })?;
             } else {
                 self.change(leaf, |bytes| bytes.remove(at))?;
                 entries -= 1;

@@ -234,7 +234,12 @@ impl FileSystem {
     }
 
     /// Changes a group's descriptor, in memory and in its block.
-    pub fn change_descriptor(&self, handle: &mut Handle, number: u32, change: impl FnOnce(&mut Descriptor)) -> Result<()> {
+    pub fn change_descriptor(
+        &self,
+        handle: &mut Handle,
+        number: u32,
+        change: impl FnOnce(&mut Descriptor),
+    ) -> Result<()> {
         let group = self.group(number)?;
         let index = number / self.geometry.descriptors_per_block();
         let (_, offset) = self.geometry.descriptor_place(number);
@@ -255,7 +260,12 @@ impl FileSystem {
     }
 
     /// Changes an inode on the disk, and puts its checksum in.
-    pub fn change_inode<R>(&self, handle: &mut Handle, number: u32, change: impl FnOnce(&mut InodeMut<'_>) -> Result<R>) -> Result<R> {
+    pub fn change_inode<R>(
+        &self,
+        handle: &mut Handle,
+        number: u32,
+        change: impl FnOnce(&mut InodeMut<'_>) -> Result<R>,
+    ) -> Result<R> {
         let (block, offset) = self.inode_place(number)?;
         let buffer = self.read_block(block)?;
         handle.modify(&buffer, |bytes| {

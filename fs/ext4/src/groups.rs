@@ -219,7 +219,12 @@ impl Claim {
     /// Leaves the first `length` blocks here and gives the others.
     pub fn split_off(&mut self, length: u32) -> Claim {
         let kept = length.min(self.length);
-        let rest = Claim { fs: self.fs.clone(), group: self.group, start: self.start + kept, length: self.length - kept };
+        let rest = Claim {
+            fs: self.fs.clone(),
+            group: self.group,
+            start: self.start + kept,
+            length: self.length - kept,
+        };
         self.length = kept;
         rest
     }
@@ -277,7 +282,9 @@ impl FileSystem {
             if let Err(error) = self.load(group, &mut index) {
                 group.set_corrupt();
                 self.free_blocks.fetch_sub(i64::from(group.descriptor().free_blocks), Ordering::Relaxed);
-                return Err(self.complain(error, format_args!("the block bitmap of group {} is wrong", group.number)));
+                return Err(
+                    self.complain(error, format_args!("the block bitmap of group {} is wrong", group.number))
+                );
             }
         }
         Ok(index)
@@ -308,7 +315,11 @@ impl FileSystem {
             free_runs(&bitmap, blocks, &mut add);
         }
         if count != descriptor.free_blocks {
-            log::error!("ext4: group {} has {count} free blocks, not {}", group.number, descriptor.free_blocks);
+            log::error!(
+                "ext4: group {} has {count} free blocks, not {}",
+                group.number,
+                descriptor.free_blocks
+            );
             return Err(CORRUPTED);
         }
         for (start, length) in &index.held {
@@ -336,8 +347,11 @@ impl FileSystem {
     fn mark(&self, handle: &mut Handle, group: &Group, range: Range<u32>, used: bool) -> Result<()> {
         let descriptor = group.descriptor();
         let fresh = descriptor.has(group::BLOCK_UNINIT);
-        let buffer =
-            if fresh { handle.create(descriptor.block_bitmap)? } else { self.buffers.read(descriptor.block_bitmap)? };
+        let buffer = if fresh {
+            handle.create(descriptor.block_bitmap)?
+        } else {
+            self.buffers.read(descriptor.block_bitmap)?
+        };
         let (changed, sum) = handle.modify(&buffer, |bitmap| {
             if fresh {
                 initial_bitmap(self, group.number, bitmap);
@@ -359,7 +373,10 @@ impl FileSystem {
         })?;
         if changed != range.end - range.start {
             let how = if used { "used" } else { "free" };
-            return Err(self.complain(CORRUPTED, format_args!("blocks {range:?} of group {} were {how} already", group.number)));
+            return Err(self.complain(
+                CORRUPTED,
+                format_args!("blocks {range:?} of group {} were {how} already", group.number),
+            ));
         }
         Ok(())
     }
@@ -368,7 +385,11 @@ impl FileSystem {
     pub fn initialise_bitmap(&self, handle: &mut Handle, number: u32) -> Result<()> {
         let group = self.group(number)?;
         let _index = group.free.lock();
-        if group.descriptor().has(group::BLOCK_UNINIT) { self.mark(handle, group, 0..0, true) } else { Ok(()) }
+        if group.descriptor().has(group::BLOCK_UNINIT) {
+            self.mark(handle, group, 0..0, true)
+        } else {
+            Ok(())
+        }
     }
 
     fn give_back(&self, number: u32, start: u32, length: u32) {
@@ -448,9 +469,17 @@ impl FileSystem {
     /// committed.
     ///
     /// Errors: `EUCLEAN`: they are not there, or were free.
-    pub fn free_run(self: &Arc<Self>, handle: &mut Handle, start: u64, count: u32, kind: Contents) -> Result<()> {
+    pub fn free_run(
+        self: &Arc<Self>,
+        handle: &mut Handle,
+        start: u64,
+        count: u32,
+        kind: Contents,
+    ) -> Result<()> {
         if !self.geometry.contains(start, u64::from(count)) || self.is_metadata(start, count) {
-            return Err(self.complain(CORRUPTED, format_args!("blocks {start}+{count} to be freed are not a file's")));
+            return Err(
+                self.complain(CORRUPTED, format_args!("blocks {start}+{count} to be freed are not a file's"))
+            );
         }
         if kind == Contents::Metadata {
             for block in start..start + u64::from(count) {
@@ -467,7 +496,13 @@ impl FileSystem {
         Ok(())
     }
 
-    fn free_in_group(self: &Arc<Self>, handle: &mut Handle, number: u32, start: u32, count: u32) -> Result<()> {
+    fn free_in_group(
+        self: &Arc<Self>,
+        handle: &mut Handle,
+        number: u32,
+        start: u32,
+        count: u32,
+    ) -> Result<()> {
         let group = self.group(number)?;
         let mut index = self.index(group)?;
         index.hold(start, count);
@@ -496,13 +531,17 @@ impl FileSystem {
     fn is_metadata(&self, start: u64, count: u32) -> bool {
         let end = start + u64::from(count);
         let touches = |first: u64, length: u64| first < end && start < first + length;
-        let (Some((first, _)), Some((last, _))) = (self.geometry.group_of(start), self.geometry.group_of(end - 1)) else {
+        let (Some((first, _)), Some((last, _))) =
+            (self.geometry.group_of(start), self.geometry.group_of(end - 1))
+        else {
             return true;
         };
         // With flexible groups the metadata of a group lies in the first of those that go together.
         let flex = 1_u32 << self.geometry.flex_bits.min(8);
         let range = first & !(flex - 1)..(last | (flex - 1)).saturating_add(1).min(self.geometry.groups);
-        let base = (first..=last).any(|number| touches(self.geometry.group_start(number), u64::from(self.geometry.base_blocks(number))));
+        let base = (first..=last).any(|number| {
+            touches(self.geometry.group_start(number), u64::from(self.geometry.base_blocks(number)))
+        });
         base || range.into_iter().any(|number| {
             let Ok(group) = self.group(number) else { return false };
             let descriptor = group.descriptor();
@@ -513,14 +552,23 @@ impl FileSystem {
     }
 
     /// Calls `each` with the free runs of a group that have at least `least` blocks, one after the other, each claimed meanwhile (FITRIM).
-    pub fn each_free_run(self: &Arc<Self>, number: u32, least: u32, mut each: impl FnMut(&Claim) -> Result<()>) -> Result<()> {
+    pub fn each_free_run(
+        self: &Arc<Self>,
+        number: u32,
+        least: u32,
+        mut each: impl FnMut(&Claim) -> Result<()>,
+    ) -> Result<()> {
         let group = self.group(number)?;
         let mut from = 0;
         loop {
             let claim = {
                 let mut index = self.index(group)?;
-                let Some((start, length)) =
-                    index.free.by_place.range(from..).find(|(_, length)| **length >= least).map(|(start, length)| (*start, *length))
+                let Some((start, length)) = index
+                    .free
+                    .by_place
+                    .range(from..)
+                    .find(|(_, length)| **length >= least)
+                    .map(|(start, length)| (*start, *length))
                 else {
                     return Ok(());
                 };

@@ -174,7 +174,13 @@ enum Left {
 /// the map afterwards. Changes at most `3 * limit` blocks and the nodes on the way.
 ///
 /// Errors: `EUCLEAN`, `EIO`.
-pub fn remove_last(body: &Body, map: &mut Map, handle: &mut Handle, range: core::ops::Range<u64>, limit: usize) -> Result<usize> {
+pub fn remove_last(
+    body: &Body,
+    map: &mut Map,
+    handle: &mut Handle,
+    range: core::ops::Range<u64>,
+    limit: usize,
+) -> Result<usize> {
     let mut removal = Removal { body, handle, range, left: limit, sectors: 0 };
     let per_block = per_block(body);
     for root in (0..DIRECT as usize + LEVELS).rev() {
@@ -227,7 +233,9 @@ impl Removal<'_> {
                 continue;
             }
             match self.below(value, level - 1, first + index * (span / per_block))? {
-                Left::Nothing => self.handle.modify(&buffer, |bytes| set_pointer(bytes, index as usize, 0))??,
+                Left::Nothing => {
+                    self.handle.modify(&buffer, |bytes| set_pointer(bytes, index as usize, 0))??
+                }
                 Left::Something => empty = false,
             }
         }

@@ -112,7 +112,8 @@ fn load(
         bytes.get(offset..end).ok_or(CORRUPTED)?.to_vec()
     };
     let raw = InodeRef(&raw);
-    raw.check(&fs.geometry, number).map_err(|error| fs.complain(error, format_args!("inode {number} is wrong")))?;
+    raw.check(&fs.geometry, number)
+        .map_err(|error| fs.complain(error, format_args!("inode {number} is wrong")))?;
     if raw.links()? == 0 && body.is_none() && !fs.orphans.is_being_cleaned() {
         return Err(Errno::ESTALE);
     }
@@ -132,7 +133,12 @@ fn load(
 }
 
 /// The VFS's inode of a body, with these attributes.
-pub fn make(superblock: &Arc<SuperBlock>, body: &Arc<Body>, kind: FileKind, raw: InodeRef<'_>) -> Result<Arc<Inode>> {
+pub fn make(
+    superblock: &Arc<SuperBlock>,
+    body: &Arc<Body>,
+    kind: FileKind,
+    raw: InodeRef<'_>,
+) -> Result<Arc<Inode>> {
     let fs = &body.fs;
     let size = raw.size()?;
     let limit = if kind == FileKind::Regular { superblock.max_file_size() } else { i64::MAX as u64 };
@@ -142,9 +148,11 @@ pub fn make(superblock: &Arc<SuperBlock>, body: &Arc<Body>, kind: FileKind, raw:
     let content = content_of(body, kind, size)?;
     let mut state_bits = 0;
     let flags = raw.flags()?;
-    for (bit, state) in
-        [(flag::IMMUTABLE, state::IMMUTABLE), (flag::APPEND, state::APPEND_ONLY), (flag::NO_ATIME, state::NO_ACCESS_TIME)]
-    {
+    for (bit, state) in [
+        (flag::IMMUTABLE, state::IMMUTABLE),
+        (flag::APPEND, state::APPEND_ONLY),
+        (flag::NO_ATIME, state::NO_ACCESS_TIME),
+    ] {
         state_bits |= if flags & bit != 0 { state } else { 0 };
     }
     if kind == FileKind::Regular {

@@ -86,7 +86,13 @@ pub fn mount_device(
         flags,
         device: Some(device.number()),
     };
-    let fs = FileSystem::new(Parts { geometry, device: device.clone(), buffers, options: DEFAULTS, read_only: true })?;
+    let fs = FileSystem::new(Parts {
+        geometry,
+        device: device.clone(),
+        buffers,
+        options: DEFAULTS,
+        read_only: true,
+    })?;
     let instance = Box::new(Instance { fs: fs.clone(), _claim: claim });
     let superblock = SuperBlock::new(attributes, instance, credentials.user_namespace.clone());
     let root = fs.inodes.get(&fs, &superblock, ROOT)?;

@@ -13,7 +13,9 @@ use machine::sync::atomic::Ordering;
 use mm::PageCache;
 use mm::io::IoWriter;
 use security::Credentials;
-use vfs::{AccessMask, DirectorySink, File, FileOperations, Inode, InodeOperations, SinkState, SyncKind, emit_dots};
+use vfs::{
+    AccessMask, DirectorySink, File, FileOperations, Inode, InodeOperations, SinkState, SyncKind, emit_dots,
+};
 
 /// What is particular to a kind of inode.
 pub enum Content {

@@ -157,7 +157,8 @@ fn orphan_file(fs: &Arc<FileSystem>) -> Result<Option<Arc<Body>>> {
 /// The blocks of the orphan file that have entries, and those. Errors: `EUCLEAN`, `EBADMSG`, `EIO`.
 fn read_file(fs: &Arc<FileSystem>) -> Result<Vec<(u64, Vec<u32>)>> {
     let mut found = Vec::new();
-    let present = fs.with_super(|raw| raw.feature_ro_compat.get())? & ReadOnlyCompatible::ORPHAN_PRESENT.bits() != 0;
+    let present =
+        fs.with_super(|raw| raw.feature_ro_compat.get())? & ReadOnlyCompatible::ORPHAN_PRESENT.bits() != 0;
     let Some(body) = orphan_file(fs)?.filter(|_| present) else { return Ok(found) };
     // A file of more blocks than a disk has is not looked at to its end.
     let blocks = crate::directory::block_count(&body).min(1 << 16);
@@ -168,7 +169,8 @@ fn read_file(fs: &Arc<FileSystem>) -> Result<Vec<(u64, Vec<u32>)>> {
         let tail = bytes.len() - 8;
         let magic: &U32 = format::at(&bytes, tail)?;
         let stored: &U32 = format::at(&bytes, tail + 4)?;
-        let fine = magic.get() == FILE_MAGIC && (!fs.geometry.has_checksums() || stored.get() == file_sum(&body, place, &bytes)?);
+        let fine = magic.get() == FILE_MAGIC
+            && (!fs.geometry.has_checksums() || stored.get() == file_sum(&body, place, &bytes)?);
         if !fine {
             return Err(fs.complain(CORRUPTED, format_args!("block {block} of the orphan file is wrong")));
         }
@@ -194,7 +196,8 @@ fn file_sum(body: &Body, place: u64, bytes: &[u8]) -> Result<u32> {
 
 /// Empties the orphan file, and says in the superblock that it is.
 fn clear_file(fs: &Arc<FileSystem>, found: &[(u64, Vec<u32>)]) -> Result<()> {
-    let present = fs.with_super(|raw| raw.feature_ro_compat.get())? & ReadOnlyCompatible::ORPHAN_PRESENT.bits() != 0;
+    let present =
+        fs.with_super(|raw| raw.feature_ro_compat.get())? & ReadOnlyCompatible::ORPHAN_PRESENT.bits() != 0;
     let Some(body) = orphan_file(fs)?.filter(|_| present) else { return Ok(()) };
     for (place, _) in found {
         let mut handle = fs.start(2)?;

@@ -44,7 +44,8 @@ impl FilePager {
             let (offset, length) = ((at as usize) << bits, (mapping.length as usize) << bits);
             match mapping.state {
                 State::Written(place) => {
-                    let segment = Segment { frame: frame.clone(), offset: offset as u32, length: length as u32 };
+                    let segment =
+                        Segment { frame: frame.clone(), offset: offset as u32, length: length as u32 };
                     let sector = place << (bits - 9);
                     body.fs.device.transfer(Operation::Read, BioFlags::empty(), sector, &[segment])?;
                 }

@@ -19,9 +19,16 @@ use vfs::{DirectoryEntry, DirectorySink, FileKind, Inode, SinkState};
 fn image(name: &str, options: &[&str], size: &str, from: &Path) -> Option<Vec<u8>> {
     let path = std::env::temp_dir().join(std::format!("linnet-ext4-{}-{name}.img", std::process::id()));
     let _ = fs::remove_file(&path);
-    let made = ["mke2fs", "/usr/sbin/mke2fs"]
-        .iter()
-        .find_map(|program| Command::new(program).args(["-q", "-F"]).args(options).arg("-d").args([from, &path]).arg(size).output().ok());
+    let made = ["mke2fs", "/usr/sbin/mke2fs"].iter().find_map(|program| {
+        Command::new(program)
+            .args(["-q", "-F"])
+            .args(options)
+            .arg("-d")
+            .args([from, &path])
+            .arg(size)
+            .output()
+            .ok()
+    });
     let Some(made) = made else {
         std::println!("skipped: mke2fs is not there");
         return None;
@@ -104,9 +111,11 @@ fn tree(name: &str) -> PathBuf {
     let _ = fs::remove_dir_all(&root);
     fs::create_dir_all(root.join("many")).unwrap();
     for number in 0..600 {
-        fs::write(root.join(std::format!("many/a-name-of-some-length-{number}")), std::format!("{number}\n")).unwrap();
+        fs::write(root.join(std::format!("many/a-name-of-some-length-{number}")), std::format!("{number}\n"))
+            .unwrap();
     }
-    let large: Vec<u8> = (0..3_000_001_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let large: Vec<u8> =
+        (0..3_000_001_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     fs::write(root.join("large"), large).unwrap();
     let sparse = fs::File::create(root.join("sparse")).unwrap();
     std::os::unix::fs::FileExt::write_at(&sparse, b"end", 1_000_000).unwrap();

@@ -8,8 +8,8 @@
 use crate::body::Body;
 use crate::extents;
 use crate::filesystem::{FileSystem, now_seconds};
-use crate::format::inode::{InodeRef, flag};
 use crate::format::CORRUPTED;
+use crate::format::inode::{InodeRef, flag};
 use crate::groups::Contents;
 use crate::indirect;
 use crate::journal::Handle;
@@ -49,7 +49,8 @@ fn step(body: &Body, handle: &mut Handle, blocks: &Range<u64>, kind: Contents) -
 
 /// Whether the inode's map is one at all.
 fn has_blocks(body: &Body, kind: FileKind) -> bool {
-    let mapped = matches!(kind, FileKind::Regular | FileKind::Directory) || kind == FileKind::Symlink && body.map.read().sectors > 0;
+    let mapped = matches!(kind, FileKind::Regular | FileKind::Directory)
+        || kind == FileKind::Symlink && body.map.read().sectors > 0;
     mapped && !body.is_inline()
 }
 
@@ -88,7 +89,11 @@ pub fn shrink(body: &Body, size: u64) -> Result<()> {
 pub fn remove(body: &Body, kind: FileKind) -> Result<()> {
     let fs = &body.fs;
     body.wait_for_flights(0);
-    let contents = if kind == FileKind::Regular && !body.has_flags(flag::JOURNAL_DATA) { Contents::Data } else { Contents::Metadata };
+    let contents = if kind == FileKind::Regular && !body.has_flags(flag::JOURNAL_DATA) {
+        Contents::Data
+    } else {
+        Contents::Metadata
+    };
     if has_blocks(body, kind) {
         release(body, 0..1 << 32, contents)?;
     }

@@ -35,14 +35,16 @@ fn read_block(fs: &FileSystem, number: u32, block: u64) -> Result<Vec<Attribute>
         }
         xattr::parse(&bytes, Place::Block)
     };
-    read().map_err(|error| fs.complain(error, format_args!("inode {number}: bad attributes in block {block}")))
+    read()
+        .map_err(|error| fs.complain(error, format_args!("inode {number}: bad attributes in block {block}")))
 }
 
 /// All attributes of an inode: those in it, and those in its block. Errors: `EUCLEAN`, `EBADMSG`, `EIO`.
 pub fn read_all(fs: &FileSystem, number: u32, raw: InodeRef<'_>) -> Result<(Vec<Attribute>, Vec<Attribute>)> {
     let own = match raw.xattr_area()? {
-        Some(area) => xattr::parse(area, Place::Inode)
-            .map_err(|error| fs.complain(error, format_args!("inode {number}: bad attributes in the inode")))?,
+        Some(area) => xattr::parse(area, Place::Inode).map_err(|error| {
+            fs.complain(error, format_args!("inode {number}: bad attributes in the inode"))
+        })?,
         None => Vec::new(),
     };
     Ok((own, read_block(fs, number, raw.xattr_block()?)?))
@@ -77,7 +79,9 @@ pub fn list(body: &Body) -> Result<Vec<u8>> {
     let (own, block) = read_all(&body.fs, body.number, InodeRef(&raw))?;
     let mut names = Vec::new();
     for one in own.iter().chain(&block) {
-        let Some(prefix) = xattr::prefix(one.prefix).filter(|_| one.prefix != xattr::SYSTEM) else { continue };
+        let Some(prefix) = xattr::prefix(one.prefix).filter(|_| one.prefix != xattr::SYSTEM) else {
+            continue;
+        };
         names.extend_from_slice(prefix);
         names.extend_from_slice(&one.name);
         names.push(0);
@@ -89,7 +93,13 @@ pub fn list(body: &Body) -> Result<Vec<u8>> {
 /// [`CREDITS`] blocks.
 ///
 /// Errors: `EEXIST`, `ENODATA` by `mode`; `ENOSPC`, `EOPNOTSUPP`, `ERANGE`, `EUCLEAN`, `EIO`.
-pub fn set(body: &Body, handle: &mut Handle, name: &[u8], value: Option<&[u8]>, mode: XattrMode) -> Result<()> {
+pub fn set(
+    body: &Body,
+    handle: &mut Handle,
+    name: &[u8],
+    value: Option<&[u8]>,
+    mode: XattrMode,
+) -> Result<()> {
     let (prefix, rest) = split(&body.fs, name)?;
     if rest.len() > usize::from(u8::MAX) {
         return Err(Errno::ERANGE);
@@ -157,7 +167,11 @@ fn store_block(body: &Body, handle: &mut Handle, block: u64, list: &[Attribute])
     handle.modify(&buffer, |bytes| {
         xattr::store(bytes, list, Place::Block)?;
         xattr::set_references(bytes, 1)?;
-        if fs.geometry.has_checksums() { xattr::seal(bytes, fs.geometry.checksum_seed, place) } else { Ok(()) }
+        if fs.geometry.has_checksums() {
+            xattr::seal(bytes, fs.geometry.checksum_seed, place)
+        } else {
+            Ok(())
+        }
     })?
 }
 
@@ -170,14 +184,19 @@ pub fn release_block(body: &Body, handle: &mut Handle) -> Result<()> {
         return Ok(());
     }
     let buffer = fs.read_block(block)?;
-    let references = xattr::references(&buffer.read())
-        .map_err(|error| fs.complain(error, format_args!("inode {}: bad attributes in block {block}", body.number)))?;
+    let references = xattr::references(&buffer.read()).map_err(|error| {
+        fs.complain(error, format_args!("inode {}: bad attributes in block {block}", body.number))
+    })?;
     if references <= 1 {
         fs.free_run(handle, block, 1, Contents::Metadata)?;
     } else {
         handle.modify(&buffer, |bytes| {
             xattr::set_references(bytes, references - 1)?;
-            if fs.geometry.has_checksums() { xattr::seal(bytes, fs.geometry.checksum_seed, block) } else { Ok(()) }
+            if fs.geometry.has_checksums() {
+                xattr::seal(bytes, fs.geometry.checksum_seed, block)
+            } else {
+                Ok(())
+            }
         })??;
     }
     let mut map = body.map.write();

@@ -48,7 +48,8 @@ impl<'a> Walk<'a> {
     fn root(body: &'a Body) -> Result<(Walk<'a>, Root)> {
         let buffer = need_block(body, 0)?;
         let root = Root::read(&buffer.read(), max_levels(body)).map_err(|error| bad(body, 0, error))?;
-        let hasher = Hasher::new(&body.fs.geometry, root.hash_version).map_err(|error| bad(body, 0, error))?;
+        let hasher =
+            Hasher::new(&body.fs.geometry, root.hash_version).map_err(|error| bad(body, 0, error))?;
         let level = Level { buffer, start: htree::ROOT_ENTRIES, at: 0 };
         Ok((Walk { body, hasher, levels: alloc::vec![level] }, root))
     }
@@ -86,7 +87,11 @@ impl<'a> Walk<'a> {
     pub(crate) fn leaf(&self) -> Result<u32> {
         let level = self.levels.last().ok_or(CORRUPTED)?;
         let entry = level.look(|node| node.entry(level.at))?;
-        if entry.block < block_count(self.body) { Ok(entry.block) } else { Err(bad(self.body, entry.block, CORRUPTED)) }
+        if entry.block < block_count(self.body) {
+            Ok(entry.block)
+        } else {
+            Err(bad(self.body, entry.block, CORRUPTED))
+        }
     }
 
     /// Goes on to the next leaf; gives the hash that it begins with and whether names of the same hash are in the leaf before. `None`: there
@@ -122,7 +127,9 @@ pub(super) fn find(body: &Body, name: &[u8]) -> Result<Option<Found>> {
     for _ in 0..=block_count(body) {
         let block = walk.leaf()?;
         let buffer = need_block(body, block)?;
-        let found = dirent::find(&buffer.read(), name).map_err(|error| bad(body, block, error))?.map(|entry| entry.inode);
+        let found = dirent::find(&buffer.read(), name)
+            .map_err(|error| bad(body, block, error))?
+            .map(|entry| entry.inode);
         if let Some(number) = found {
             return Ok(Some(Found { number, block }));
         }
@@ -188,7 +195,8 @@ pub(super) fn add(directory: &Inode, body: &Body, handle: &mut Handle, entry: &O
     let put = |handle: &mut Handle, leaf: &Arc<Buffer>| {
         change_leaf(body, handle, leaf, |bytes| dirent::insert(bytes, &entry.name, entry.inode, entry.kind))
     };
-    let room = super::has_room(dirent::body(&leaf.read(), has_checksums(body)), dirent::needed(entry.name.len()));
+    let room =
+        super::has_room(dirent::body(&leaf.read(), has_checksums(body)), dirent::needed(entry.name.len()));
     if room.map_err(|error| bad(body, block, error))? {
         put(handle, &leaf)?;
         return Ok(());
@@ -293,7 +301,12 @@ fn balance(sizes: impl Iterator<Item = usize> + Clone) -> usize {
 }
 
 /// Moves the half of a leaf with the higher hashes to a new one; gives that and the hash that it begins with.
-fn split_leaf(directory: &Inode, walk: &Walk<'_>, handle: &mut Handle, leaf: &Arc<Buffer>) -> Result<(Arc<Buffer>, u32)> {
+fn split_leaf(
+    directory: &Inode,
+    walk: &Walk<'_>,
+    handle: &mut Handle,
+    leaf: &Arc<Buffer>,
+) -> Result<(Arc<Buffer>, u32)> {
     let body = walk.body;
     let mut names: Vec<(NameHash, OwnedEntry)> = names_of(dirent::body(&leaf.read(), has_checksums(body)))?
         .into_iter()
@@ -302,7 +315,9 @@ fn split_leaf(directory: &Inode, walk: &Walk<'_>, handle: &mut Handle, leaf: &Ar
     names.sort_by_key(|(hash, _)| *hash);
     let kept = balance(names.iter().map(|(_, entry)| dirent::needed(entry.name.len())));
     let upper = names.split_off(kept.min(names.len().saturating_sub(1)));
-    let (Some((last, _)), Some((first, _))) = (names.last(), upper.first()) else { return Err(bad(body, 0, CORRUPTED)) };
+    let (Some((last, _)), Some((first, _))) = (names.last(), upper.first()) else {
+        return Err(bad(body, 0, CORRUPTED));
+    };
     let goes_on = u32::from(last.major == first.major);
     let split_hash = first.major;
     let (block, second) = append(directory, body, handle)?;

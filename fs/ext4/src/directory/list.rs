@@ -69,8 +69,12 @@ fn place(names: Vec<OwnedEntry>, hasher: &Hasher) -> Vec<Placed> {
     let mut placed: Vec<Placed> = Vec::with_capacity(hashed.len());
     for (hash, entry) in hashed {
         let base = base_of(hash);
-        let last = placed.last().map(|last| last.position).filter(|last| last >> ORDINAL_BITS == base >> ORDINAL_BITS);
-        let position = last.map_or(base + FIRST_ORDINAL, |last| (last + 1).min(base | ((1 << ORDINAL_BITS) - 1)));
+        let last = placed
+            .last()
+            .map(|last| last.position)
+            .filter(|last| last >> ORDINAL_BITS == base >> ORDINAL_BITS);
+        let position =
+            last.map_or(base + FIRST_ORDINAL, |last| (last + 1).min(base | ((1 << ORDINAL_BITS) - 1)));
         placed.push(Placed { position, entry });
     }
     placed
@@ -80,7 +84,13 @@ fn place(names: Vec<OwnedEntry>, hasher: &Hasher) -> Vec<Placed> {
 fn emit(placed: &[Placed], position: u64, sink: &mut dyn DirectorySink) -> Result<(u64, SinkState)> {
     let mut next = position;
     for one in placed.iter().filter(|one| one.position >= position) {
-        let entry = dirent::Entry { offset: 0, length: 0, inode: one.entry.inode, kind: one.entry.kind, name: &one.entry.name };
+        let entry = dirent::Entry {
+            offset: 0,
+            length: 0,
+            inode: one.entry.inode,
+            kind: one.entry.kind,
+            name: &one.entry.name,
+        };
         let told = DirectoryEntry {
             name: entry.name,
             inode_number: u64::from(entry.inode),
@@ -100,7 +110,8 @@ pub fn list(body: &Body, sink: &mut dyn DirectorySink, position: u64) -> Result<
     if position >= END {
         return Ok(position);
     }
-    let by_hash = body.fs.geometry.has_index() && (is_indexed(body) || body.is_inline() || block_count(body) <= 1);
+    let by_hash =
+        body.fs.geometry.has_index() && (is_indexed(body) || body.is_inline() || block_count(body) <= 1);
     if is_indexed(body) {
         return list_index(body, sink, position);
     }
@@ -166,7 +177,8 @@ fn list_blocks(body: &Body, sink: &mut dyn DirectorySink, from: u64) -> Result<u
             for entry in dirent::Entries::new(&bytes) {
                 let entry = entry.map_err(|error| bad(body, block, error))?;
                 if entry.inode != 0 && !entry.is_dot() {
-                    let owned = OwnedEntry { inode: entry.inode, kind: entry.kind, name: entry.name.to_vec() };
+                    let owned =
+                        OwnedEntry { inode: entry.inode, kind: entry.kind, name: entry.name.to_vec() };
                     placed.push(Placed { position: start + entry.offset as u64, entry: owned });
                 }
             }

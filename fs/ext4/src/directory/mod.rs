@@ -105,7 +105,12 @@ pub(crate) fn bad(body: &Body, block: u32, error: Errno) -> Errno {
 }
 
 /// Changes a leaf; the checksum follows.
-fn change_leaf<R>(body: &Body, handle: &mut Handle, buffer: &Arc<Buffer>, change: impl FnOnce(&mut [u8]) -> Result<R>) -> Result<R> {
+fn change_leaf<R>(
+    body: &Body,
+    handle: &mut Handle,
+    buffer: &Arc<Buffer>,
+    change: impl FnOnce(&mut [u8]) -> Result<R>,
+) -> Result<R> {
     let result = handle.modify(buffer, |bytes| {
         let result = change(dirent::body_mut(bytes, has_checksums(body)))?;
         if has_checksums(body) {
@@ -135,7 +140,9 @@ pub fn find(body: &Body, name: &[u8]) -> Result<Option<Found>> {
     }
     for block in 0..block_count(body) {
         let Some(buffer) = read_block(body, block)? else { continue };
-        let found = dirent::find(&buffer.read(), name).map_err(|error| bad(body, block, error))?.map(|entry| entry.inode);
+        let found = dirent::find(&buffer.read(), name)
+            .map_err(|error| bad(body, block, error))?
+            .map(|entry| entry.inode);
         if let Some(number) = found {
             return Ok(Some(Found { number, block }));
         }
@@ -146,7 +153,14 @@ pub fn find(body: &Body, name: &[u8]) -> Result<Option<Found>> {
 /// Adds a name that is not there. Changes at most [`ADD_CREDITS`] blocks. The directory's times are the caller's.
 ///
 /// Errors: `ENOSPC`: no blocks, or the index is full; `EUCLEAN`, `EIO`.
-pub fn add(directory: &Inode, body: &Body, handle: &mut Handle, name: &[u8], number: u32, kind: FileKind) -> Result<()> {
+pub fn add(
+    directory: &Inode,
+    body: &Body,
+    handle: &mut Handle,
+    name: &[u8],
+    number: u32,
+    kind: FileKind,
+) -> Result<()> {
     let has_kinds = body.fs.geometry.incompatible.contains(Incompatible::FILETYPE);
     let entry = OwnedEntry { inode: number, kind: dirent::stored_kind(kind, has_kinds), name: name.to_vec() };
     if body.is_inline() {
@@ -160,8 +174,12 @@ pub fn add(directory: &Inode, body: &Body, handle: &mut Handle, name: &[u8], num
         let buffer = need_block(body, block)?;
         // A look first: most blocks are full, and nothing of them should go to the journal.
         let needed = dirent::needed(name.len());
-        if has_room(dirent::body(&buffer.read(), has_checksums(body)), needed).map_err(|error| bad(body, block, error))? {
-            change_leaf(body, handle, &buffer, |bytes| dirent::insert(bytes, &entry.name, number, entry.kind))?;
+        if has_room(dirent::body(&buffer.read(), has_checksums(body)), needed)
+            .map_err(|error| bad(body, block, error))?
+        {
+            change_leaf(body, handle, &buffer, |bytes| {
+                dirent::insert(bytes, &entry.name, number, entry.kind)
+            })?;
             return Ok(());
         }
     }
@@ -194,7 +212,9 @@ fn append(directory: &Inode, body: &Body, handle: &mut Handle) -> Result<(u32, A
     let fs = &body.fs;
     let block = block_count(body);
     let size = (u64::from(block) + 1) << fs.geometry.block_bits;
-    if block >= u32::MAX >> fs.geometry.block_bits && !fs.geometry.incompatible.contains(Incompatible::LARGEDIR) {
+    if block >= u32::MAX >> fs.geometry.block_bits
+        && !fs.geometry.incompatible.contains(Incompatible::LARGEDIR)
+    {
         return Err(Errno::ENOSPC);
     }
     let place = {
@@ -203,7 +223,12 @@ fn append(directory: &Inode, body: &Body, handle: &mut Handle) -> Result<(u32, A
         let place = fs.allot_block(handle, goal)?;
         map.sectors += body.sectors_of(1);
         let put = if body.has_extents() {
-            extents::insert(body, &mut map, handle, Extent { block, length: 1, start: place, unwritten: false })
+            extents::insert(
+                body,
+                &mut map,
+                handle,
+                Extent { block, length: 1, start: place, unwritten: false },
+            )
         } else {
             indirect::insert(body, &mut map, handle, block, place)
         };
@@ -257,7 +282,14 @@ pub fn remove(directory: &Inode, body: &Body, handle: &mut Handle, name: &[u8]) 
 }
 
 /// Lets a name stand for another inode. As [`remove`].
-pub fn replace(directory: &Inode, body: &Body, handle: &mut Handle, name: &[u8], number: u32, kind: FileKind) -> Result<()> {
+pub fn replace(
+    directory: &Inode,
+    body: &Body,
+    handle: &mut Handle,
+    name: &[u8],
+    number: u32,
+    kind: FileKind,
+) -> Result<()> {
     let has_kinds = body.fs.geometry.incompatible.contains(Incompatible::FILETYPE);
     let stored = dirent::stored_kind(kind, has_kinds);
     let buffer = find_to_change(directory, body, handle, name)?;
@@ -282,7 +314,8 @@ pub fn set_parent(directory: &Inode, body: &Body, handle: &mut Handle, parent: u
     let kind = dirent::stored_kind(FileKind::Directory, has_kinds);
     let buffer = need_block(body, 0)?;
     if !is_indexed(body) {
-        let replaced = change_leaf(body, handle, &buffer, |bytes| dirent::replace(bytes, b"..", parent, kind))?;
+        let replaced =
+            change_leaf(body, handle, &buffer, |bytes| dirent::replace(bytes, b"..", parent, kind))?;
         return if replaced { Ok(()) } else { Err(bad(body, 0, CORRUPTED)) };
     }
     index::change(body, handle, &buffer, htree::ROOT_ENTRIES, |node| {
@@ -293,7 +326,9 @@ pub fn set_parent(directory: &Inode, body: &Body, handle: &mut Handle, parent: u
 /// Whether it has no names but `.` and `..`. Errors: `EUCLEAN`, `EIO`.
 pub fn is_empty(body: &Body) -> Result<bool> {
     if body.is_inline() {
-        return Ok(list::inline_entries(body)?.iter().all(|entry| matches!(entry.name.as_slice(), b"." | b"..")));
+        return Ok(list::inline_entries(body)?
+            .iter()
+            .all(|entry| matches!(entry.name.as_slice(), b"." | b"..")));
     }
     for block in 0..block_count(body) {
         let Some(buffer) = read_block(body, block)? else { continue };
