@@ -36,6 +36,7 @@ fn start_secondary(id: CpuId) {
 /// thread may not.
 fn start_first_program() -> Result<()> {
     sched::start_kernel_threads()?;
+    mm::start_threads();
     sched::spawn("boot", sched::SpawnOptions::default(), || {
         if let Err(error) = run_first_program() {
             oops::fatal(format_args!("the first program cannot be started: {error:?}"));
@@ -47,9 +48,12 @@ fn start_first_program() -> Result<()> {
 fn run_first_program() -> Result<()> {
     wiring::register_late()?;
     let line = CommandLine::parse(machine::boot::command_line());
-    let root = root::make()?;
+    let first = line.initramfs_init.as_deref().unwrap_or(INITRAMFS_PROGRAM);
+    let root = root::change_to_disk(root::make()?, first)?;
     let files = root.open_console()?;
     let programs = match (&line.init, &line.initramfs_init) {
+        (Some(program), _) if root.is_disk => alloc::vec![program.clone()],
+        (None, _) if root.is_disk => PROGRAMS.iter().map(|program| program.to_vec()).collect(),
         (_, Some(program)) => alloc::vec![program.clone()],
         (Some(program), None) => alloc::vec![INITRAMFS_PROGRAM.to_vec(), program.clone()],
         (None, None) => core::iter::once(INITRAMFS_PROGRAM).chain(PROGRAMS).map(<[u8]>::to_vec).collect(),

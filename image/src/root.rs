@@ -1,14 +1,24 @@
-//! The first root: an unlimited tmpfs with the initramfs unpacked into it, the namespace around it, and the console opened.
+//! The first root: an unlimited tmpfs with the initramfs unpacked into it, or, if that has no `/init`, the disk that `root=` names; the
+//! namespace around it, and the console opened.
 
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
 use abi::mount::MountFlags;
+use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use block::BlockDevice;
+use linnet_lib::command_line;
+use machine::sync::WaitKind;
 use security::Credentials;
 use vfs::descriptor::CloseOnExec;
 use vfs::directory;
+use vfs::mount_calls::{self, MountArguments};
 use vfs::types::DeviceId;
-use vfs::{DescriptorTable, FsContext, FsState, LookupContext, MountNamespace, MountRequest, namei, open};
+use vfs::{
+    DescriptorTable, FsContext, FsState, LookupContext, LookupFlags, MountNamespace, MountRequest, namei,
+    open,
+};
 
 /// What the first program starts with.
 pub struct Root {
@@ -16,7 +26,14 @@ pub struct Root {
     pub context: Arc<FsContext>,
     /// The mounts.
     pub namespace: Arc<MountNamespace>,
+    /// It is on a disk: `/init` means nothing there.
+    pub is_disk: bool,
 }
+
+/// How often one looks whether the disk has come, nanoseconds.
+const LOOK_AGAIN_NS: u64 = 20_000_000;
+/// How long a disk may take to come without `rootwait`, nanoseconds.
+const PATIENCE_NS: u64 = 3_000_000_000;
 
 /// Mounts the root and unpacks the initramfs. Errors: `ENOMEM`.
 pub fn make() -> Result<Root> {
@@ -40,14 +57,118 @@ pub fn make() -> Result<Root> {
         }
         archive.free();
     }
-    let state =
-        FsState { root: place.clone(), working_directory: place, umask: 0o022, namespace: namespace.clone() };
-    let root = Root { context: FsContext::new(state), namespace };
+    let root = Root::of(namespace, false)?;
     root.add_defaults();
     Ok(root)
 }
 
+/// Mounts the disk that `root=` names, if the root made so far has no program of this name. Errors: `ENODEV`: the disk does not come, or no file
+/// system is on it.
+pub fn change_to_disk(first: Root, program: &[u8]) -> Result<Root> {
+    let line = machine::boot::command_line();
+    let Some(name) = command_line::value(line, "root") else { return Ok(first) };
+    let name = String::from_utf8_lossy(&name).into_owned();
+    if first.has(program) {
+        return Ok(first);
+    }
+    let device = wait_for(&name).ok_or(Errno::ENODEV).inspect_err(|_| list_disks(&name))?;
+    let namespace = mount_disk(&device, line)?;
+    log::info!("VFS: Mounted root on {}", device.name());
+    let root = Root::of(namespace, true)?;
+    root.mount_devices();
+    Ok(root)
+}
+
+/// The disk, once it is there.
+fn wait_for(name: &str) -> Option<Arc<BlockDevice>> {
+    let line = machine::boot::command_line();
+    let patient = command_line::has_word(line, "rootwait");
+    let deadline_ns = machine::time::now_ns() + PATIENCE_NS;
+    loop {
+        if let Some(device) = block::source::find_root(name) {
+            return Some(device);
+        }
+        let now_ns = machine::time::now_ns();
+        if !patient && now_ns >= deadline_ns {
+            return None;
+        }
+        // A kernel thread gets no signals.
+        let _ = sched::sleep_until(now_ns + LOOK_AGAIN_NS, WaitKind::Uninterruptible);
+    }
+}
+
+/// What there is instead, for whoever reads the log.
+fn list_disks(name: &str) {
+    log::error!("VFS: Cannot open root device \"{name}\"; these are there:");
+    for device in block::all().unwrap_or_default() {
+        log::error!("  {} ({} KiB)", device.name(), device.sectors() / 2);
+    }
+}
+
+/// Tries the types that `rootfstype=` names, or all that live on disks. Errors: `ENODEV`: none fits; or the last one's.
+fn mount_disk(device: &Arc<BlockDevice>, line: &str) -> Result<Arc<MountNamespace>> {
+    let writable = command_line::last_of(line, "rw", "ro").unwrap_or(false);
+    let flags = if writable { MountFlags::empty() } else { MountFlags::RDONLY };
+    let data = command_line::value(line, "rootflags").unwrap_or_default();
+    let types = command_line::value(line, "rootfstype");
+    let wanted = |name: &str| {
+        let named = |types: &Vec<u8>| types.split(|byte| *byte == b',').any(|one| one == name.as_bytes());
+        types.as_ref().is_none_or(named)
+    };
+    let credentials = Credentials::initial();
+    let request = MountRequest {
+        source: b"/dev/root",
+        flags,
+        data: &data,
+        credentials: &credentials,
+        device: Some(device.number()),
+    };
+    let mut failure = Errno::ENODEV;
+    for kind in vfs::superblock::filesystems() {
+        if !kind.needs_device() || !wanted(kind.name()) {
+            continue;
+        }
+        match vfs::mount_calls::first_namespace(&*kind, &request) {
+            Ok(namespace) => return Ok(namespace),
+            Err(error) => {
+                log::warn!("VFS: {} on {}: {error:?}", kind.name(), device.name());
+                failure = error;
+            }
+        }
+    }
+    log::error!("VFS: Unable to mount root fs on {}", device.name());
+    Err(failure)
+}
+
 impl Root {
+    fn of(namespace: Arc<MountNamespace>, is_disk: bool) -> Result<Root> {
+        let place = namespace.root_path()?;
+        let own = namespace.clone();
+        let state = FsState { root: place.clone(), working_directory: place, umask: 0o022, namespace: own };
+        Ok(Root { context: FsContext::new(state), namespace, is_disk })
+    }
+
+    /// Whether there is something of this name.
+    fn has(&self, path: &[u8]) -> bool {
+        let credentials = Credentials::initial();
+        let context = LookupContext { fs: &self.context, credentials: &credentials };
+        namei::resolve(&context, namei::Start::WorkingDirectory, path, LookupFlags::FOLLOW).is_ok()
+    }
+
+    /// devtmpfs on `/dev`, as Linux mounts it with `CONFIG_DEVTMPFS_MOUNT`.
+    fn mount_devices(&self) {
+        let credentials = Credentials::initial();
+        let context = LookupContext { fs: &self.context, credentials: &credentials };
+        let start = namei::Start::WorkingDirectory;
+        let mounted = namei::resolve(&context, start, b"/dev", LookupFlags::FOLLOW).and_then(|target| {
+            let (source, kind, flags, data) = (b"devtmpfs", b"devtmpfs", MountFlags::empty(), b"");
+            mount_calls::mount(&context, &MountArguments { source, target: &target, kind, flags, data })
+        });
+        if let Err(error) = mounted {
+            log::warn!("devtmpfs: error mounting {error:?}");
+        }
+    }
+
     /// What Linux's built-in archive holds (`usr/default_cpio_list`), so that an initramfs without a console node has a
     /// console all the same: `/dev`, `/dev/console`, `/root`. What the initramfs brought stays as it is.
     fn add_defaults(&self) {

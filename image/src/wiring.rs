@@ -95,6 +95,7 @@ pub fn register_late() -> Result<()> {
         devfs::provoke::register(provoke)?;
     }
     tty::init()?;
+    loop_device::register()?;
     net::lifetime::start()?;
     net::device::tun::register()?;
     show_devices()?;

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Parameters that some part of the kernel reads itself.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 20] = [
     "console",
     "debug",
     "earlyprintk",
@@ -24,6 +24,9 @@ const KNOWN: [&str; 17] = [
     "reboot",
     "ro",
     "root",
+    "rootflags",
+    "rootfstype",
+    "rootwait",
     "rw",
 ];
 
@@ -101,6 +104,22 @@ pub fn has_word(line: &str, word: &str) -> bool {
     words(line).iter().take_while(|other| *other != b"--").any(|other| other == word.as_bytes())
 }
 
+/// The value of a parameter of the kernel, the last one if there are several.
+pub fn value(line: &str, name: &str) -> Option<Vec<u8>> {
+    let own = words(line).into_iter().take_while(|other| *other != b"--");
+    own.filter_map(|word| Some(word.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?.to_vec())).last()
+}
+
+/// Which of two words comes last, if any does: `true` for the first of them.
+pub fn last_of(line: &str, one: &str, other: &str) -> Option<bool> {
+    let own = words(line).into_iter().take_while(|word| *word != b"--");
+    own.filter_map(|word| {
+        let is_one = word == one.as_bytes();
+        (is_one || word == other.as_bytes()).then_some(is_one)
+    })
+    .last()
+}
+
 /// The words of a line, without their quotes.
 fn words(line: &str) -> Vec<Vec<u8>> {
     let (mut all, mut word, mut quoted) = (Vec::new(), Vec::new(), false);
@@ -162,6 +181,15 @@ mod tests {
     fn words_are_found_only_before_the_dashes() {
         assert!(has_word("a linnet.provoke b", "linnet.provoke"));
         assert!(!has_word("a linnet.provoked -- linnet.provoke", "linnet.provoke"));
+    }
+
+    #[test]
+    fn values_are_the_last_ones() {
+        let line = "root=/dev/vda ro root=UUID=a=b rw -- root=/dev/vdb ro";
+        assert_eq!(value(line, "root").as_deref(), Some(&b"UUID=a=b"[..]));
+        assert_eq!(value(line, "rootfstype"), None);
+        assert_eq!(last_of(line, "rw", "ro"), Some(true));
+        assert_eq!(last_of("", "rw", "ro"), None);
     }
 
     #[test]

@@ -210,7 +210,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_map(steps in prop::collection::vec((0u8..4, 0u32..120), 1..600), far in 0u32..i32::MAX as u32) {
+        fn agrees_with_a_map(steps in prop::collection::vec((0u8..4, 0u32..120), 1..crate::length(600)), far in 0u32..i32::MAX as u32) {
             let mut table = IdTable::new();
             let mut model = BTreeMap::new();
             for (what, id) in steps {

@@ -25,3 +25,9 @@ pub mod range_map;
 pub mod reassembly;
 pub mod tree;
 pub mod wire;
+
+/// How long a random test may be: Miri is a thousand times slower than the processor.
+#[cfg(test)]
+const fn length(length: usize) -> usize {
+    if cfg!(miri) { length / 16 } else { length }
+}

@@ -594,7 +594,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_btree_model(actions in proptest::collection::vec(action(), 1..300), from in index()) {
+        fn agrees_with_a_btree_model(actions in proptest::collection::vec(action(), 1..crate::length(300)), from in index()) {
             let mut tree = RadixTree::new();
             let mut model = Model::default();
             for action in &actions {

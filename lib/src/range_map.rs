@@ -741,7 +741,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_btree_model(actions in proptest::collection::vec(action(), 1..600)) {
+        fn agrees_with_a_btree_model(actions in proptest::collection::vec(action(), 1..crate::length(600))) {
             let mut map = RangeMap::new();
             let mut model = Model::new();
             let mut snapshots = Vec::new();

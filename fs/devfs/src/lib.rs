@@ -29,7 +29,7 @@ use security::{Credentials, Kgid, Kuid};
 use vfs::{DeviceId, FileKind, FileSystemType, Inode, MountRequest, NewContent, NewInode};
 
 /// The nodes that are there from the start, with Linux's numbers and modes.
-pub const NODES: [(&str, DeviceId, u32); 11] = [
+pub const NODES: [(&str, DeviceId, u32); 12] = [
     ("null", DeviceId::new(1, 3), 0o666),
     ("zero", DeviceId::new(1, 5), 0o666),
     ("full", DeviceId::new(1, 7), 0o666),
@@ -41,6 +41,7 @@ pub const NODES: [(&str, DeviceId, u32); 11] = [
     ("ptmx", DeviceId::new(5, 2), 0o666),
     ("ttyS0", DeviceId::new(4, 64), 0o600),
     ("net/tun", DeviceId::new(10, 200), 0o600),
+    ("loop-control", DeviceId::new(10, 237), 0o600),
 ];
 
 /// The type `devtmpfs`.

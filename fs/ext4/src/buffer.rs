@@ -135,6 +135,7 @@ impl Buffers {
 
     /// Starts to read blocks that will be wanted, and does not wait. Neighbours go to the device together. What cannot be read is ignored.
     pub fn read_ahead(&self, blocks: &[u64]) {
+        let _plug = block::Plug::new();
         let mut run: Vec<Arc<Buffer>> = Vec::new();
         let longest = self.longest_run();
         for block in blocks {
@@ -224,16 +225,6 @@ impl Buffers {
         let buffer = self.tree.read().get(block).cloned()?;
         buffer.referenced.store(true, Ordering::Relaxed);
         Some(buffer)
-    }
-
-    /// Forgets a buffer, whatever is in it: the block is nobody's metadata any more.
-    pub(crate) fn remove(&self, buffer: &Arc<Buffer>) {
-        let mut tree = self.tree.write();
-        if tree.get(buffer.block).is_some_and(|there| Arc::ptr_eq(there, buffer)) {
-            let gone = tree.remove(buffer.block);
-            drop(tree);
-            drop(gone);
-        }
     }
 
     /// Puts contents that the journal had into the buffer of a block, if there is one.

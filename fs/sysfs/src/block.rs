@@ -90,8 +90,10 @@ fn fill(folder: &Arc<Folder>, device: &Arc<BlockDevice>, place: &str) -> Result<
     }
     add_all(folder, attributes::DISK)?;
     folder.folder("slaves")?;
-    if device.disk().parent() != "virtual" {
-        folder.add("device", Node::symlink("../.."))?.keep();
+    let parent = device.disk().parent();
+    if parent != "virtual" {
+        let name = parent.rsplit('/').next().unwrap_or_default();
+        folder.add("device", Node::symlink(&format!("../../../{name}")))?.keep();
     }
     let queue = Folder::new();
     add_all(&queue, attributes::QUEUE)?;

@@ -39,9 +39,14 @@ impl Contents {
         Contents { state: Mutex::new(State::default()), writer: Mutex::new(()) }
     }
 
+    /// How many use the device.
+    pub(crate) fn users(&self) -> usize {
+        self.state.lock().users
+    }
+
     /// Whether anybody uses the device.
     pub(crate) fn is_used(&self) -> bool {
-        self.state.lock().users > 0
+        self.users() > 0
     }
 
     /// The cache, if there is one now.

@@ -181,6 +181,11 @@ impl BlockDevice {
         self.gone.store(true, Ordering::Release);
     }
 
+    /// How many have it, or a partition of it, open or mounted.
+    pub fn users(&self) -> usize {
+        self.contents.users()
+    }
+
     /// What was counted.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics

@@ -42,6 +42,8 @@ mod node;
 mod partition;
 mod plug;
 mod registry;
+#[cfg(not(target_os = "none"))]
+pub mod simulate;
 pub mod source;
 mod statistics;
 

@@ -204,16 +204,16 @@ impl Disk {
     pub fn publish(self: &Arc<Self>, parent: &str) -> Result<()> {
         self.registration.parent.set(String::from(parent)).map_err(|_| Errno::EBUSY)?;
         let observers = CHANGES.lock();
-        let whole = {
-            let mut tables = TABLES.write();
+        // Nobody else changes the tables meanwhile; devices are made with no spin lock held.
+        let number = {
+            let tables = TABLES.read();
             if tables.by_name.contains_key(self.name()) {
                 return Err(Errno::EEXIST);
             }
-            let number = tables.number_for(self.name(), 0).ok_or(Errno::ENOSPC)?;
-            let whole = BlockDevice::whole(self.clone(), number);
-            tables.insert(&whole);
-            whole
+            tables.number_for(self.name(), 0).ok_or(Errno::ENOSPC)?
         };
+        let whole = BlockDevice::whole(self.clone(), number);
+        TABLES.write().insert(&whole);
         self.registration.devices.write().insert(0, whole.clone());
         register_major(whole.number());
         log::info!("{}: {} sectors of {SECTOR_SIZE} bytes", self.name(), self.sectors());
@@ -305,13 +305,9 @@ impl Disk {
         if self.part(number).is_some() {
             return Err(Errno::EBUSY);
         }
-        let part = {
-            let mut tables = TABLES.write();
-            let id = tables.number_for(self.name(), number).ok_or(Errno::EBUSY)?;
-            let part = BlockDevice::part(whole, id, partition);
-            tables.insert(&part);
-            part
-        };
+        let id = TABLES.read().number_for(self.name(), number).ok_or(Errno::EBUSY)?;
+        let part = BlockDevice::part(whole, id, partition);
+        TABLES.write().insert(&part);
         register_major(part.number());
         self.registration.devices.write().insert(number, part.clone());
         observers.iter().for_each(|observer| observer.added(&part));

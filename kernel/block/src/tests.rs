@@ -16,7 +16,6 @@ use machine::PAGE_SIZE;
 use machine::memory::{AllocFlags, Frame};
 use machine::sync::SpinLock;
 use proptest::prelude::*;
-use std::format;
 use vfs::DeviceId;
 
 const NUMBER: DeviceId = DeviceId::new(240, 7);
@@ -196,11 +195,14 @@ fn a_disk_in_memory_reads_what_was_written() {
     let frame = Frame::alloc(AllocFlags::ZEROED).unwrap();
     frame.write(0, b"hello");
     let segment = Segment { frame, offset: 0, length: 1024 };
-    device.transfer(Operation::Write, BioFlags::FUA, 3, &[segment.clone()]).unwrap();
+    device.transfer(Operation::Write, BioFlags::FUA, 3, core::slice::from_ref(&segment)).unwrap();
     let mut bytes = [0; 7];
     device.read_bytes(3 * 512 - 1, &mut bytes).unwrap();
     assert_eq!(&bytes, b"\0hello\0");
-    assert_eq!(device.transfer(Operation::Write, BioFlags::empty(), 63, &[segment.clone()]), Err(Errno::EIO));
+    assert_eq!(
+        device.transfer(Operation::Write, BioFlags::empty(), 63, core::slice::from_ref(&segment)),
+        Err(Errno::EIO)
+    );
     assert_eq!(device.read_bytes(64 * 512 - 2, &mut bytes), Err(Errno::EIO));
     device.discard(3, 1).unwrap();
     device.read_bytes(3 * 512, &mut bytes).unwrap();
@@ -326,7 +328,7 @@ fn mq_deadline_takes_reads_first_and_sectors_in_order() {
     // After a turn from writes to reads the oldest read begins, then from there on upwards, then what is left.
     assert_eq!(seen[0], 4000);
     assert_eq!(seen[1], 900);
-    let reads: Vec<_> = seen[1..4].iter().copied().collect();
+    let reads: Vec<_> = seen[1..4].to_vec();
     assert!(reads.iter().all(|sector| *sector >= 500), "{seen:?}");
     // Back to `none` with some waiting: nothing is lost.
     for sector in [10, 2000, 1000] {
@@ -468,7 +470,7 @@ fn disks_and_partitions_are_known_and_go() {
     let frame = Frame::alloc(AllocFlags::ZEROED).unwrap();
     frame.write(0, b"part");
     let segment = Segment { frame, offset: 0, length: 512 };
-    first.transfer(Operation::Write, BioFlags::empty(), 49, &[segment.clone()]).unwrap();
+    first.transfer(Operation::Write, BioFlags::empty(), 49, core::slice::from_ref(&segment)).unwrap();
     assert_eq!(first.transfer(Operation::Write, BioFlags::empty(), 50, &[segment]), Err(Errno::EIO));
     let mut bytes = [0; 4];
     whole.read_bytes(149 * 512, &mut bytes).unwrap();
@@ -491,7 +493,7 @@ fn disks_and_partitions_are_known_and_go() {
     assert_eq!(first.read_bytes(0, &mut bytes), Err(Errno::EIO));
     let mut text = String::new();
     crate::attributes::write_partitions(&mut text).unwrap();
-    assert!(text.contains(&format!(" 254      368        500 vdx\n")), "{text}");
+    assert!(text.contains(" 254      368        500 vdx\n"), "{text}");
     disk.set_sectors(2000);
     assert_eq!(whole.sectors(), 2000);
     disk.unregister();

@@ -66,7 +66,7 @@ pub fn umount2(context: &mut Context<'_>, target: UserString, flags: u32) -> Res
     let follow = if flags & UMOUNT_NOFOLLOW != 0 { LookupFlags::empty() } else { LookupFlags::FOLLOW };
     // Also `.` means what lies on top there. The place that was found must not be kept: it would keep the mount in use.
     let target = {
-        let found = context.resolve(HERE, target, follow)?;
+        let found = context.resolve(HERE, target, follow | LookupFlags::NO_USE)?;
         mount_tree::topmost(&found)
     };
     check_privilege(context)?;

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use abi::errno::{Errno, Result};
 use abi::fs::Statfs;
 use abi::mount::MountFlags;
-use machine::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use machine::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use machine::sync::{Mutex, MutexGuard, RcuArc, RcuGuard, SpinLock, WaitQueue, rcu};
 use security::{NamespaceHead, NamespaceKind, UserNamespace};
 
@@ -142,6 +142,8 @@ pub struct Mount {
     propagation: SpinLock<Propagation>,
     /// Descriptions open for writing; remounting read-only needs none. Negative: none may come.
     writers: AtomicI32,
+    /// `MNT_EXPIRE` was asked for, and nobody has used the mount since.
+    expiring: AtomicBool,
     active: Arc<ActiveSuperBlock>,
 }
 
@@ -158,6 +160,19 @@ impl Drop for ActiveSuperBlock {
 static NEXT_MOUNT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Mount {
+    /// Somebody has found something on it: it does not expire.
+    #[inline]
+    pub(crate) fn note_use(&self) {
+        if self.expiring.load(Ordering::Relaxed) {
+            self.expiring.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Marks it as expiring; says whether it was marked already and has not been used since.
+    pub(crate) fn mark_expiring(&self) -> bool {
+        self.expiring.swap(true, Ordering::Relaxed)
+    }
+
     /// A mount of the tree below `root`, attached nowhere.
     pub(crate) fn new(root: Arc<Dentry>, source: &[u8], flags: MountFlags) -> Result<Arc<Mount>> {
         let superblock = root.inode().ok_or(Errno::ENOENT)?.superblock().clone();
@@ -184,6 +199,7 @@ impl Mount {
             namespace: SpinLock::new(Weak::new()),
             propagation: SpinLock::new(Propagation::default()),
             writers: AtomicI32::new(0),
+            expiring: AtomicBool::new(false),
             active,
         })
     }

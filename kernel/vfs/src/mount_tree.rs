@@ -318,11 +318,14 @@ pub fn unmount(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result
     if !target.is_mount_root() {
         return Err(Errno::EINVAL);
     }
-    if flags & MNT_EXPIRE != 0 {
-        // Nothing marks mounts as expired here; the first call of two always answers so.
-        return Err(if flags & (MNT_DETACH | MNT_FORCE) != 0 { Errno::EINVAL } else { Errno::EAGAIN });
+    let expires = flags & MNT_EXPIRE != 0;
+    if expires && flags & (MNT_DETACH | MNT_FORCE) != 0 {
+        return Err(Errno::EINVAL);
     }
     let topology = lock_unused(context, target, flags)?;
+    if expires && !target.mount.mark_expiring() {
+        return Err(Errno::EAGAIN);
+    }
     let gone = take_off(&target.mount, &topology);
     drop(topology);
     if flags & MNT_DETACH == 0 {

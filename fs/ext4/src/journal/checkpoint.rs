@@ -46,10 +46,9 @@ impl Journal {
 
     /// Waits until there is room for a transaction. The caller has no handle. Errors: `EROFS`.
     pub(super) fn make_room(&self) -> Result<()> {
-        let made = self.checkpoint(|journal, state, freed| {
-            let half = (journal.largest * 2).min(u32::MAX / 2);
-            state.free + freed >= half
-        });
+        // Half of the log, nearly: with that free there is room whatever the committing transaction takes.
+        let plenty = self.log.as_ref().map_or(0, |log| 2 * log.blocks_for(self.largest));
+        let made = self.checkpoint(|state, freed| state.free + freed >= plenty);
         match made {
             Ok(true) => Ok(()),
             // The committing transaction has the rest of the log: what it has can be written when it is complete.
@@ -71,7 +70,7 @@ impl Journal {
     /// Brings everything that is complete to where it belongs, and marks the log empty. Errors: as the device's; `EROFS` after an abort.
     pub(super) fn empty_log(&self) -> Result<()> {
         let Some(log) = &self.log else { return Ok(()) };
-        let result = self.checkpoint(|_, _, _| false).and_then(|_| {
+        let result = self.checkpoint(|_, _| false).and_then(|_| {
             let _turn = self.checkpointing.lock();
             let (idle, next) = {
                 let state = self.state.lock();
@@ -90,14 +89,14 @@ impl Journal {
     }
 
     /// Writes back the oldest transactions until `enough`, which is given how many blocks of the log are won. Whether there were any.
-    fn checkpoint(&self, enough: impl Fn(&Journal, &State, u32) -> bool) -> Result<bool> {
+    fn checkpoint(&self, enough: impl Fn(&State, u32) -> bool) -> Result<bool> {
         let Some(log) = &self.log else { return Ok(true) };
         let _turn = self.checkpointing.lock();
         let chosen = {
             let state = self.state.lock();
             let mut chosen: Vec<Arc<Checkpoint>> = Vec::new();
             for checkpoint in &state.checkpoints {
-                if enough(self, &state, log.distance(state.tail, checkpoint.start)) {
+                if enough(&state, log.distance(state.tail, checkpoint.start)) {
                     break;
                 }
                 chosen.push(checkpoint.clone());
@@ -123,6 +122,7 @@ impl Journal {
 
     /// Writes buffers where they belong, and gives back those that cannot be yet.
     fn write_back(&self, buffers: Vec<Arc<Buffer>>, newest: Tid) -> Result<Vec<Arc<Buffer>>> {
+        let _plug = block::Plug::new();
         let mut batch = Batch::new(&self.buffers);
         let (mut writing, mut later) = (Vec::new(), Vec::new());
         for buffer in buffers {

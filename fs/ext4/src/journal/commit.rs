@@ -114,7 +114,7 @@ impl Journal {
         let tid = transaction.tid;
         let Contents { mut buffers, forgotten, actions, .. } = contents;
         for buffer in buffers.iter().chain(&forgotten) {
-            self.drop_forgotten(buffer, tid);
+            drop_forgotten(buffer, tid);
         }
         buffers.retain(|buffer| buffer.membership.lock().logged == Some(tid));
         if end.is_none() {
@@ -139,21 +139,21 @@ impl Journal {
         }
         self.changed.wake_all();
     }
+}
 
-    /// A block that was freed in this transaction: whatever earlier ones left to be written of it is not.
-    fn drop_forgotten(&self, buffer: &Arc<Buffer>, tid: u32) {
-        {
-            let mut membership = buffer.membership.lock();
-            if membership.forgotten != Some(tid) {
-                return;
-            }
-            membership.forgotten = None;
-            membership.logged = None;
+/// A block that was freed in this transaction: what earlier ones left to be written of it is not. The buffer stays until memory is wanted:
+/// when the block is metadata again it begins with zeros.
+fn drop_forgotten(buffer: &Buffer, tid: u32) {
+    {
+        let mut membership = buffer.membership.lock();
+        if membership.forgotten != Some(tid) {
+            return;
         }
-        // A write that is under way must not land on what comes to be there.
-        buffer.wait_until(|| !buffer.membership.lock().writing);
-        self.buffers.remove(buffer);
+        membership.forgotten = None;
+        membership.logged = None;
     }
+    // A write that is under way must not land on what comes to be there.
+    buffer.wait_until(|| !buffer.membership.lock().writing);
 }
 
 /// Copies into a page what a transaction made of a buffer, and shows it to `look`; `None`: it forgot it.

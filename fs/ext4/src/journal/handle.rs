@@ -9,6 +9,7 @@ use abi::errno::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use machine::sync::atomic::Ordering;
 
 /// One operation: all that it changes survives a cut, or nothing. Dropping it ends the operation.
 pub struct Handle {
@@ -116,7 +117,7 @@ impl Handle {
     ///
     /// Errors: `EROFS`: the journal was aborted; `ENOSPC`: no credit is left, and the transaction is full; `ENOMEM`. `change` was not called then.
     pub fn modify<R>(&mut self, buffer: &Arc<Buffer>, change: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
-        if self.journal.aborted().is_some() {
+        if self.journal.dead.load(Ordering::Acquire) {
             return Err(Errno::EROFS);
         }
         let mut contents = buffer.write();
@@ -126,7 +127,7 @@ impl Handle {
 
     /// A new block of metadata, all zeros, not read from the disk. Takes a credit. Errors: as [`Handle::modify`]; `EIO`: beyond the end.
     pub fn create(&mut self, block: u64) -> Result<Arc<Buffer>> {
-        if self.journal.aborted().is_some() {
+        if self.journal.dead.load(Ordering::Acquire) {
             return Err(Errno::EROFS);
         }
         let buffer = self.journal.buffers.get(block)?;
@@ -149,7 +150,7 @@ impl Handle {
             let records = log.layout.records();
             let begins_block = {
                 let parts = self.transaction.parts.lock();
-                parts.revoked.len() % records == 0 && !parts.revoked.contains(&block)
+                parts.revoked.len().is_multiple_of(records) && !parts.revoked.contains(&block)
             };
             if begins_block {
                 self.take_credit()?;
@@ -157,12 +158,10 @@ impl Handle {
             self.transaction.parts.lock().revoked.insert(block);
         }
         let Some(buffer) = self.journal.buffers.peek(block) else { return Ok(()) };
-        let contents = buffer.write();
         let mut membership = buffer.membership.lock();
         let was_here = membership.owner == Some(self.tid());
         let again = membership.forgotten.replace(self.tid()) == Some(self.tid());
         drop(membership);
-        drop(contents);
         match () {
             () if again => {}
             // It takes no room in the log after all.
@@ -223,7 +222,7 @@ impl Handle {
 
     /// Has room for `credits` blocks from now on, if the transaction has; false: [`Handle::restart`] is needed. Errors: `EROFS`.
     pub fn extend(&mut self, credits: u32) -> Result<bool> {
-        if self.journal.aborted().is_some() {
+        if self.journal.dead.load(Ordering::Acquire) {
             return Err(Errno::EROFS);
         }
         let missing = credits.saturating_sub(self.credits);

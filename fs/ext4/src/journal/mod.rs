@@ -26,6 +26,8 @@ mod checkpoint;
 mod commit;
 mod format;
 mod handle;
+#[cfg(test)]
+mod judged;
 mod log;
 mod map;
 mod recovery;
@@ -59,7 +61,8 @@ pub fn is_newer(tid: Tid, than: Tid) -> bool {
 
 /// Contents of files that have to be on the disk before a transaction that makes them visible.
 pub trait OrderedData: Send + Sync {
-    /// Writes them and waits. Called by the journal's thread: must not start a handle, nor wait for one who does.
+    /// Writes them and waits. Called by the journal's thread: must not start a handle, nor wait for one who does. The thread may also be the
+    /// last that refers to the object: dropping it must not start a handle either.
     fn write_data(&self) -> Result<()>;
 }
 
@@ -112,6 +115,8 @@ pub struct Journal {
     /// What the superblock said when it was opened.
     recorded_error: i32,
     replayed: bool,
+    /// `state.aborted` is set: for those who look often.
+    dead: AtomicBool,
 }
 
 /// How the journal's thread is called.
@@ -157,9 +162,10 @@ impl Journal {
         }
         let parsed = log.superblock.lock().parsed.clone();
         let largest = (parsed.end - parsed.first) / 4;
+        // The next number is left out, as on Linux: blocks of a transaction that was cut off may have it.
         let state = State {
-            committed: parsed.sequence.wrapping_sub(1),
-            requested: parsed.sequence.wrapping_sub(1),
+            committed: parsed.sequence,
+            requested: parsed.sequence,
             head: parsed.first,
             tail: parsed.first,
             free: parsed.end - parsed.first,
@@ -195,6 +201,7 @@ impl Journal {
             checkpointing: Mutex::new(()),
             recorded_error,
             replayed,
+            dead: AtomicBool::new(options.read_only),
         });
         journal.set_commit_interval(options.commit_seconds);
         if options.read_only {
@@ -235,7 +242,13 @@ impl Journal {
 
     /// Nothing is written any more. Any thread; does not sleep.
     pub fn abort(&self, error: Errno) {
-        let first = self.state.lock().aborted.replace(error).is_none();
+        self.dead.store(true, Ordering::Release);
+        let first = {
+            let mut state = self.state.lock();
+            let first = state.aborted.is_none();
+            state.aborted.get_or_insert(error);
+            first
+        };
         if first {
             ::log::error!("ext4: the journal is aborted: {}", error.name());
         }
@@ -329,8 +342,23 @@ impl Journal {
         if result.is_err() {
             self.note_error();
         }
-        self.state.lock().aborted.get_or_insert(Errno::EROFS);
+        self.dead.store(true, Ordering::Release);
+        self.let_go();
         result
+    }
+
+    /// Drops what will not be written any more: inodes and the file system itself may hang on it, and the journal on them.
+    fn let_go(&self) {
+        let (running, committing, checkpoints) = {
+            let mut state = self.state.lock();
+            state.aborted.get_or_insert(Errno::EROFS);
+            (state.running.take(), state.committing.take(), core::mem::take(&mut state.checkpoints))
+        };
+        for transaction in [running, committing].into_iter().flatten() {
+            let parts = core::mem::take(&mut *transaction.parts.lock());
+            drop(parts);
+        }
+        drop(checkpoints);
     }
 
     /// Sleeps until the state is as `condition` wants it.

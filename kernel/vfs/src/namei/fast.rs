@@ -55,6 +55,7 @@ impl Found<'_> {
             return None;
         }
         self.dentry.mark_referenced();
+        self.mount.note_use();
         let mut status = self.inode.cached_status();
         status.mount_id = self.mount.id();
         status.mount_root = self.dentry.is_same(self.mount.root());

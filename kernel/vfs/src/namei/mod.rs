@@ -58,6 +58,8 @@ bitflags! {
         const IN_ROOT = 256;
         /// `RESOLVE_CACHED`: what needs more than the cache is `EAGAIN`.
         const CACHED = 512;
+        /// Finding it is no use of the mount: one that expires goes on doing so (`MNT_EXPIRE`).
+        const NO_USE = 1024;
     }
 }
 
@@ -109,9 +111,23 @@ pub fn resolve(
     flags: LookupFlags,
 ) -> Result<Path> {
     check_length(path)?;
-    if path.is_empty() {
-        return resolve_empty(context, start, flags);
+    let place = if path.is_empty() {
+        resolve_empty(context, start, flags)?
+    } else {
+        resolve_text(context, start, path, flags)?
+    };
+    if !flags.contains(LookupFlags::NO_USE) {
+        place.mount.note_use();
     }
+    Ok(place)
+}
+
+fn resolve_text(
+    context: &LookupContext<'_>,
+    start: Start<'_>,
+    path: &[u8],
+    flags: LookupFlags,
+) -> Result<Path> {
     if !flags.intersects(LookupFlags::SCOPED) {
         let found = fast::walk(context, start, path, flags, |found| found.to_path());
         match found {
