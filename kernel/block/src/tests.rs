@@ -501,6 +501,32 @@ fn disks_and_partitions_are_known_and_go() {
     assert_eq!(whole.read_bytes(0, &mut bytes), Err(Errno::EIO));
 }
 
+#[test]
+fn the_partitions_of_a_disk_come_with_it() {
+    let mut bytes = vec![0; 1000 * SECTOR_SIZE];
+    // One of type 83 from 100 on, longer than the disk.
+    bytes[0x1be + 4] = 0x83;
+    bytes[0x1be + 8..][..4].copy_from_slice(&100u32.to_le_bytes());
+    bytes[0x1be + 12..][..4].copy_from_slice(&5000u32.to_le_bytes());
+    bytes[440..444].copy_from_slice(&0xabcd_0123u32.to_le_bytes());
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let disk = Disk::register("vdy", MemoryDisk::new(bytes), 1000, false, "virtual").unwrap();
+    let part = find_by_name("vdy1").unwrap();
+    assert_eq!((part.first_sector(), part.sectors()), (100, 900));
+    let by_uuid = crate::source::find_root("PARTUUID=ABCD0123-01").unwrap();
+    assert!(Arc::ptr_eq(&part, &by_uuid));
+    assert!(Arc::ptr_eq(&part, &crate::source::find_root("/dev/vdy1").unwrap()));
+    assert!(Arc::ptr_eq(&part, &crate::source::find_root("254:385").unwrap()));
+    assert!(crate::source::find_root("PARTUUID=abcd0123-01/PARTNROFF=1").is_none());
+    for nothing in ["", "=", "PARTUUID=", "UUID=x", "/dev/", "::", "4:-1", "LABEL=\0"] {
+        assert!(crate::source::find_root(nothing).is_none(), "{nothing:?}");
+    }
+    disk.rescan().unwrap();
+    assert!(part.is_gone() && find_by_name("vdy1").is_some());
+    disk.unregister();
+    assert!(find_by_name("vdy1").is_none());
+}
+
 /// In a machine with threads: a plug collects until it goes, or its thread sleeps.
 #[test]
 fn a_plug_collects_until_its_thread_sleeps() {
