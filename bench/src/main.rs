@@ -4,8 +4,9 @@
 //! much more two independent processes do together than one alone; `bench memory` prints the KiB that programs cannot have
 //! of 512 MiB; `bench boot` prints the kernel's own time, in milliseconds, at which it ran init. Each loop is grown until it takes long enough to be measured, then the median of five runs counts.
 //! `bench sockets [FILTER]…` does the same as `one` for UNIX, netlink and UDP sockets; `bench netns [FILTER]…` is about network
-//! namespaces (see `netns`).
+//! namespaces (see `netns`), `bench disks FOLDER [FILTER]…` about files on a disk (see `disks`).
 
+mod disks;
 mod netns;
 mod sockets;
 mod work;
@@ -40,6 +41,15 @@ fn main() {
             let works = sockets::WORKS.iter().copied().chain(sockets::internet_works());
             for work in works.filter(|work| wanted(&work)) {
                 println!("{}\t{:.1}", work.name, measure(&work));
+            }
+        }
+        "disks" => {
+            let (folder, filters) = filters.split_first().expect("bench disks FOLDER [FILTER]…");
+            let wanted =
+                |name: &str| filters.is_empty() || filters.iter().any(|part| name.contains(part.as_str()));
+            if let Err(error) = disks::command(std::path::Path::new(folder), wanted) {
+                eprintln!("bench: disks: {error}");
+                std::process::exit(1);
             }
         }
         "netns" => netns::command(|name| {

@@ -36,6 +36,7 @@ fn start_secondary(id: CpuId) {
 /// thread may not.
 fn start_first_program() -> Result<()> {
     sched::start_kernel_threads()?;
+    mm::start_threads();
     sched::spawn("boot", sched::SpawnOptions::default(), || {
         if let Err(error) = run_first_program() {
             oops::fatal(format_args!("the first program cannot be started: {error:?}"));

@@ -108,6 +108,7 @@ fn start_devices() -> Result<()> {
     sched::spawn("kdevices", sched::SpawnOptions::default(), device::work::run)?;
     device::virtio::pci::register();
     virtio_blk::register();
+    nvme::register();
     virtio_rng::register();
     device::pci::probe();
     device::platform::probe();

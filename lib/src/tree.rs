@@ -360,6 +360,21 @@ impl<T: Item> Tree<T> {
         best
     }
 
+    /// The item with the largest key that is not above `key`.
+    pub fn last_to(&self, key: &T::Key) -> Option<&T> {
+        let mut best = None;
+        let mut link = &self.root;
+        while let Some(node) = link {
+            if node.key() <= *key {
+                best = Some(&node.item);
+                link = &node.right;
+            } else {
+                link = &node.left;
+            }
+        }
+        best
+    }
+
     /// Walks down from the top: `turn` is given the summary of what is left of an item, and the item, and says where to
     /// go on. Gives the item at which it says [`Turn::Here`]. O(log n).
     pub fn descend(&self, mut turn: impl FnMut(Option<T::Summary>, &T) -> Turn) -> Option<&T> {
@@ -552,6 +567,8 @@ mod tests {
                     Step::Remove(key) => {
                         let next = model.range(key..).next().map(|(key, _)| *key);
                         prop_assert_eq!(tree.first_from(&key).map(|probe| probe.key), next);
+                        let last = model.range(..=key).next_back().map(|(key, _)| *key);
+                        prop_assert_eq!(tree.last_to(&key).map(|probe| probe.key), last);
                         prop_assert_eq!(tree.get(&key).map(|probe| probe.value), model.get(&key).copied());
                         let taken = tree.remove(&key).map(|node| node.value);
                         prop_assert_eq!(taken, model.remove(&key));

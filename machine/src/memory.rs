@@ -78,6 +78,32 @@ pub fn set_reclaim_hook(hook: fn(usize) -> usize) {
     let _ = RECLAIM.set(hook);
 }
 
+static LOW_MEMORY: crate::sync::Once<fn()> = crate::sync::Once::new();
+
+/// Called in a thread that may sleep when fewer pages are free than the low mark: should have some freed, by another thread. Once.
+pub fn set_low_memory_hook(hook: fn()) {
+    let _ = LOW_MEMORY.set(hook);
+}
+
+/// How many pages should be free again once memory has been short: twice the reserve.
+pub fn high_mark() -> usize {
+    buddy::free_and_reserve().1 * 2
+}
+
+/// Sets how many pages are kept for the kernel (`vm.min_free_kbytes`): at least 64, at most a quarter of all.
+pub fn set_reserve_pages(pages: usize) {
+    buddy::set_reserve(pages);
+}
+
+/// A batch of pages was taken: tells who frees memory in time if few are left.
+pub(crate) fn note_allocated() {
+    let Some(hook) = LOW_MEMORY.get() else { return };
+    let (free, reserve) = buddy::free_and_reserve();
+    if free < reserve + reserve / 2 && crate::preempt::may_sleep() {
+        hook();
+    }
+}
+
 /// Frees about that many pages: the heap's empty slabs, then what the hook finds; 0 if nothing can be found, or the
 /// caller is itself at work freeing memory. May sleep.
 pub(crate) fn reclaim(pages: usize) -> usize {

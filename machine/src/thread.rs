@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use crate::arch::{self, Context, FpuArea, Stack};
 use crate::memory::{OutOfMemory, retry, try_arc};
@@ -52,8 +52,8 @@ pub struct KernelThread {
     oopsed: AtomicBool,
     /// Things on its stack that others point to; see [`StackPin`].
     pins: AtomicUsize,
-    /// It is freeing memory for an allocation of its own; see [`while_reclaiming`].
-    reclaiming: AtomicBool,
+    /// What its allocations may do; bits of [`scope`].
+    allocation_scope: AtomicU8,
     /// What to run first; taken by the thread itself.
     entry: UnsafeCell<Option<Entry>>,
     local: Arc<dyn Any + Send + Sync>,
@@ -90,7 +90,7 @@ impl KernelThread {
             #[cfg(target_os = "none")]
             oopsed: AtomicBool::new(false),
             pins: AtomicUsize::new(0),
-            reclaiming: AtomicBool::new(false),
+            allocation_scope: AtomicU8::new(0),
             entry: UnsafeCell::new(entry),
             local,
             #[cfg(any(debug_assertions, feature = "lockdep"))]
@@ -530,17 +530,74 @@ pub(crate) fn current_held() -> Option<*const crate::sync::class::HeldLocks> {
     unsafe { current_pointer().as_ref() }.map(|thread| &raw const thread.held)
 }
 
-/// Runs `f`, which frees memory, unless this thread is in the middle of that already: what freeing memory itself needs comes from the
-/// last reserve and must not begin anew. `None` if `f` was not run.
-pub(crate) fn while_reclaiming<R>(f: impl FnOnce() -> R) -> Option<R> {
+/// Bits of what a thread's allocations may do.
+mod scope {
+    /// It frees memory: what that needs itself comes from the last reserve, and must not begin anew.
+    pub(super) const FREEING: u8 = 1;
+    /// It is inside a file system, which must not be entered to free memory.
+    pub(super) const NO_FILE_SYSTEM: u8 = 2;
+}
+
+/// While it lives, allocations of the thread that made it are restricted; see [`AllocationScope::freeing`] and
+/// [`AllocationScope::no_file_system`]. Scopes nest, and end in the order opposite to that in which they began.
+pub struct AllocationScope {
+    previous: u8,
+    /// Of one thread.
+    _not_send: core::marker::PhantomData<*mut ()>,
+}
+
+impl AllocationScope {
+    /// The thread frees memory for others: what it needs for that comes from the last reserve, and it does not reclaim.
+    pub fn freeing() -> AllocationScope {
+        AllocationScope::enter(scope::FREEING)
+    }
+
+    /// The thread is inside a file system and holds what it needs to go on: memory is not freed by entering one, and when there is
+    /// none left, it comes from the last reserve.
+    pub fn no_file_system() -> AllocationScope {
+        AllocationScope::enter(scope::NO_FILE_SYSTEM)
+    }
+
+    fn enter(bit: u8) -> AllocationScope {
+        // SAFETY: a running thread's memory lives as long as it runs.
+        let previous = unsafe { current_pointer().as_ref() }
+            .map_or(0, |thread| thread.allocation_scope.fetch_or(bit, Ordering::Relaxed));
+        AllocationScope { previous, _not_send: core::marker::PhantomData }
+    }
+}
+
+impl Drop for AllocationScope {
+    fn drop(&mut self) {
+        // SAFETY: a running thread's memory lives as long as it runs.
+        if let Some(thread) = unsafe { current_pointer().as_ref() } {
+            thread.allocation_scope.store(self.previous, Ordering::Relaxed);
+        }
+    }
+}
+
+fn in_scope(bit: u8) -> bool {
     // SAFETY: a running thread's memory lives as long as it runs.
-    let Some(thread) = (unsafe { current_pointer().as_ref() }) else { return Some(f()) };
-    if thread.reclaiming.swap(true, Ordering::Relaxed) {
+    unsafe { current_pointer().as_ref() }
+        .is_some_and(|thread| thread.allocation_scope.load(Ordering::Relaxed) & bit != 0)
+}
+
+/// Whether the running thread frees memory; see [`AllocationScope::freeing`].
+pub fn is_freeing_memory() -> bool {
+    in_scope(scope::FREEING)
+}
+
+/// Whether the running thread is inside a file system; see [`AllocationScope::no_file_system`].
+pub fn is_in_file_system() -> bool {
+    in_scope(scope::NO_FILE_SYSTEM)
+}
+
+/// Runs `f`, which frees memory, unless this thread is in the middle of that already. `None` if `f` was not run.
+pub(crate) fn while_reclaiming<R>(f: impl FnOnce() -> R) -> Option<R> {
+    if is_freeing_memory() {
         return None;
     }
-    let result = f();
-    thread.reclaiming.store(false, Ordering::Relaxed);
-    Some(result)
+    let _scope = AllocationScope::freeing();
+    Some(f())
 }
 
 /// While one lives, something on the running thread's stack is known to others: the thread must not end.

@@ -2,8 +2,9 @@
 //! root image and the same static program (`bench/`); medians count, and the ratio of the medians is the result.
 //!
 //! The table goes to the terminal and, with `--write`, to `docs/performance.md`, plots beside it. With `--netns` only what is about
-//! network namespaces and sockets is measured, and only that part of the page is written.
+//! network namespaces and sockets is measured, and only that part of the page is written; with `--disks` only a file system on a disk.
 
+mod disks;
 mod netns;
 mod plot;
 
@@ -30,6 +31,9 @@ pub struct BenchArguments {
     /// Only network namespaces and sockets.
     #[arg(long)]
     netns: bool,
+    /// Only a file system on a disk.
+    #[arg(long)]
+    disks: bool,
     /// Only operations whose name contains one of these.
     filter: Vec<String>,
 }
@@ -86,6 +90,12 @@ pub fn command(arguments: &BenchArguments) -> Result<u8> {
     let program = crate::guest::build("bench", "bench")?;
     let linnet = machine(&Kernel::Linnet, Profile::Release, &Root::Busybox)?;
     let linux = machine(&Kernel::Linux, Profile::Release, &Root::Busybox)?;
+    if arguments.disks {
+        let one = |vm: &Vm| Vm { cpus: 1, ..vm.clone() };
+        let measured = disks::measure(&one(&linnet), &one(&linux), &program, arguments)?;
+        finish(Part::Disks, &disks::table(&measured), arguments)?;
+        return Ok(0);
+    }
     if !arguments.netns {
         // Without the archive of modules, which would only lengthen its boot.
         let linux = Vm { initrd: linnet.initrd.clone(), ..linux.clone() };
@@ -197,6 +207,7 @@ fn table(one: &Pair, two: &Pair, image_kib: f64) -> String {
 enum Part {
     Kernel,
     Namespaces,
+    Disks,
 }
 
 impl Part {
@@ -204,6 +215,7 @@ impl Part {
     fn marks(self) -> (&'static str, &'static str) {
         match self {
             Part::Kernel => ("<!-- made by cargo xtask bench -->\n", "<!-- end of it -->\n"),
+            Part::Disks => ("<!-- made by cargo xtask bench --disks -->\n", "<!-- end of the disks -->\n"),
             Part::Namespaces => ("<!-- made by cargo xtask bench --netns -->\n", "<!-- end of that -->\n"),
         }
     }

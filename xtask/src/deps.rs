@@ -19,6 +19,14 @@ pub const XZ: Tool = Tool { program: "xz", package: "xz-utils" };
 pub const DEPMOD: Tool = Tool { program: "depmod", package: "kmod" };
 /// Makes Debian roots.
 pub const MMDEBSTRAP: Tool = Tool { program: "mmdebstrap", package: "mmdebstrap" };
+/// Makes file systems, checks them and looks into them: the judge of what Linnet writes.
+pub const MKFS_EXT4: Tool = Tool { program: "mkfs.ext4", package: "e2fsprogs" };
+/// Unpacks archives.
+pub const CPIO: Tool = Tool { program: "cpio", package: "cpio" };
+/// Keeps owners for someone who is not root.
+pub const FAKEROOT: Tool = Tool { program: "fakeroot", package: "fakeroot" };
+/// Makes partition tables.
+pub const SFDISK: Tool = Tool { program: "sfdisk", package: "fdisk" };
 /// The C compiler driver, which links Rust programs for the host and the guest.
 pub const CC: Tool = Tool { program: "cc", package: "gcc" };
 

@@ -9,6 +9,7 @@ mod check;
 mod compat;
 mod cpio;
 mod deps;
+mod disk;
 mod docs;
 mod frames;
 mod guest;

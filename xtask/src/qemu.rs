@@ -5,6 +5,7 @@
 
 use crate::cpio::Archive;
 use crate::deps;
+use crate::disk::{Disk, Interface};
 use crate::util::{say, target_sub};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -55,6 +56,12 @@ pub struct Vm {
     pub wait_for_debugger: bool,
     /// Copy the console to stderr as it comes.
     pub verbose: bool,
+    /// The disks, in the order in which the guest finds them.
+    pub disks: Vec<Disk>,
+    /// The root is on the first disk; the archive only mounts it.
+    pub root_on_disk: bool,
+    /// Where QEMU listens for commands about the machine itself (QMP), if anywhere.
+    pub control: Option<PathBuf>,
 }
 
 /// Where a guest command's input comes from.
@@ -146,7 +153,7 @@ impl Vm {
     }
 
     /// Boots, runs `words` as root, and returns what came of it. Each file is (path in the guest, permissions,
-    /// contents). The output goes to `sink` as it comes.
+    /// contents). The output goes to `sink` as it comes; an error of its own ends the machine at once, as a power cut would.
     pub fn run_command(
         &self,
         words: &[String],
@@ -156,7 +163,7 @@ impl Vm {
     ) -> Result<Outcome> {
         let nonce = nonce();
         let mut initrd = self.initrd.clone();
-        initrd.extend(instructions(words, files, input, &nonce));
+        initrd.extend(instructions(self.root_on_disk, words, files, input, &nonce));
         self.serve(&initrd, nonce, input, sink)
     }
 
@@ -211,7 +218,12 @@ impl Vm {
             outcome: Outcome { end: End::Vanished, console: Vec::new() },
             searched: 0,
         };
-        session.serve(self.timeout, sink)?;
+        if let Err(error) = session.serve(self.timeout, sink) {
+            // Whoever takes the output has had enough: the machine ends in the middle of what it does.
+            let _ = session.child.kill();
+            let _ = session.child.wait();
+            return Err(error);
+        }
         Ok(session.outcome)
     }
 
@@ -243,13 +255,44 @@ impl Vm {
             .arg(&self.kernel)
             .arg("-initrd")
             .arg(files.path("initrd"))
-            .args(["-append", &self.command_line]);
+            .args(["-append", &self.complete_command_line()]);
+        self.ports(&mut qemu);
+        Disk::attach(&self.disks, self.machine, &mut qemu)?;
+        if let Some(path) = &self.control {
+            qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", path.display()));
+        }
         if self.wait_for_debugger {
             qemu.args(["-s", "-S"]);
             let symbols = self.symbols.as_ref().unwrap_or(&self.kernel);
             say(format_args!("waiting for: gdb {} -ex 'target remote :1234'", symbols.display()));
         }
         Ok(qemu)
+    }
+}
+
+impl Vm {
+    /// The kernel's command line with what the disks add: `/init` is told that there are some by `DISKS` in its environment (Debian's
+    /// kernel has their drivers as modules), and where the root is.
+    fn complete_command_line(&self) -> String {
+        let mut line = self.command_line.clone();
+        if !self.disks.is_empty() {
+            line.push_str(" DISKS=1");
+        }
+        if self.root_on_disk && !line.contains(" root=") {
+            line.push_str(" root=/dev/vda");
+        }
+        line
+    }
+
+    /// The ports of PCI Express in which virtio's disks are plugged, one each.
+    fn ports(&self, qemu: &mut Command) {
+        if self.machine == Machine::Q35 {
+            for index in
+                (0..self.disks.len()).filter(|index| self.disks[*index].interface == Interface::Virtio)
+            {
+                qemu.arg("-device").arg(format!("pcie-root-port,id=port{index},chassis={}", index + 1));
+            }
+        }
     }
 }
 
@@ -294,8 +337,14 @@ impl Drop for Console {
     }
 }
 
-/// The second archive: what `/init` shall do, and the files for it.
-fn instructions(words: &[String], files: &[(String, u32, Vec<u8>)], input: Input, nonce: &str) -> Vec<u8> {
+/// The second archive: what `/init` shall do, and the files for it: below `/on-disk` if they are to be copied to a root on disk.
+fn instructions(
+    on_disk: bool,
+    words: &[String],
+    files: &[(String, u32, Vec<u8>)],
+    input: Input,
+    nonce: &str,
+) -> Vec<u8> {
     let input = match input {
         Input::Null => "null",
         Input::Terminal => "terminal",
@@ -308,15 +357,18 @@ fn instructions(words: &[String], files: &[(String, u32, Vec<u8>)], input: Input
     script.push('\n');
     let mut archive = Archive::new();
     archive.file("linnet-run", 0o644, script.as_bytes());
+    if on_disk {
+        archive.directory("on-disk", 0o755);
+    }
     let mut made = std::collections::BTreeSet::new();
     for (name, permissions, contents) in files {
-        let name = name.trim_start_matches('/');
+        let name = format!("{}{}", if on_disk { "on-disk/" } else { "" }, name.trim_start_matches('/'));
         for (end, _) in name.match_indices('/') {
             if made.insert(name[..end].to_owned()) && !BASE_FOLDERS.contains(&&name[..end]) {
                 archive.directory(&name[..end], 0o755);
             }
         }
-        archive.file(name, *permissions, contents);
+        archive.file(&name, *permissions, contents);
     }
     archive.finish()
 }

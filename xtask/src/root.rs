@@ -1,12 +1,15 @@
 //! The root image: Debian's BusyBox, a whole Debian, or a folder or an archive of the user's.
 //!
-//! All are initramfs archives. `init` (in `xtask/root/`) is the first program for both kernels; what it shall
-//! do comes in a second archive that `run` appends. `cargo xtask root debian` makes a Debian beforehand.
+//! They are initramfs archives or disks with ext4. `init` (in `xtask/root/`) is the first program for both kernels; what it shall
+//! do comes in a second archive that `run` appends. A root on disk is mounted by the `init` of the BusyBox root, which then runs the disk's.
+//! `cargo xtask root debian` makes a Debian beforehand.
 
 pub mod busybox;
 pub mod debian;
+mod image;
 
 use crate::cpio::{Archive, pad};
+use crate::disk::Disk;
 use crate::util::workspace;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -25,14 +28,25 @@ pub struct RootArguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// A Debian with these packages; prints the path of the archive, which `run --root` takes.
-    Debian(Debian),
+    /// A Debian with these packages on an ext4 disk; prints the path of the image, which `run --root` takes.
+    Debian(DebianArguments),
+}
+
+/// What `cargo xtask root debian` takes.
+#[derive(Args)]
+struct DebianArguments {
+    #[command(flatten)]
+    debian: Debian,
+    /// Make a cpio archive, for a root in memory.
+    #[arg(long)]
+    archive: bool,
 }
 
 /// `cargo xtask root`.
 pub fn command(arguments: &RootArguments) -> Result<u8> {
-    let What::Debian(debian) = &arguments.what;
-    println!("{}", debian.make()?.display());
+    let What::Debian(DebianArguments { debian, archive }) = &arguments.what;
+    let made = if *archive { debian.make()? } else { image::make(debian)? };
+    println!("{}", made.display());
     Ok(0)
 }
 
@@ -43,6 +57,10 @@ pub enum Root {
     Busybox,
     /// Debian, made by `cargo xtask root debian`.
     Debian(Debian),
+    /// The same on an ext4 disk.
+    DebianDisk(Debian),
+    /// A disk image of the user's with a file system that has an `/init` or an `/sbin/init`.
+    Image(PathBuf),
     /// A host folder, packed as it is (owned by root).
     Folder(PathBuf),
     /// An initramfs in any compression the kernel knows.
@@ -59,6 +77,11 @@ impl std::str::FromStr for Root {
         if let Some(debian) = Debian::from_root(text)? {
             return Ok(Root::Debian(debian));
         }
+        if let Some(rest) = text.strip_prefix("debian-disk")
+            && let Some(debian) = Debian::from_root(&format!("debian{rest}"))?
+        {
+            return Ok(Root::DebianDisk(debian));
+        }
         let path = PathBuf::from(text);
         if path.is_dir() {
             return Ok(Root::Folder(path));
@@ -69,12 +92,13 @@ impl std::str::FromStr for Root {
             && (start.starts_with(b"070701")
                 || start.starts_with(&[0x1f, 0x8b])
                 || start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
-        if !known {
-            bail!(
-                "--root {text}: not a cpio archive (plain, gzip or zstd); disk images are not supported yet"
-            );
+        match (known, image::is_one(&mut file)?) {
+            (true, _) => Ok(Root::Archive(path)),
+            (false, true) => Ok(Root::Image(path)),
+            (false, false) => bail!(
+                "--root {text}: neither a cpio archive (plain, gzip or zstd) nor a disk image (ext4 or qcow2)"
+            ),
         }
-        Ok(Root::Archive(path))
     }
 }
 
@@ -82,8 +106,16 @@ impl Root {
     /// The archive's bytes, padded so that another archive may follow.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = match self {
-            Root::Busybox => busybox::archive()?,
-            Root::Debian(debian) => debian.archive()?,
+            // On a disk, it only mounts what is the root then.
+            Root::Busybox | Root::DebianDisk(_) | Root::Image(_) => busybox::archive()?,
+            Root::Debian(debian) => {
+                let mut bytes = debian.archive()?;
+                pad(&mut bytes, 4);
+                let mut first = Archive::new();
+                first.file("init", 0o755, &init()?);
+                bytes.extend(first.finish());
+                bytes
+            }
             Root::Folder(dir) => {
                 let mut archive = Archive::new();
                 archive.tree(dir, "")?;
@@ -96,6 +128,23 @@ impl Root {
         };
         pad(&mut bytes, 4);
         Ok(bytes)
+    }
+}
+
+impl Root {
+    /// Whether it is a disk, which must be the machine's first.
+    pub fn is_on_disk(&self) -> bool {
+        matches!(self, Root::DebianDisk(_) | Root::Image(_))
+    }
+
+    /// The disk, copied on write.
+    pub fn disk(&self) -> Result<Option<Disk>> {
+        let file = match self {
+            Root::DebianDisk(debian) => image::make(debian)?,
+            Root::Image(path) => path.clone(),
+            _ => return Ok(None),
+        };
+        Ok(Some(Disk::copy_on_write(&file)?))
     }
 }
 

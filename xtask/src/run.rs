@@ -3,6 +3,7 @@
 //! The exit status is the command's; 101 after a kernel panic, 124 after a timeout, 125 if it could not be
 //! run at all. The command's output goes to stdout unchanged.
 
+use crate::disk::{Access, Disk};
 use crate::kernel::{self, Profile};
 use crate::linux;
 use crate::qemu::{End, Input, Machine, Outcome, Vm};
@@ -20,7 +21,8 @@ pub struct RunArguments {
     /// What to boot: linnet, linux (Debian's), or a file.
     #[arg(long, default_value = "linnet")]
     pub kernel: Kernel,
-    /// The root: busybox, debian (or debian:SUITE:PACKAGE,…), a folder, or a cpio archive.
+    /// The root: busybox, debian (or debian:SUITE:PACKAGE,…), debian-disk (the same, on an ext4 disk), a folder, a cpio archive, or a disk
+    /// image.
     #[arg(long, default_value = "busybox")]
     pub root: Root,
     /// Virtual CPUs.
@@ -32,9 +34,16 @@ pub struct RunArguments {
     /// The network; only none works yet.
     #[arg(long, value_enum, default_value = "none")]
     pub net: Net,
-    /// A disk image; does not work yet.
-    #[arg(long, value_name = "FILE")]
-    pub disk: Vec<PathBuf>,
+    /// A disk: FILE[,if=virtio|nvme|mmio][,ro][,write][,format=raw|qcow2]; may be given more than once. What the guest writes is
+    /// forgotten when it ends, unless `write` is said.
+    #[arg(long, value_name = "FILE[,OPTION…]")]
+    pub disk: Vec<Disk>,
+    /// Keep what the guest writes to the image that is its root.
+    #[arg(long)]
+    pub disk_write: bool,
+    /// A host folder for the guest; does not work yet.
+    #[arg(long, value_name = "FOLDER")]
+    pub share: Option<PathBuf>,
     /// Stop the machine after this many seconds.
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
@@ -99,13 +108,21 @@ pub enum Net {
 /// `cargo xtask run`.
 pub fn command(arguments: &RunArguments) -> Result<u8> {
     if arguments.net != Net::None {
-        bail!("--net: not yet; Linnet has no network");
+        bail!(
+            "--net: not yet; Linnet has no driver for a network device of QEMU's (its own devices are of software)"
+        );
     }
-    if !arguments.disk.is_empty() {
-        bail!("--disk: not yet; Linnet has no disk driver");
+    if arguments.share.is_some() {
+        bail!("--share: not yet; Linnet has no virtio-9p");
     }
     let files = arguments.file.iter().map(|pair| read_file(pair)).collect::<Result<Vec<_>>>()?;
     let mut vm = machine(&arguments.kernel, arguments.profile, &arguments.root)?;
+    vm.disks.extend(arguments.disk.iter().cloned());
+    if arguments.disk_write {
+        let root =
+            vm.disks.first_mut().filter(|_| vm.root_on_disk).context("--disk-write: the root is no disk")?;
+        root.access = Access::Write;
+    }
     vm.cpus = arguments.smp;
     vm.memory_mib = arguments.mem.unwrap_or(vm.memory_mib);
     vm.machine = arguments.machine;
@@ -174,6 +191,9 @@ pub fn machine(kernel: &Kernel, profile: Profile, root: &Root) -> Result<Vm> {
         timeout: None,
         wait_for_debugger: false,
         verbose: false,
+        disks: root.disk()?.into_iter().collect(),
+        root_on_disk: root.is_on_disk(),
+        control: None,
     })
 }
 

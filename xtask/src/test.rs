@@ -2,13 +2,14 @@
 //!
 //! A guest test is an ordinary Linux program and counts only if the same binary has passed on Linux in the same
 //! virtual machine: `--record-linux` makes the records (`tests/guest/linux-passed.txt`,
-//! `tests/busybox/expected.txt`, `tests/debian/expected.txt`, `tests/transcripts/linux.txt`, `tests/terminal/*.expected`) that
+//! `tests/disks/linux-passed.txt`, `tests/busybox/expected.txt`, `tests/debian/expected.txt`, `tests/transcripts/linux.txt`, `tests/terminal/*.expected`) that
 //! the other runs are compared with.
 
 mod boot;
 mod busybox;
 mod cases;
 mod debian;
+mod disks;
 mod gaps;
 mod host;
 mod recorded;
@@ -46,6 +47,9 @@ pub struct TestArguments {
     /// Only the scenes of tests/terminal: someone types at the console.
     #[arg(long)]
     terminal: bool,
+    /// Only what is done with disks.
+    #[arg(long)]
+    disks: bool,
     /// Only the boots with different machines.
     #[arg(long)]
     boot: bool,
@@ -73,7 +77,7 @@ pub struct TestArguments {
     /// Show the guest's console.
     #[arg(long, short)]
     verbose: bool,
-    /// Only guest cases (with `--boot`: boots, `--terminal`: scenes, `--debian`: scripts) whose name contains one of these (`=NAME` for exactly one case).
+    /// Only guest cases (with `--boot`: boots, `--terminal`: scenes, `--debian`: scripts, `--disks`: their cases) whose name contains one of these (`=NAME` for exactly one case).
     filter: Vec<String>,
 }
 
@@ -110,13 +114,14 @@ pub fn command(arguments: &TestArguments) -> Result<u8> {
         || arguments.busybox
         || arguments.boot
         || arguments.debian
+        || arguments.disks
         || arguments.transcripts
         || arguments.terminal);
     let wants_host =
         arguments.host || everything && !arguments.record_linux && arguments.kernel == Kernel::Linnet;
     let mut all = Counts::default();
     if wants_host {
-        all += host::run()?;
+        all += host::run(arguments.long)?;
     } else if arguments.miri {
         all += host::miri()?;
     }
@@ -125,8 +130,9 @@ pub fn command(arguments: &TestArguments) -> Result<u8> {
     let debian = arguments.debian || everything;
     let boot = arguments.boot || everything && !arguments.record_linux && arguments.kernel == Kernel::Linnet;
     let terminal = arguments.terminal || everything;
-    if guest || busybox || boot || debian || transcripts || terminal {
-        all += on_guest(arguments, &Families { boot, busybox, debian, transcripts, terminal, guest })?;
+    let disks = arguments.disks || everything;
+    if guest || busybox || boot || debian || disks || transcripts || terminal {
+        all += on_guest(arguments, &Families { boot, busybox, debian, disks, transcripts, terminal, guest })?;
     }
     println!("{all}");
     Ok(u8::from(all.failed > 0))
@@ -137,6 +143,7 @@ struct Families {
     boot: bool,
     busybox: bool,
     debian: bool,
+    disks: bool,
     transcripts: bool,
     terminal: bool,
     guest: bool,
@@ -173,6 +180,9 @@ fn on_guest(arguments: &TestArguments, families: &Families) -> Result<Counts> {
     }
     if families.debian && (arguments.debian || arguments.filter.is_empty()) {
         all += steadily(record, || debian::run(arguments, kernel))?;
+    }
+    if families.disks && (arguments.disks || arguments.filter.is_empty()) {
+        all += steadily(record, || disks::run(&vm, arguments, kernel))?;
     }
     Ok(all)
 }

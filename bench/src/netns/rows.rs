@@ -18,6 +18,7 @@ pub const ROWS: &[Row] = &[
     ("cycle with address", cycle_with_address),
     ("link dump", link_dump),
     ("link add", link_add),
+    ("lookup in N routes", route_lookup),
 ];
 
 fn tell(name: &str, value: f64) {
@@ -324,4 +325,51 @@ fn link_add() {
             tell_at(what, size, median(times.collect()));
         }
     }
+}
+
+/// A socket that connects again and again, each time to a host behind another of N routes: a look-up without a packet.
+fn route_lookup() {
+    const SAMPLES: usize = 9;
+    const CONNECTS: usize = 1000;
+    // In a namespace that takes it all with it.
+    ok("unshare", super::unshare());
+    let mut socket = Netlink::new();
+    socket.ask(NEWLINK, CREATE, &Body::dummy("d0"));
+    let index = interface("d0");
+    socket.ask(NEWLINK, 0, &Body::link(index, 1, 1));
+    ok("address", -add_address(&mut socket, index, 1));
+    let place = |number: usize| [11, (number >> 8) as u8, number as u8, 0];
+    // SAFETY: numbers only.
+    let fd = ok("socket", unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0) });
+    let mut count = 0;
+    for size in [1, 10, 100, 1000, 10_000] {
+        for number in count..size {
+            // struct rtmsg: AF_INET, /24, main table, RTPROT_STATIC, link scope, unicast.
+            let header = [libc::AF_INET as u8, 24, 0, 0, 254, 4, 253, 1, 0, 0, 0, 0];
+            let route = Body(header.to_vec()).attribute(1, &place(number)).number(4, index);
+            socket.ask(NEWROUTE, CREATE, &route);
+        }
+        count = size;
+        // Steps that have no divisor in common with the size visit all routes, far from each other.
+        let mut number = 0;
+        let time = median_of(SAMPLES, || {
+            for _ in 0..CONNECTS {
+                number = (number + 7919) % size;
+                let [a, b, c, _] = place(number);
+                connect(fd, [a, b, c, 9]);
+            }
+        });
+        tell_at("lookup in N routes", size, time / CONNECTS as f64);
+    }
+    super::close(fd);
+}
+
+fn connect(fd: i32, address: [u8; 4]) {
+    // SAFETY: plain data.
+    let mut to: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    to.sin_family = libc::AF_INET as u16;
+    to.sin_port = 9u16.to_be();
+    to.sin_addr.s_addr = u32::from_ne_bytes(address);
+    // SAFETY: a sockaddr_in.
+    ok("connect", unsafe { libc::connect(fd, (&raw const to).cast(), size_of_val(&to) as u32) });
 }

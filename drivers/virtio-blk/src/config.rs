@@ -77,14 +77,9 @@ impl Config {
         };
         let block_size = number(feature::BLOCK_SIZE, place::BLOCK_SIZE, 512);
         let block_size = if block_size.is_power_of_two() { block_size.clamp(512, PAGE) } else { 512 };
-        let mut exponent = [0];
-        if device.has_feature(feature::TOPOLOGY) {
-            device.read_config(place::PHYSICAL_EXPONENT, &mut exponent);
-        }
-        let mut write_back = [1];
-        if device.has_feature(feature::CONFIG_WCE) {
-            device.read_config(place::WRITE_BACK, &mut write_back);
-        }
+        let byte = |bit: u32, place: usize, otherwise: u8| {
+            if device.has_feature(bit) { device.config_u8(place) } else { otherwise }
+        };
         let queues = device.has_feature(feature::QUEUES).then(|| device.config_u16(place::QUEUES));
         Config {
             capacity: capacity(device),
@@ -93,9 +88,10 @@ impl Config {
             segments: number(feature::SEG_MAX, place::SEG_MAX, 1).max(1),
             segment_size: number(feature::SIZE_MAX, place::SIZE_MAX, u32::MAX).max(PAGE) & !511,
             block_size,
-            physical_block_size: block_size << exponent[0].min(7),
+            physical_block_size: block_size << byte(feature::TOPOLOGY, place::PHYSICAL_EXPONENT, 0).min(7),
             // Old devices have a cache exactly if they can flush it (5.2.6.2).
-            write_cache: device.has_feature(feature::FLUSH) && write_back[0] != 0,
+            write_cache: device.has_feature(feature::FLUSH)
+                && byte(feature::CONFIG_WCE, place::WRITE_BACK, 1) != 0,
             max_discard: number(feature::DISCARD, place::MAX_DISCARD, 0),
             max_write_zeroes: number(feature::WRITE_ZEROES, place::MAX_WRITE_ZEROES, 0),
         }

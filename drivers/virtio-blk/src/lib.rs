@@ -5,7 +5,7 @@
 //! has so many, and each interrupts its own CPU.
 //!
 //! A device that breaks the rules is reset; what it had then fails with `EIO`, and what comes later too.
-//! Neighbours: `device` below, `block` above. Locks: those of the queues; names are given under [`NAMES`], a leaf.
+//! Neighbours: `device` below, `block` above. Locks: those of the queues; `names` has one, a leaf.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -125,9 +125,13 @@ impl VirtioDisk {
     }
 
     /// Resets the device and ends what it has. Thread context.
-    fn shut_off(&self) {
+    fn shut_off(self: &Arc<Self>) {
         self.is_stopped.store(true, Ordering::Release);
         let stopped = self.device.reset();
+        if stopped.is_err() {
+            // It may still write to its rings.
+            core::mem::forget(self.clone());
+        }
         for queue in &self.queues {
             for pending in queue.queue.drain() {
                 if stopped.is_err() {
@@ -171,15 +175,14 @@ impl Driver for VirtioDisk {
             request.complete(Err(Errno::EIO));
             return Ok(());
         };
-        let mut ring = queue.queue.lock();
         let parts = match request::parts(&request) {
             Ok(parts) => parts,
             Err(error) => {
-                drop(ring);
                 request.complete(Err(error));
                 return Ok(());
             }
         };
+        let mut ring = queue.queue.lock();
         let Some(id) = ring.next_id(parts.len()) else {
             // Under the lock: whoever makes room takes it after this.
             queue.is_full.store(true, Ordering::Release);

@@ -91,12 +91,11 @@ impl Instance for Served {
         let source = &self.0;
         source.is_stopped.store(true, Ordering::Release);
         source.changed.wake_all();
-        let outcome = source.device.reset();
-        for memory in source.queue.drain() {
-            if outcome.is_err() {
-                // The device has not stopped: it may still write there.
-                core::mem::forget(memory);
-            }
+        if source.device.reset().is_ok() {
+            source.queue.drain();
+        } else {
+            // The device has not stopped: it may still write to its memory, which stays.
+            core::mem::forget(source.clone());
         }
     }
 }

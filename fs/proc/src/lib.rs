@@ -7,6 +7,7 @@
 //! | `namespaces` | `/proc/PID/ns`, the maps of user namespaces, the offsets of time namespaces |
 //! | `descriptors` | `/proc/PID/fd`, `fdinfo` |
 //! | `memory` | `/proc/PID/mem` |
+//! | `mounts` | `/proc/PID/mounts`, `mountinfo`, which can be watched |
 //! | `network` | `/proc/PID/net`: what others registered about a network namespace |
 //! | `system`, `cpuinfo`, `kmsg` | the files about the whole system |
 //! | `sysctl`, `sysctl_ip` | `/proc/sys` |
@@ -25,6 +26,7 @@ mod cpuinfo;
 mod descriptors;
 mod kmsg;
 mod memory;
+mod mounts;
 mod namespaces;
 pub mod network;
 mod process;

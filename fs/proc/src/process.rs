@@ -5,6 +5,7 @@
 //! Locks: none.
 
 use crate::descriptors::{FdDirectory, FdKind};
+use crate::mounts;
 use crate::namespaces::{self, NsDirectory};
 use crate::process_text::{self as text, Subject};
 use abi::errno::{Errno, Result};
@@ -204,12 +205,9 @@ impl ProcessDirectory {
         })
     }
 
-    fn mount_text(&self, write: fn(&Path, &vfs::MountNamespace, &mut Text) -> fmt::Result) -> Node {
+    fn mounts(&self, write: mounts::WriteMounts) -> Node {
         let directory = self.clone();
-        Node::text_with(0o444, move |out| {
-            let state = directory.task()?.file_system()?.state().ok_or(Errno::EINVAL)?;
-            write(&state.root, &state.namespace, out).map_err(|_| Errno::ENOMEM)
-        })
+        Node::opening(0o444, move || mounts::open(&directory, write))
     }
 
     /// A number of a thread's own settings: `set` is given the thread and the new value.
@@ -319,8 +317,8 @@ impl Directory for ProcessDirectory {
             b"wchan" => self.text(0o444, |_, out| out.write_char('0')),
             b"oom_score" => self.text(0o444, text::oom_score),
             b"oom_score_adj" => self.number_file(Process::oom_score_adjustment, set_oom_score_adjustment),
-            b"mounts" => self.mount_text(|root, namespace, out| namespace.write_mounts(root, out)),
-            b"mountinfo" => self.mount_text(|root, namespace, out| namespace.write_mountinfo(root, out)),
+            b"mounts" => self.mounts(|root, namespace, out| namespace.write_mounts(root, out)),
+            b"mountinfo" => self.mounts(|root, namespace, out| namespace.write_mountinfo(root, out)),
             b"cwd" => self.link(|directory| directory.state(|state| state.working_directory.clone())),
             b"root" => self.link(|directory| directory.state(|state| state.root.clone())),
             b"exe" => self.link(|directory| {

@@ -14,6 +14,7 @@ use ipc::sysv::{Objects, Setting};
 use ipc::user_limit::UserLimit;
 use machine::oops::{self, OopsPolicy};
 use machine::sync::Once;
+use mm::write_back::limits::{self, BACKGROUND, FOREGROUND};
 use net::{NetNamespace, sysctl};
 use security::{Capability, NamespaceKind};
 use vfs::AccessMask;
@@ -228,6 +229,17 @@ fn vm() -> StaticDirectory {
                 },
             ),
         )
+        .add("min_free_kbytes", number(min_free_kib, set_min_free_kib))
+        .add("vfs_cache_pressure", number(mm::reclaim::cache_pressure, mm::reclaim::set_cache_pressure))
+        .add("dirty_background_ratio", number(|| BACKGROUND.ratio(), |percent| BACKGROUND.set_ratio(percent)))
+        .add("dirty_background_bytes", number(|| BACKGROUND.bytes(), |bytes| BACKGROUND.set_bytes(bytes, 1)))
+        .add("dirty_ratio", number(|| FOREGROUND.ratio(), |percent| FOREGROUND.set_ratio(percent)))
+        .add("dirty_bytes", number(|| FOREGROUND.bytes(), |bytes| FOREGROUND.set_bytes(bytes, 2)))
+        .add("dirty_expire_centisecs", number(limits::expire_centiseconds, limits::set_expire_centiseconds))
+        .add(
+            "dirty_writeback_centisecs",
+            number(limits::write_back_centiseconds, limits::set_write_back_centiseconds),
+        )
         .add("drop_caches", Node::writable_text(0o200, |_| Ok(()), drop_caches))
         .add("max_map_count", constant(mm::MAX_MAP_COUNT as u64))
         .add("mmap_min_addr", constant(mm::MMAP_MINIMUM_ADDRESS as u64))
@@ -243,6 +255,15 @@ fn set_mount_max(count: u32) -> Result<()> {
 
 fn set_file_max(max: usize) -> Result<()> {
     vfs::file::set_max_open_files(max);
+    Ok(())
+}
+
+fn min_free_kib() -> usize {
+    machine::memory::stats().reserve_pages * (machine::PAGE_SIZE / 1024)
+}
+
+fn set_min_free_kib(kib: usize) -> Result<()> {
+    machine::memory::set_reserve_pages(kib / (machine::PAGE_SIZE / 1024));
     Ok(())
 }
 

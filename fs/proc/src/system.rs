@@ -177,5 +177,16 @@ fn vmstat(out: &mut Text) -> fmt::Result {
     writeln!(out, "nr_writeback {}", pages(m.writeback))?;
     writeln!(out, "nr_shmem {}", pages(m.shmem))?;
     writeln!(out, "nr_page_table_pages {}", pages(m.page_tables))?;
-    writeln!(out, "nr_kernel_stack {}", m.kernel_stack)
+    writeln!(out, "nr_kernel_stack {}", m.kernel_stack)?;
+    let thresholds = mm::write_back::limits::Thresholds::now();
+    let rows = [
+        ("nr_dirtied", mm::stats::PAGES_DIRTIED.get()),
+        ("nr_written", mm::stats::PAGES_WRITTEN.get()),
+        ("nr_dirty_threshold", thresholds.foreground),
+        ("nr_dirty_background_threshold", thresholds.background),
+        ("pgpgin", mm::stats::PAGES_READ.get() * 4),
+        ("pgpgout", mm::stats::PAGES_WRITTEN.get() * 4),
+        ("pgsteal_file", mm::reclaim::reclaimed_pages()),
+    ];
+    rows.iter().try_for_each(|(name, value)| writeln!(out, "{name} {value}"))
 }

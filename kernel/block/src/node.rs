@@ -91,11 +91,15 @@ fn is_direct(file: &File) -> bool {
 }
 
 impl FileOperations for Opened {
+    fn page_cache<'a>(&'a self, _file: &'a File) -> Option<&'a Arc<PageCache>> {
+        Some(&self.cache)
+    }
+
     fn read(&self, file: &File, to: &mut dyn IoWriter, offset: u64) -> Result<usize> {
         if is_direct(file) {
             return direct::read(&self.device, &self.cache, to, offset);
         }
-        self.cache.read(offset, to)
+        self.cache.read_ahead_of(file.read_ahead(), offset, to)
     }
 
     /// Errors: `EPERM`: it is read-only; `ENOSPC`: at the end.
@@ -110,19 +114,12 @@ impl FileOperations for Opened {
         let room = size.checked_sub(offset).filter(|room| *room > 0).ok_or(Errno::ENOSPC)?;
         let left = from.remaining().min(usize::try_from(room).unwrap_or(usize::MAX));
         let mut from = Limited { from, left };
-        let count = {
-            let _writer = self.device.contents.writer.lock();
-            if is_direct(file) {
-                direct::write(&self.device, &self.cache, &mut from, offset)?
-            } else {
-                self.cache.write(offset, &mut from)?
-            }
-        };
-        if file.flags().intersects(OpenFlags::SYNC | OpenFlags::DSYNC) {
-            self.cache.sync(offset..offset.saturating_add(count as u64))?;
-            self.device.flush()?;
+        let _writer = self.device.contents.writer.lock();
+        if is_direct(file) {
+            direct::write(&self.device, &self.cache, &mut from, offset)
+        } else {
+            self.cache.write(offset, &mut from)
         }
-        Ok(count)
     }
 
     /// There is nothing beyond the end, and there are no holes.

@@ -8,7 +8,7 @@
 //! drivers are registered, then buses are looked through. Nothing here runs by itself but [`work::run`], a thread that `image` makes.
 //!
 //! A device is not trusted: what it says is checked before it is used as a size, a place or a number of something, and a device
-//! that breaks the rules is shut off ([ADR 91](../../../docs/adr/0091-a-device-is-not-trusted.md)).
+//! that breaks the rules is shut off (docs/adr/0091-a-device-is-not-trusted.md).
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -129,13 +129,8 @@ impl AddressSpace {
     /// `MADV_WILLNEED`: brings file pages into the cache. Errors are left for the access to find.
     fn read_ahead(&self, vma: &Vma, range: Range<usize>) {
         let Some((cache, first)) = vma.page_of(range.start) else { return };
-        let count = ((range.end - range.start) / PAGE_SIZE) as u64;
-        for index in first..first + count {
-            if !cache.contains_page(index) || cache.get_page(index, crate::page_cache::Access::Read).is_err()
-            {
-                return;
-            }
-        }
+        let start = first * PAGE_SIZE as u64;
+        cache.will_need(start..start + (range.end - range.start) as u64);
     }
 }
 

@@ -13,13 +13,14 @@
 //!
 //! Key types: [`FaultInfo`], [`FaultError`]. Locks: see `crate::space`.
 
-use crate::page_cache::{Access, PageCache, Retention};
+use crate::page_cache::{Access, FRAME_READ_AHEAD, PageCache, Retention};
 use crate::remote::RemoteAccess;
 use crate::space::{AddressSpace, Limits};
 use crate::stats::FrameKind;
 use crate::vma::{Backing, Protection, Vma, VmaFlags};
 use abi::errno::Errno;
 use alloc::sync::Arc;
+use core::ops::Range;
 use machine::PAGE_SIZE;
 use machine::memory::{AllocFlags, EntryAction, Frame, MappingRef, Perms, TlbBatch, zero_frame};
 use machine::user::FaultAccess;
@@ -59,8 +60,12 @@ pub(crate) enum Attempt {
     Done,
     /// The map is changing: look again.
     Retry,
-    /// This page of this file must be brought in first.
-    NeedPage(Arc<PageCache>, u64),
+    /// This page of this file must be brought in first; the pages that the mapping shows of the file.
+    NeedPage(Arc<PageCache>, u64, Range<u64>),
+    /// A program reads a mapping in order and has come to this page, from where more is to be read ahead.
+    ReadBehind(Arc<PageCache>, u64, Range<u64>),
+    /// Room must be reserved for this page of this file, which a program wants to store to.
+    NeedStore(Arc<PageCache>, u64),
     /// Memory was not to be had without sleeping.
     NeedMemory,
     /// It cannot be.
@@ -75,6 +80,7 @@ enum Installed {
     Same,
     Retry,
     NeedMemory,
+    NeedStore,
 }
 
 /// A fault as the parts below pass it on.
@@ -113,6 +119,16 @@ fn suffices(perms: Perms, access: FaultAccess) -> bool {
         perms.contains(Perms::EXEC)
     } else {
         perms.contains(Perms::READ)
+    }
+}
+
+/// Whether a fault is resolved (it is to be tried again) now that its page has been brought in, or has not.
+fn retry_after<T>(brought: abi::errno::Result<T>) -> core::result::Result<bool, FaultError> {
+    match brought {
+        Ok(_) => Ok(false),
+        Err(Errno::ENOMEM) => Err(FaultError::OutOfMemory),
+        Err(Errno::EINTR) => Err(FaultError::Interrupted),
+        Err(_) => Err(FaultError::BusError),
     }
 }
 
@@ -172,12 +188,15 @@ impl AddressSpace {
                 drop(self.state.read());
                 Ok(false)
             }
-            Attempt::NeedPage(cache, index) => match cache.get_page(index, Access::Create) {
-                Ok(_) => Ok(false),
-                Err(Errno::ENOMEM) => Err(FaultError::OutOfMemory),
-                Err(Errno::EINTR) => Err(FaultError::Interrupted),
-                Err(_) => Err(FaultError::BusError),
-            },
+            Attempt::NeedPage(cache, index, limits) => {
+                cache.read_around(index, limits);
+                retry_after(cache.get_page(index, Access::Create))
+            }
+            Attempt::ReadBehind(cache, index, limits) => {
+                cache.read_behind(index, limits);
+                Ok(false)
+            }
+            Attempt::NeedStore(cache, index) => retry_after(cache.prepare_store(index)),
             Attempt::NeedMemory => self.fault_with_reclaim(request),
         }
     }
@@ -223,15 +242,20 @@ impl AddressSpace {
         if !cache.contains_page(index) {
             return Attempt::Failed(FaultError::BusError);
         }
+        let limits = || {
+            // At random, nothing is brought in but the page.
+            let around = !vma.flags().contains(VmaFlags::RANDOM_READ);
+            if around { pages_shown(vma) } else { index..index + 1 }
+        };
         if !access.contains(FaultAccess::WRITE) && !vma.flags().contains(VmaFlags::RANDOM_READ) {
             match self.fault_around(vma, page, cache) {
                 Some(attempt) => return attempt,
-                None => return Attempt::NeedPage(cache.clone(), index),
+                None => return Attempt::NeedPage(cache.clone(), index, limits()),
             }
         }
         match cache.lookup(index) {
             Some(frame) => self.install(vma, request, spare, Source::Cache(cache, index, &frame)),
-            None => Attempt::NeedPage(cache.clone(), index),
+            None => Attempt::NeedPage(cache.clone(), index, limits()),
         }
     }
 
@@ -246,6 +270,12 @@ impl AddressSpace {
         let count = (end - start) / PAGE_SIZE;
         cache.lookup_many(first, frames.get_mut(..count)?);
         frames.get((page - start) / PAGE_SIZE)?.as_ref()?;
+        let marked = |frame: &Option<Frame>| {
+            frame.as_ref().is_some_and(|frame| frame.state().flags().contains(FRAME_READ_AHEAD))
+        };
+        if let Some(place) = frames.iter().position(marked) {
+            return Some(Attempt::ReadBehind(cache.clone(), first + place as u64, pages_shown(vma)));
+        }
         let perms = clean_perms(vma, cache);
         let mut stale = false;
         let mapped = self.page_table().map_range(start..end, perms, |address| {
@@ -312,6 +342,10 @@ impl AddressSpace {
         match result {
             Err(_) | Ok(Installed::NeedMemory) => Attempt::NeedMemory,
             Ok(Installed::Retry) => Attempt::Retry,
+            Ok(Installed::NeedStore) => match &source {
+                Source::Cache(cache, index, _) => Attempt::NeedStore((*cache).clone(), *index),
+                Source::Zeros | Source::Kernel(_) => Attempt::Retry,
+            },
             Ok(Installed::Same) => Attempt::Done,
             Ok(Installed::New(kind, replaced)) => {
                 self.count_mapped(kind, 1);
@@ -408,6 +442,18 @@ fn note_writable(frame: &Frame, perms: Perms) {
     }
 }
 
+/// The pages of its file that a mapping shows.
+fn pages_shown(vma: &Vma) -> Range<u64> {
+    let first = vma.page_of(vma.start()).map_or(0, |(_, first)| first);
+    first..first + vma.pages() as u64
+}
+
+/// Whether a page of a file may become writable through a mapping: where stores must be noticed, once it is dirty and its room reserved.
+/// Asked under the leaf lock: whoever makes the page clean afterwards takes the permission away under the same lock.
+fn may_store(cache: &PageCache, index: u64) -> bool {
+    !cache.tracks_stores() || cache.is_dirty(index)
+}
+
 /// Decides for an empty entry, under the leaf lock.
 fn place_new(
     vma: &Vma,
@@ -425,7 +471,9 @@ fn place_new(
         Source::Zeros if !is_store => map(zero_frame(), vma.protection().perms_without_write()),
         Source::Cache(cache, index, frame) if !is_store || vma.is_shared() => {
             if is_store {
-                cache.mark_dirty(*index);
+                if !may_store(cache, *index) {
+                    return (EntryAction::Keep, Installed::NeedStore);
+                }
                 return map((*frame).clone(), vma.protection().perms());
             }
             map((*frame).clone(), clean_perms(vma, cache))
@@ -469,7 +517,9 @@ fn improve(
             if !mapping.frame.is_same(frame) {
                 return (EntryAction::Keep, Installed::Retry);
             }
-            cache.mark_dirty(*index);
+            if !may_store(cache, *index) {
+                return (EntryAction::Keep, Installed::NeedStore);
+            }
             note_writable(frame, Perms::WRITE);
         }
         return (EntryAction::Protect(vma.protection().perms()), Installed::Same);

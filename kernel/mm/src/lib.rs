@@ -54,7 +54,7 @@ pub use fault::{FaultError, FaultInfo};
 pub use futex_key::FutexKey;
 pub use layout::{Layout, MMAP_MINIMUM_ADDRESS, Randomize};
 pub use map::{MmapBacking, MmapRequest};
-pub use page_cache::{Access, Fill, PageCache, Pager, Retention, WriteBack, WriteBackMode};
+pub use page_cache::{Access, Fill, PageCache, Pager, ReadAhead, Retention, WriteBack, WriteBackMode};
 pub use proc::Smaps;
 pub use remote::RemoteAccess;
 pub use space::{AddressSpace, Limits, MAX_MAP_COUNT, Mappings, Privileges, ProgramInfo, Usage};
@@ -65,4 +65,10 @@ pub use write_back::BackingDevice;
 pub fn init() {
     stats::mark_zero_page();
     machine::memory::set_reclaim_hook(reclaim::reclaim);
+}
+
+/// Starts the threads that write dirty pages back and free memory. Once, at boot, when the scheduler's own threads run.
+pub fn start_threads() {
+    write_back::enable();
+    reclaim::start();
 }

@@ -45,6 +45,10 @@ pub static DIRTY_PAGES: Counter = Counter::new();
 pub static WRITEBACK_PAGES: Counter = Counter::new();
 /// Pages that were asked for from pagers so far.
 pub static PAGES_READ: Counter = Counter::new();
+/// Pages given to pagers to be written so far (`nr_written`).
+pub static PAGES_WRITTEN: Counter = Counter::new();
+/// Times that a page became dirty (`nr_dirtied`).
+pub static PAGES_DIRTIED: Counter = Counter::new();
 /// Pages in `mlock`ed mappings.
 pub static LOCKED_PAGES: Counter = Counter::new();
 

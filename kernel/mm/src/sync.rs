@@ -80,7 +80,7 @@ impl AddressSpace {
 }
 
 fn sync_part(vma: &Vma, part: Range<usize>) -> Result<()> {
-    let Some((cache, first)) = vma.page_of(part.start) else { return Ok(()) };
+    let (Some(file), Some((_, first))) = (vma.file(), vma.page_of(part.start)) else { return Ok(()) };
     let start = first * PAGE_SIZE as u64;
-    cache.sync(start..start + (part.end - part.start) as u64)
+    file.sync(start..start + (part.end - part.start) as u64)
 }

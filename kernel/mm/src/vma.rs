@@ -149,6 +149,10 @@ pub trait MappedFile: Send + Sync {
         let _ = (protection, sharing);
         Ok(())
     }
+    /// Writes `range` of bytes to the device, for `msync(2)`. Errors: `EIO` and the like, of this description, once.
+    fn sync(&self, range: Range<u64>) -> Result<()> {
+        self.page_cache().sync(range)
+    }
     /// Whether this is not a file a program opened but the pages behind a shared anonymous mapping.
     fn is_anonymous(&self) -> bool {
         false

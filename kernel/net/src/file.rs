@@ -11,7 +11,7 @@ use mm::user::UserPtr;
 use vfs::file::SignalOwner;
 use vfs::{File, FileOperations, PollTable, Positioning};
 
-use crate::message::{Ancillary, MessageFlags, ReceiveMessage, SendMessage, Sender, SocketAddress};
+use crate::message::{Ancillary, MessageFlags, ReceiveMessage, SendMessage, SocketAddress};
 use crate::options::Switches;
 use crate::socket::Socket;
 
@@ -36,7 +36,6 @@ impl FileOperations for Socket {
             data: from,
             ancillary: Ancillary::default(),
             flags: blocking_flags(file),
-            sender: Sender::current(),
         };
         self.operations().send(self, &mut message)
     }

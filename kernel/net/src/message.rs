@@ -193,8 +193,6 @@ pub struct SendMessage<'a> {
     pub ancillary: Ancillary,
     /// The flags; `DONTWAIT` is set too if the description does not block.
     pub flags: MessageFlags,
-    /// Who sends.
-    pub sender: Sender,
 }
 
 impl SendMessage<'_> {

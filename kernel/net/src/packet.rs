@@ -111,6 +111,18 @@ impl Packet {
         Arc::get_mut(&mut self.buffer).ok_or(Errno::ENOMEM)
     }
 
+    /// Adds `length` bytes at the end that `fill` writes. `ENOMEM`; what `fill` says.
+    pub fn append_with(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<()> {
+        let end = self.data.end;
+        let buffer = self.own_buffer()?;
+        buffer.truncate(end);
+        buffer.try_reserve(length).map_err(|_| Errno::ENOMEM)?;
+        buffer.resize(end + length, 0);
+        fill(buffer.get_mut(end..).unwrap_or_default())?;
+        self.data.end += length;
+        Ok(())
+    }
+
     /// Adds bytes at the end. `ENOMEM`.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let end = self.data.end;

@@ -1,7 +1,7 @@
 //! Prints `docs/compat.md`: which of Linux's system calls the kernel's table has. `cargo xtask compat` runs it.
 //!
 //! The names are those of `abi::nr`, the rest is `syscall::table::IMPLEMENTED`: nothing is known here that the kernel
-//! does not know. Locks: none.
+//! does not know. Behind the table comes `differences.md`, which is written by hand. Locks: none.
 
 #![forbid(unsafe_code)]
 
@@ -45,5 +45,5 @@ fn page() -> String {
         // Writing to a string does not fail.
         let _ = writeln!(page, "| {number} | {name} | {state} | {remark} |");
     }
-    page
+    page + include_str!("differences.md")
 }

@@ -4,12 +4,16 @@
 use crate::decode::{Context, Fd};
 use abi::errno::{Errno, Result};
 use abi::fcntl::{
-    FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, OpenFlags, POSIX_FADV_NOREUSE,
-    RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOWAIT, RWF_SYNC,
+    FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, OpenFlags, POSIX_FADV_DONTNEED,
+    POSIX_FADV_NOREUSE, POSIX_FADV_NORMAL, POSIX_FADV_RANDOM, POSIX_FADV_SEQUENTIAL, POSIX_FADV_WILLNEED,
+    RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOWAIT, RWF_SYNC, SYNC_FILE_RANGE_WAIT_AFTER,
+    SYNC_FILE_RANGE_WAIT_BEFORE, SYNC_FILE_RANGE_WRITE,
 };
 use abi::uio::SPLICE_F_NONBLOCK;
 use ipc::pipe::{Framing, PipeEnd};
+use mm::WriteBackMode;
 use mm::io::{UserReader, UserWriter};
+use mm::page_cache::Pattern;
 use mm::user::{IoVec, UserBuffer, UserPtr, UserString};
 use net::SocketKind;
 use task::signal::{Signal, SignalInfo};
@@ -185,7 +189,9 @@ pub fn pwritev2(
     };
     if flags & (RWF_DSYNC | RWF_SYNC) != 0 && written > 0 {
         let file = context.file(fd)?;
-        file.operations().sync(&file, SyncKind::Data)?;
+        if file.page_cache().is_some() {
+            file.sync(if flags & RWF_SYNC != 0 { SyncKind::All } else { SyncKind::Data })?;
+        }
     }
     Ok(written)
 }
@@ -198,10 +204,7 @@ pub fn lseek(context: &mut Context<'_>, fd: Fd, offset: i64, whence: u32) -> Res
 
 fn sync_file(context: &Context<'_>, fd: Fd, kind: SyncKind) -> Result<usize> {
     let file = context.file(fd)?;
-    if file.is_place() {
-        return Err(Errno::EBADF);
-    }
-    file.operations().sync(&file, kind).map(|()| 0)
+    file.sync(kind).map(|()| 0)
 }
 
 /// fsync(2). Errors: `EBADF`, `EINVAL`, `EIO`, `ENOSPC`.
@@ -215,19 +218,14 @@ pub fn fdatasync(context: &mut Context<'_>, fd: Fd) -> Result<usize> {
 }
 
 /// sync(2).
-pub fn sync(context: &mut Context<'_>) -> Result<usize> {
-    vfs::mount_calls::sync_all(&context.task.live_namespaces()?.mount);
+pub fn sync(_context: &mut Context<'_>) -> Result<usize> {
+    vfs::superblock::sync_all();
     Ok(0)
 }
 
 /// syncfs(2). Errors: `EBADF`, `EIO`.
 pub fn syncfs(context: &mut Context<'_>, fd: Fd) -> Result<usize> {
-    let file = context.file(fd)?;
-    if file.is_place() {
-        return Err(Errno::EBADF);
-    }
-    let superblock = file.inode()?.superblock();
-    superblock.operations().sync(superblock).map(|()| 0)
+    context.file(fd)?.sync_file_system().map(|()| 0)
 }
 
 /// truncate(2). Errors: `EACCES`, `EINVAL`, `EISDIR`, `ENOENT`, `EPERM`, `EROFS`, `ETXTBSY`, `EFBIG`.
@@ -270,14 +268,30 @@ pub fn fallocate(context: &mut Context<'_>, fd: Fd, mode: u32, offset: i64, leng
     file.operations().allocate(&file, what, offset, length).map(|()| 0)
 }
 
-/// posix_fadvise(2): advice only; there is nothing to read ahead from memory. Errors: `EBADF`, `EINVAL`, `ESPIPE`.
-pub fn fadvise64(context: &mut Context<'_>, fd: Fd, _offset: i64, length: i64, advice: u32) -> Result<usize> {
+/// posix_fadvise(2). Errors: `EBADF`, `EINVAL`, `ESPIPE`.
+pub fn fadvise64(context: &mut Context<'_>, fd: Fd, offset: i64, length: i64, advice: u32) -> Result<usize> {
     let file = context.file(fd)?;
-    if file.inode()?.kind() == FileKind::Fifo {
+    if file.is_place() {
+        return Err(Errno::EBADF);
+    }
+    let inode = file.inode()?;
+    if inode.kind() == FileKind::Fifo {
         return Err(Errno::ESPIPE);
     }
     if length < 0 || advice > POSIX_FADV_NOREUSE {
         return Err(Errno::EINVAL);
+    }
+    let Some(cache) = file.page_cache() else { return Ok(0) };
+    // A negative offset is one far behind the end, as on Linux; no length means up to the end.
+    let start = offset as u64;
+    let end = if length == 0 { u64::MAX } else { start.checked_add(length as u64).unwrap_or(u64::MAX) };
+    match advice {
+        POSIX_FADV_NORMAL => file.read_ahead().set_pattern(Pattern::Normal),
+        POSIX_FADV_SEQUENTIAL => file.read_ahead().set_pattern(Pattern::Sequential),
+        POSIX_FADV_RANDOM => file.read_ahead().set_pattern(Pattern::Random),
+        POSIX_FADV_WILLNEED => cache.will_need(start..end),
+        POSIX_FADV_DONTNEED => cache.will_not_need(start..end),
+        _ => {}
     }
     Ok(0)
 }
@@ -410,17 +424,22 @@ pub fn vmsplice(
     }
 }
 
-/// readahead(2): what lies in memory need not be read ahead, and nothing lies elsewhere yet. Errors: `EBADF`, `EINVAL`.
-pub fn readahead(context: &mut Context<'_>, fd: Fd, _offset: i64, _count: usize) -> Result<usize> {
+/// readahead(2): starts reading, does not wait. Errors: `EBADF`, `EINVAL`.
+pub fn readahead(context: &mut Context<'_>, fd: Fd, offset: i64, count: usize) -> Result<usize> {
     let file = context.file(fd)?;
     file.check_readable()?;
-    match file.inode()?.kind() {
-        FileKind::Regular | FileKind::BlockDevice => Ok(0),
-        _ => Err(Errno::EINVAL),
+    let inode = file.inode()?;
+    if !matches!(inode.kind(), FileKind::Regular | FileKind::BlockDevice) {
+        return Err(Errno::EINVAL);
     }
+    let start = offset_of(offset)?;
+    if let Some(cache) = file.page_cache() {
+        cache.will_need(start..start.saturating_add(count as u64));
+    }
+    Ok(0)
 }
 
-/// sync_file_range(2): all data of the file, which is more than was asked for. Errors: `EBADF`, `EINVAL`, `EIO`, `ESPIPE`.
+/// sync_file_range(2): data only, and not the device's cache. Errors: `EBADF`, `EINVAL`, `EIO`, `ENOSPC`, `ESPIPE`.
 pub fn sync_file_range(
     context: &mut Context<'_>,
     fd: Fd,
@@ -428,7 +447,7 @@ pub fn sync_file_range(
     length: i64,
     flags: u32,
 ) -> Result<usize> {
-    const KNOWN: u32 = 7;
+    const KNOWN: u32 = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
     if flags & !KNOWN != 0 || offset < 0 || length < 0 || offset.checked_add(length).is_none() {
         return Err(Errno::EINVAL);
     }
@@ -440,10 +459,26 @@ pub fn sync_file_range(
         FileKind::Regular | FileKind::BlockDevice | FileKind::Directory | FileKind::Symlink => {}
         _ => return Err(Errno::ESPIPE),
     }
-    if flags == 0 {
-        return Ok(0);
+    let Some(cache) = file.page_cache() else { return Ok(0) };
+    let start = offset as u64;
+    let end = if length == 0 { u64::MAX } else { start + length as u64 };
+    if flags & SYNC_FILE_RANGE_WAIT_BEFORE != 0 {
+        cache.wait(start..end);
+        file.take_write_error()?;
     }
-    file.operations().sync(&file, SyncKind::Data).map(|()| 0)
+    if flags & SYNC_FILE_RANGE_WRITE != 0 {
+        let mode = if flags & SYNC_FILE_RANGE_WAIT_AFTER != 0 {
+            WriteBackMode::Sync
+        } else {
+            WriteBackMode::Background
+        };
+        cache.start_write_back(start..end, mode)?;
+    }
+    if flags & SYNC_FILE_RANGE_WAIT_AFTER != 0 {
+        cache.wait(start..end);
+        file.take_write_error()?;
+    }
+    Ok(0)
 }
 
 /// copy_file_range(2). Errors: `EBADF`, `EFBIG`, `EINVAL`, `EISDIR`, `ENOSPC`, `EXDEV`.

@@ -16,9 +16,7 @@ use mm::io::{UserReader, UserWriter};
 use mm::user::{IOV_MAX, IoVec, MAX_RW_COUNT, UserBuffer, UserPtr};
 use net::message::{ADDRESS_MAX, ControlMessage, ProcessHandle};
 use net::options::Switches;
-use net::{
-    Ancillary, Identity, MessageFlags, ReceiveMessage, SendMessage, Sender, SocketAddress, SocketKind,
-};
+use net::{Ancillary, Identity, MessageFlags, ReceiveMessage, SendMessage, SocketAddress, SocketKind};
 use security::{Capability, Kgid, Kuid};
 use task::signal::{Signal, SignalInfo};
 use vfs::File;
@@ -64,7 +62,6 @@ fn send(
         data: &mut UserReader(buffer),
         ancillary,
         flags: effective_flags(socket, flags & !MSG_INTERNAL_SEND_FLAGS),
-        sender: Sender::current(),
     };
     let result = socket.socket().operations().send(socket.socket(), &mut message);
     signal_broken_pipe(context, socket, flags, result)

@@ -233,7 +233,7 @@ system_calls! {
     getdents64 = 217 => directory::getdents64;
     set_tid_address = 218 => process::set_tid_address;
     restart_syscall = 219 => signal::restart_syscall;
-    fadvise64 = 221 => file::fadvise64, "checked, then ignored: nothing is read ahead";
+    fadvise64 = 221 => file::fadvise64;
     timer_create = 222 => timer::timer_create;
     timer_settime = 223 => timer::timer_settime;
     timer_gettime = 224 => timer::timer_gettime;

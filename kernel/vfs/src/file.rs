@@ -20,8 +20,9 @@ use machine::cpu::PerCpu;
 use machine::preempt;
 use machine::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use machine::sync::{Lazy, Mutex, Once, SpinLock};
+use mm::PageCache;
 use mm::io::{IoReader, IoWriter};
-use mm::page_cache::MappedFile;
+use mm::page_cache::{MappedFile, ReadAhead, Seen};
 use security::{Capability, Credentials};
 
 use crate::inode::Inode;
@@ -153,6 +154,11 @@ pub trait FileOperations: Any + Send + Sync {
     /// What mmap(2) maps. `ENODEV`: cannot be mapped. The default maps the page cache of the inode, if it has one.
     fn map(&self, file: &Arc<File>) -> Result<Arc<dyn MappedFile>> {
         crate::mapping::map_page_cache(file)
+    }
+    /// The pages that reads and writes go through, for advice, write-back and its errors. The default is the inode's; a block device
+    /// has its own.
+    fn page_cache<'a>(&'a self, file: &'a File) -> Option<&'a Arc<PageCache>> {
+        file.inode().ok()?.operations().page_cache()
     }
     /// Writes to the device. `EINVAL`: nothing there that could be written.
     fn sync(&self, file: &File, kind: SyncKind) -> Result<()> {
@@ -303,6 +309,10 @@ pub struct File {
     counted: Counted,
     credentials: Arc<Credentials>,
     owner: Once<Box<SpinLock<SignalOwner>>>,
+    read_ahead: ReadAhead,
+    /// The errors of write-back that were told through it, of the file and of the file system.
+    seen: Seen,
+    seen_of_superblock: Seen,
 }
 
 /// What the description counts as in its inode.
@@ -329,6 +339,10 @@ impl File {
         // Only the opening of a terminal looks at the one, and of a disk at the other.
         file.flags.fetch_or((flags & OpenFlags::EXCL).bits(), Ordering::Relaxed);
         file.operations = crate::open::open_operations(&inode, &file)?;
+        if let Some(errors) = file.page_cache().and_then(|cache| cache.errors()) {
+            errors.sample(&file.seen);
+        }
+        inode.superblock().errors().sample(&file.seen_of_superblock);
         let seen = OpenFlags::NOCTTY | OpenFlags::EXCL;
         file.flags.fetch_and(!seen.bits(), Ordering::Relaxed);
         Ok(Arc::new(file))
@@ -364,6 +378,9 @@ impl File {
             counted: Counted::Not,
             credentials,
             owner: Once::new(),
+            read_ahead: ReadAhead::new(),
+            seen: Seen::new(),
+            seen_of_superblock: Seen::new(),
         }
     }
 
@@ -477,6 +494,22 @@ impl File {
         result
     }
 
+    /// Bytes were written to a seekable file: `O_SYNC` and `O_DSYNC` have them on the device before the call returns.
+    fn finish_write(&self, result: Result<usize>) -> Result<usize> {
+        let count = self.notify_moved(result, IN_MODIFY)?;
+        let flags = self.flags();
+        if count > 0
+            && flags.contains(OpenFlags::DSYNC)
+            && self.operations().positioning() == Positioning::Seekable
+        {
+            let kind = if flags.contains(OpenFlags::SYNC) { SyncKind::All } else { SyncKind::Data };
+            if self.page_cache().is_some() {
+                self.sync(kind)?;
+            }
+        }
+        Ok(count)
+    }
+
     /// write(2): at the offset, which advances; at the end with `O_APPEND`.
     pub fn write(&self, from: &mut dyn IoReader) -> Result<usize> {
         self.check_writable()?;
@@ -486,7 +519,7 @@ impl File {
         }
         let _position = self.position_lock.lock();
         let position = self.position();
-        let count = self.notify_moved(operations.write(self, from, position), IN_MODIFY)?;
+        let count = self.finish_write(operations.write(self, from, position))?;
         let end = match self.inode() {
             Ok(inode) if self.flags().contains(OpenFlags::APPEND) && inode.kind() == FileKind::Regular => {
                 inode.size()
@@ -501,7 +534,7 @@ impl File {
     pub fn write_at(&self, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
         self.check_seekable()?;
         self.check_writable()?;
-        self.notify_moved(self.operations().write(self, from, offset), IN_MODIFY)
+        self.finish_write(self.operations().write(self, from, offset))
     }
 
     /// pwritev2(2) with `RWF_APPEND`: at the end, as if opened with `O_APPEND`; a stream is just written to.
@@ -516,7 +549,7 @@ impl File {
             };
         }
         let _position = self.position_lock.lock();
-        let count = self.notify_moved(operations.write(self, from, AT_END), IN_MODIFY)?;
+        let count = self.finish_write(operations.write(self, from, AT_END))?;
         if offset == Appended::Follow {
             self.position.store(self.inode()?.size(), Ordering::Relaxed);
         }
@@ -575,6 +608,45 @@ impl File {
         } else {
             self.flags.fetch_and(!bit, Ordering::Relaxed);
         }
+    }
+
+    /// The pages that reads and writes of it go through, if there are such.
+    pub fn page_cache(&self) -> Option<&Arc<PageCache>> {
+        self.operations().page_cache(self)
+    }
+
+    /// What is read ahead of it: for [`mm::PageCache::read_ahead_of`].
+    pub fn read_ahead(&self) -> &ReadAhead {
+        &self.read_ahead
+    }
+
+    /// The error of write-back that this description has not been told yet; from now on it has.
+    ///
+    /// Errors: `EIO`, `ENOSPC` and the like.
+    pub fn take_write_error(&self) -> Result<()> {
+        self.page_cache().map_or(Ok(()), |cache| cache.error_since(&self.seen))
+    }
+
+    /// fsync(2): everything written is on the device, or what failed since this description was last told. Errors: `EINVAL`, `EIO`,
+    /// `ENOSPC`, `EROFS`.
+    pub fn sync(&self, kind: SyncKind) -> Result<()> {
+        if self.is_place() {
+            return Err(Errno::EBADF);
+        }
+        let result = self.operations().sync(self, kind);
+        let seen = self.take_write_error();
+        result.and(seen)
+    }
+
+    /// syncfs(2): the same for the whole file system. Errors: `EIO` and the like.
+    pub fn sync_file_system(&self) -> Result<()> {
+        if self.is_place() {
+            return Err(Errno::EBADF);
+        }
+        let superblock = self.inode()?.superblock();
+        let result = superblock.sync();
+        let seen = superblock.errors().check_and_advance(&self.seen_of_superblock);
+        result.and(seen)
     }
 
     /// Who gets `SIGIO`.

@@ -4,12 +4,13 @@
 
 use alloc::sync::Arc;
 use core::fmt;
+use core::ops::Range;
 
 use abi::errno::{Errno, Result};
 use mm::page_cache::{FileAccess, MappedFile, Sharing};
 use mm::{PageCache, Protection};
 
-use crate::file::File;
+use crate::file::{File, SyncKind};
 use crate::inode::Inode;
 
 /// A file with a page cache as `mm` sees it.
@@ -50,6 +51,11 @@ impl MappedFile for FileMapping {
             }
             _ => Ok(()),
         }
+    }
+
+    /// All data of the file, which is more than was asked for.
+    fn sync(&self, _range: Range<u64>) -> Result<()> {
+        self.file.sync(SyncKind::Data)
     }
 
     fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result {

@@ -310,11 +310,3 @@ fn change_propagation(context: &LookupContext<'_>, arguments: &MountArguments<'_
 pub fn first_namespace(kind: &dyn FileSystemType, request: &MountRequest<'_>) -> Result<Arc<MountNamespace>> {
     Ok(MountNamespace::first(make(kind, request)?))
 }
-
-/// sync(2): writes every file system of the namespace. What fails is reported by the next fsync.
-pub fn sync_all(namespace: &MountNamespace) {
-    for mount in namespace.mounts() {
-        let superblock = mount.superblock();
-        let _ = superblock.operations().sync(superblock);
-    }
-}

@@ -1,7 +1,8 @@
 //! File systems made of code: what `/proc`, `/sys` and their like are built from.
 //!
 //! Key types: [`Node`] (what a name stands for: a directory, a text computed when it is read, a link, a device), [`Directory`] (a
-//! directory that finds and lists its nodes when asked), [`StaticDirectory`] (one with fixed names), [`PseudoFs`] (the type).
+//! directory that finds and lists its nodes when asked), [`StaticDirectory`] (one with fixed names), [`TextFile`] (an open text),
+//! [`PseudoFs`] (the type).
 //!
 //! A text is computed at the first read of an open file and again at each read from offset 0, and kept in between, so that
 //! a reader in parts sees one consistent text. Locks: one sleeping mutex around an open file's text.
@@ -351,12 +352,7 @@ impl InodeOperations for NodeOperations {
     fn open(&self, _inode: &Arc<Inode>, _file: &File) -> Result<Option<Arc<dyn FileOperations>>> {
         Ok(match &self.0.content {
             Content::Text(write, take) => {
-                let write = write.clone();
-                let make: MakeBytes = Arc::new(move || {
-                    let mut text = Text::default();
-                    write(&mut text)?;
-                    Ok(text.0)
-                });
+                let make = bytes_of(write.clone());
                 Some(Arc::new(TextFile { make, take: take.clone(), text: Mutex::new(None) }))
             }
             Content::Bytes(make) => {
@@ -416,11 +412,27 @@ impl FileOperations for DirectoryFile {
     }
 }
 
-/// An open computed text.
-struct TextFile {
+/// An open computed text; by itself, or as a part of a file that can do more ([`Node::opening`]).
+pub struct TextFile {
     make: MakeBytes,
     take: Option<TakeInput>,
     text: Mutex<Option<Vec<u8>>>,
+}
+
+impl TextFile {
+    /// One that nobody writes to, whose text `write` computes.
+    pub fn new(write: impl Fn(&mut Text) -> Result<()> + Send + Sync + 'static) -> TextFile {
+        TextFile { make: bytes_of(Arc::new(write)), take: None, text: Mutex::new(None) }
+    }
+}
+
+/// The bytes of a text.
+fn bytes_of(write: WriteText) -> MakeBytes {
+    Arc::new(move || {
+        let mut text = Text::default();
+        write(&mut text)?;
+        Ok(text.0)
+    })
 }
 
 impl FileOperations for TextFile {

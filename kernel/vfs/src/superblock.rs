@@ -1,6 +1,7 @@
 //! File systems: one mounted instance ([`SuperBlock`]) and the types that can be mounted ([`FileSystemType`]).
 //!
-//! Neighbours: `mount` (where in the tree an instance is seen). Locks: the registry is a short spin lock;
+//! Neighbours: `mount` (where in the tree an instance is seen). Locks: the registry and the list of instances are
+//! short spin locks;
 //! [`SuperBlock::rename_lock`] (sleeping) is the outermost lock of a rename that moves a directory.
 
 use alloc::boxed::Box;
@@ -12,7 +13,8 @@ use abi::errno::{Errno, Result};
 use abi::fs::Statfs;
 use abi::mount::MountFlags;
 use machine::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use machine::sync::{Mutex, RwSpinLock};
+use machine::sync::{Mutex, RwSpinLock, SpinLock};
+use mm::page_cache::ErrorSequence;
 use security::{Credentials, UserNamespace};
 
 use crate::dentry::Dentry;
@@ -36,6 +38,8 @@ pub struct SuperBlock {
     pub rename_lock: Mutex<()>,
     /// All watches on its inodes, by their addresses.
     watches: WatchSet,
+    /// Errors of write-back of any of its files, for syncfs(2).
+    errors: Arc<ErrorSequence>,
 }
 
 /// What a new instance is like.
@@ -86,6 +90,21 @@ pub trait SuperBlockOperations: Any + Send + Sync {
     }
 }
 
+/// All instances, for sync(2).
+static SUPERBLOCKS: SpinLock<Vec<Weak<SuperBlock>>> = SpinLock::new(Vec::new());
+
+/// sync(2): writes every file system to its device. Those that have a device begin at once, so that the devices work side by side. What fails is
+/// reported by the next fsync or syncfs of who has it open.
+pub fn sync_all() {
+    mm::write_back::write_all(mm::write_back::Wait::No);
+    let all: Vec<Arc<SuperBlock>> = SUPERBLOCKS.lock().iter().filter_map(Weak::upgrade).collect();
+    for superblock in all {
+        let _ = superblock.sync();
+    }
+    // What is written to device nodes has no file system of its own.
+    mm::write_back::write_all(mm::write_back::Wait::ForAll);
+}
+
 /// The device numbers of instances without a device: major 0, minors from 1.
 static NEXT_ANONYMOUS_MINOR: AtomicU64 = AtomicU64::new(1);
 
@@ -100,7 +119,7 @@ impl SuperBlock {
             let minor = NEXT_ANONYMOUS_MINOR.fetch_add(1, Ordering::Relaxed);
             DeviceId::new(0, (minor & 0xf_ffff) as u32)
         };
-        Arc::new(SuperBlock {
+        let superblock = Arc::new(SuperBlock {
             device: attributes.device.unwrap_or_else(anonymous),
             type_name: attributes.type_name,
             magic: attributes.magic,
@@ -112,7 +131,28 @@ impl SuperBlock {
             user_namespace,
             rename_lock: Mutex::new(()),
             watches: WatchSet::new(),
-        })
+            errors: Arc::new(ErrorSequence::new()),
+        });
+        let mut all = SUPERBLOCKS.lock();
+        if all.len() == all.capacity() {
+            all.retain(|known| known.strong_count() > 0);
+        }
+        all.push(Arc::downgrade(&superblock));
+        drop(all);
+        superblock
+    }
+
+    /// The errors of write-back that were not in vain: pagers of its files give them on, so that syncfs(2) tells them.
+    pub fn errors(&self) -> &Arc<ErrorSequence> {
+        &self.errors
+    }
+
+    /// Writes everything to the device and waits for it: syncfs(2), and sync(2) for each. Errors: `EIO` and the like.
+    pub fn sync(&self) -> Result<()> {
+        if self.is_read_only() {
+            return Ok(());
+        }
+        self.operations.sync(self)
     }
 
     /// The device number that stat(2) tells.

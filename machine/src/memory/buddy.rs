@@ -374,6 +374,7 @@ fn refill(urgency: Urgency) -> Result<u32, OutOfMemory> {
         }
     })
     .ok_or(OutOfMemory)?;
+    super::note_allocated();
     let kept = with_cpu_caches(|local| {
         // Backwards, so that pages come out in rising order.
         for number in (first + 1..first + count).rev() {
@@ -481,6 +482,16 @@ pub(crate) fn figures() -> Figures {
         reserve_pages: lists.reserve,
         free_per_order: lists.counts,
     })
+}
+
+/// Free pages, those in CPUs' caches not counted, and the reserve.
+pub(crate) fn free_and_reserve() -> (usize, usize) {
+    with_lists(|lists| (lists.free_pages, lists.reserve))
+}
+
+/// Sets how many pages are kept for the kernel, within reason.
+pub(crate) fn set_reserve(pages: usize) {
+    with_lists(|lists| lists.reserve = pages.clamp(64, (lists.total_pages / 4).max(64)));
 }
 
 fn cached_pages(cpu: u32) -> usize {

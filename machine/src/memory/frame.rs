@@ -142,7 +142,7 @@ impl Frame {
         let urgency = if flags.contains(AllocFlags::RESERVE) { Urgency::Last } else { Urgency::Normal };
         let number = match buddy::alloc_page(urgency) {
             Ok(number) => number,
-            Err(OutOfMemory) => alloc_slow(flags, || buddy::alloc_page(urgency).ok())?,
+            Err(OutOfMemory) => alloc_slow(flags, urgency, |urgency| buddy::alloc_page(urgency).ok())?,
         };
         // SAFETY: the page was just handed to us.
         unsafe { buddy::state_of(number) }.reset();
@@ -294,11 +294,21 @@ pub(crate) fn user_range(address: usize, length: usize) -> bool {
 }
 
 #[cold]
-fn alloc_slow<R>(flags: AllocFlags, mut attempt: impl FnMut() -> Option<R>) -> Result<R, OutOfMemory> {
+fn alloc_slow<R>(
+    flags: AllocFlags,
+    urgency: Urgency,
+    mut attempt: impl FnMut(Urgency) -> Option<R>,
+) -> Result<R, OutOfMemory> {
     if flags.contains(AllocFlags::NO_RECLAIM) {
         return Err(OutOfMemory);
     }
-    super::retry(&mut attempt).or_else(attempt).ok_or(OutOfMemory)
+    if !crate::thread::is_freeing_memory()
+        && let Some(result) = super::retry(|| attempt(urgency)).or_else(|| attempt(urgency))
+    {
+        return Ok(result);
+    }
+    let must_go_on = crate::thread::is_freeing_memory() || crate::thread::is_in_file_system();
+    must_go_on.then(|| attempt(Urgency::Last)).flatten().ok_or(OutOfMemory)
 }
 
 impl Clone for Frame {
@@ -373,7 +383,9 @@ impl FrameRun {
         let urgency = if flags.contains(AllocFlags::RESERVE) { Urgency::Last } else { Urgency::Normal };
         let number = match buddy::alloc_block(order, urgency) {
             Ok(number) => number,
-            Err(OutOfMemory) => alloc_slow(flags, || buddy::alloc_block(order, urgency).ok())?,
+            Err(OutOfMemory) => {
+                alloc_slow(flags, urgency, |urgency| buddy::alloc_block(order, urgency).ok())?
+            }
         };
         let run = FrameRun { number, order };
         if flags.contains(AllocFlags::ZEROED) {

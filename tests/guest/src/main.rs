@@ -5,10 +5,13 @@
 //! `--long` adds the cases that take hours, `--seed` is what the random ones begin with.
 //! `--here` runs them in this very process, for a debugger or a kernel that cannot fork yet. A case counts only
 //! if the same binary has passed it on Linux: `linux-passed.txt` beside the sources. `--transcripts` is another family,
-//! see `transcript`.
+//! see `transcript`; `--disk-calls`, `--disk-tree` and `--disk-writer` are tools for tests that the host drives, see there.
 
 mod calls;
 mod case;
+mod disk_calls;
+mod disk_tree;
+mod disk_writer;
 mod elf;
 mod files;
 mod floods;
@@ -39,6 +42,12 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(helper) = arguments.first().and_then(|name| name.strip_prefix("--helper-")) {
         std::process::exit(process::helper(helper, &arguments[1..]));
+    }
+    match arguments.first().map(String::as_str) {
+        Some("--disk-calls") => std::process::exit(disk_calls::command(&arguments[1..])),
+        Some("--disk-tree") => std::process::exit(disk_tree::command(&arguments[1..])),
+        Some("--disk-writer") => std::process::exit(disk_writer::command(&arguments[1..])),
+        _ => {}
     }
     if arguments.first().is_some_and(|word| word == "--transcripts") {
         return transcript::print(&arguments[1..]);

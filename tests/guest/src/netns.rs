@@ -151,7 +151,7 @@ fn available_kib() -> i64 {
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// A namespace with a veth pair into it, ids in both directions, a link of its own; then all of it goes.
+/// A namespace with a veth pair into it, ids in both directions, a link of its own, addresses, routes and sockets; then all of it goes.
 fn live_and_die(home: &Namespace, socket: &mut Socket, number: usize) -> Outcome {
     let namespace = Namespace::create(home)?;
     let name = format!("v{number}");
@@ -163,15 +163,43 @@ fn live_and_die(home: &Namespace, socket: &mut Socket, number: usize) -> Outcome
     ensure!([0, libc::EEXIST].contains(&inside.errno(NEWNSID, 0, &nsid(-1, home))));
     ensure!([0, libc::EEXIST].contains(&socket.errno(NEWNSID, 0, &nsid(-1, &namespace))));
     ensure!(count(&mut inside, GETLINK, &Builder::link(0, 0, 0)) >= 3);
-    // A socket of its own in flight to itself, and one with an unread message.
+    addresses_and_routes(&mut inside)?;
+    // A stream with an unread message, and a datagram that nobody reads.
     let mut ends = [0; 2];
     namespace.enter()?;
+    unread_datagram()?;
     // SAFETY: socketpair writes two descriptors.
     let made = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends.as_mut_ptr()) };
     home.enter()?;
     ok("socketpair", made)?;
     crate::sys::write(ends[0], b"unread")?;
     ends.iter().for_each(|end| crate::sys::close(*end));
+    Ok(())
+}
+
+/// `lo` and the end of the pair go up, with an address and a route to more.
+fn addresses_and_routes(inside: &mut Socket) -> Outcome {
+    const NEWADDR: u16 = 20;
+    const NEWROUTE: u16 = 24;
+    for index in [1, 2] {
+        ensure_eq!(inside.errno(SETLINK, 0, &Builder::link(index, 1, 1)), 0);
+        let header = [&[libc::AF_INET as u8, 24, 0, 0][..], &index.to_ne_bytes()].concat();
+        let address = [10, 1, index as u8, 1];
+        let body = Builder(header).attribute(2, &address).attribute(1, &address);
+        ensure_eq!(inside.errno(NEWADDR, CREATE | EXCL, &body), 0);
+        // struct rtmsg: AF_INET, /24, main table, RTPROT_STATIC, link scope, unicast.
+        let header = vec![libc::AF_INET as u8, 24, 0, 0, 254, 4, 253, 1, 0, 0, 0, 0];
+        let body = Builder(header).attribute(1, &[11, index as u8, 0, 0]).number(4, index);
+        ensure_eq!(inside.errno(NEWROUTE, CREATE | EXCL, &body), 0);
+    }
+    Ok(())
+}
+
+/// A UDP socket that has sent itself something, closed with it.
+fn unread_datagram() -> Outcome {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    let place = socket.local_addr().map_err(|error| error.to_string())?;
+    socket.send_to(b"unread", place).map_err(|error| error.to_string())?;
     Ok(())
 }
 

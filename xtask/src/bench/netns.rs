@@ -109,6 +109,14 @@ const GROWTHS: &[Growth] = &[
         unit: MICROSECONDS,
         target: Target::Part(1.0),
     },
+    Growth {
+        name: "lookup in N routes",
+        file: "netns-routes.svg",
+        title: "connect(2) of a UDP socket: a look-up in N routes",
+        across: "N, routes",
+        unit: NANOSECONDS,
+        target: Target::Part(1.0),
+    },
 ];
 
 /// What `--netns` measured.

@@ -1,4 +1,4 @@
-//! The modules that Linux needs for what Linnet has built in: network devices, diagnostics of sockets.
+//! The modules that Linux needs for what Linnet has built in: network devices, diagnostics of sockets, disks and their file systems.
 //!
 //! Debian's kernel loads them by itself through `/sbin/modprobe`, by name or by alias, so the archive holds the modules,
 //! unpacked, with what they depend on, and depmod's tables. It is appended to the root of `--kernel linux`.
@@ -10,23 +10,27 @@ use crate::util::{files_below, run_quiet, target_sub, write_atomically};
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSection};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What guest tests and Debian's programs ask Linux for. A module that a kernel has built in is not missed.
-const WANTED: [&str; 22] = [
+const WANTED: [&str; 28] = [
     "8021q",
     "af_packet_diag",
     "bridge",
     "dummy",
+    "ext4",
     "ifb",
     "inet_diag",
     "ip_tables",
     "ipvlan",
+    "loop",
     "macvlan",
     "macvtap",
     "netlink_diag",
     "nf_tables",
+    "nvme",
     "raw_diag",
     "sit",
     "tap",
@@ -35,6 +39,9 @@ const WANTED: [&str; 22] = [
     "udp_diag",
     "unix_diag",
     "veth",
+    "virtio_blk",
+    "virtio_mmio",
+    "virtio_pci",
     "vrf",
     "vxlan",
 ];
@@ -45,9 +52,11 @@ struct Module {
     depends: Vec<String>,
 }
 
-/// An uncompressed cpio archive of the modules of `release`, made once.
+/// An uncompressed cpio archive of the modules of `release`, made once for each list of wanted ones.
 pub fn archive(apt_suite: &'static str, release: &str) -> Result<Vec<u8>> {
-    let cached = target_sub("linux")?.join(format!("{release}-modules.cpio"));
+    let mut hasher = DefaultHasher::new();
+    WANTED.hash(&mut hasher);
+    let cached = target_sub("linux")?.join(format!("{release}-modules-{:016x}.cpio", hasher.finish()));
     if let Ok(bytes) = std::fs::read(&cached) {
         return Ok(bytes);
     }

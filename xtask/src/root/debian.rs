@@ -4,7 +4,7 @@
 //! turned into an initramfs archive. Manuals, translations and documents are left out: the root lives in memory. Debian has no
 //! program that powers off without systemd, so a static BusyBox lies in `/usr/lib/linnet` for `/init` alone.
 
-use super::{busybox, init};
+use super::busybox;
 use crate::apt;
 use crate::cpio::{Archive, Entry, Kind};
 use crate::deps;
@@ -88,7 +88,7 @@ impl Debian {
             bail!("{name:?} is not the name of a Debian package");
         }
         let mut hasher = DefaultHasher::new();
-        (FORMAT, self.suite, &packages, init()?, LEFT_OUT).hash(&mut hasher);
+        (FORMAT, self.suite, &packages, LEFT_OUT).hash(&mut hasher);
         let path = target_sub("roots")?.join(format!("{}-{:016x}.cpio", self.suite.name(), hasher.finish()));
         if path.is_file() {
             return Ok(path);
@@ -121,7 +121,7 @@ impl Debian {
     }
 }
 
-/// Turns the tar archive into one for the kernel, with `/init` and what it needs.
+/// Turns the tar archive into one for the kernel, with what `/init` needs; that itself is appended when it is used.
 fn convert(tar: &Path) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
     let mut contents: HashMap<PathBuf, (Entry, Vec<u8>)> = HashMap::new();
@@ -177,7 +177,6 @@ fn convert(tar: &Path) -> Result<Vec<u8>> {
     }
     archive.directory("usr/lib/linnet", 0o755);
     archive.file("usr/lib/linnet/busybox", 0o755, &std::fs::read(busybox::program()?)?);
-    archive.file("init", 0o755, &init()?);
     Ok(archive.finish())
 }
 

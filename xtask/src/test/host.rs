@@ -6,11 +6,17 @@ use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+/// How often `--long` cuts the power under the journal's model.
+const LONG_POWER_CUTS: &str = "20000";
+
 /// Runs all of them.
-pub fn run() -> Result<Counts> {
+pub fn run(long: bool) -> Result<Counts> {
     say("host tests");
     let mut command = cargo();
     command.args(["test", "--quiet", "--workspace", "--exclude", "linnet", "--no-fail-fast"]);
+    if long {
+        command.env("LINNET_POWER_CUTS", LONG_POWER_CUTS);
+    }
     let mut counts = count(&mut command)?;
     println!("host: {counts}");
     counts += corpus()?;

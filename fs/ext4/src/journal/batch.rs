@@ -44,7 +44,7 @@ impl<'a> Batch<'a> {
     /// A page for a block. Waits for memory, also that which this batch holds. Errors: `ENOMEM`, after a second.
     pub fn frame(&mut self) -> Result<Frame> {
         for _ in 0..MEMORY_ATTEMPTS {
-            if let Ok(frame) = Frame::alloc(AllocFlags::RESERVE) {
+            if let Ok(frame) = page() {
                 return Ok(frame);
             }
             self.send();
@@ -94,6 +94,13 @@ impl<'a> Batch<'a> {
         self.wait_below(1);
         self.flight.error.lock().map_or(Ok(()), Err)
     }
+}
+
+/// A page, without reclaiming: that may wait for write-back, which may wait for the journal. The reserve is for those who free memory, as
+/// writing does.
+pub fn page() -> Result<Frame> {
+    let plain = Frame::alloc(AllocFlags::NO_RECLAIM);
+    plain.or_else(|_| Frame::alloc(AllocFlags::NO_RECLAIM | AllocFlags::RESERVE)).map_err(|_| Errno::ENOMEM)
 }
 
 impl Drop for Batch<'_> {

@@ -158,12 +158,10 @@ impl Handle {
             self.transaction.parts.lock().revoked.insert(block);
         }
         let Some(buffer) = self.journal.buffers.peek(block) else { return Ok(()) };
-        let contents = buffer.write();
         let mut membership = buffer.membership.lock();
         let was_here = membership.owner == Some(self.tid());
         let again = membership.forgotten.replace(self.tid()) == Some(self.tid());
         drop(membership);
-        drop(contents);
         match () {
             () if again => {}
             // It takes no room in the log after all.

@@ -2,6 +2,7 @@
 //!
 //! Key type: [`Log`]. Locks: [`Log::superblock`] (sleeping) keeps writes of it in order.
 
+use super::batch::page;
 use super::format::{Features, Layout, SuperBlock};
 use super::{JournalMap, JournalOptions};
 use crate::buffer::Buffers;
@@ -95,7 +96,7 @@ impl Log {
 
     /// Writes one block with [`Log::durable`].
     pub fn write_block(&self, buffers: &Buffers, block: u32, bytes: &[u8]) -> Result<()> {
-        let frame = Frame::alloc(AllocFlags::RESERVE).map_err(|_| Errno::ENOMEM)?;
+        let frame = page()?;
         frame.write(0, bytes);
         let sector = buffers.sector(self.place(block)?);
         let segment = Segment { frame, offset: 0, length: buffers.block_size() };

@@ -61,7 +61,8 @@ pub fn is_newer(tid: Tid, than: Tid) -> bool {
 
 /// Contents of files that have to be on the disk before a transaction that makes them visible.
 pub trait OrderedData: Send + Sync {
-    /// Writes them and waits. Called by the journal's thread: must not start a handle, nor wait for one who does.
+    /// Writes them and waits. Called by the journal's thread: must not start a handle, nor wait for one who does. The thread may also be the
+    /// last that refers to the object: dropping it must not start a handle either.
     fn write_data(&self) -> Result<()>;
 }
 

@@ -189,12 +189,19 @@ impl Transport for Mmio {
     }
 
     fn stop(&self) {
-        self.shared.handlers.replace(None);
+        if self.shared.handlers.swap(None).is_some() {
+            rcu::synchronize();
+        }
     }
 
-    fn config(&self, offset: usize) -> u8 {
-        let offset = register::CONFIG + offset;
-        if self.window().contains(offset, 1) { self.window().read(offset) } else { 0 }
+    fn config(&self, offset: usize, width: usize) -> u32 {
+        let (window, at) = (self.window(), register::CONFIG + offset);
+        match width {
+            _ if !window.contains(at, width) || !at.is_multiple_of(width) => 0,
+            1 => u32::from(window.read::<u8>(at)),
+            2 => u32::from(window.read::<u16>(at)),
+            _ => window.read::<u32>(at),
+        }
     }
 
     fn config_generation(&self) -> u32 {
@@ -225,3 +232,93 @@ pub(crate) fn probe(name: &str, told: &PlatformDevice) {
 /// That a device without the upper half of its features can have none of these.
 const _: () =
     assert!(Features::VERSION_1.bits() > u32::MAX as u64 && Features::RING_PACKED.bits() > u32::MAX as u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::virtio::Queue;
+    use alloc::collections::BTreeMap;
+    use machine::cpu::CpuId;
+    use machine::mmio::Emulated;
+    use machine::sync::atomic::{AtomicU32, Ordering};
+
+    /// Registers that keep what is written.
+    struct Registers(SpinLock<BTreeMap<usize, u32>>);
+
+    impl Emulated for Registers {
+        fn read(&self, offset: usize, width: usize) -> u64 {
+            let all = self.0.lock();
+            let word = all.get(&(offset & !3)).copied().unwrap_or(0);
+            u64::from(word >> (8 * (offset & 3))) & ((1 << (8 * width)) - 1)
+        }
+
+        fn write(&self, offset: usize, width: usize, value: u64) {
+            assert_eq!(width, 4, "registers are of 32 bits");
+            self.0.lock().insert(offset, value as u32);
+        }
+    }
+
+    fn registers(version: u32) -> Arc<Registers> {
+        let preset = [
+            (register::MAGIC, MAGIC),
+            (register::VERSION, version),
+            (register::KIND, 2),
+            (register::QUEUE_SIZE_MAX, 1000),
+            (register::CONFIG, 0x0403_0201),
+        ];
+        Arc::new(Registers(SpinLock::new(preset.into_iter().collect())))
+    }
+
+    fn transport(registers: &Arc<Registers>) -> Option<Mmio> {
+        Mmio::new(MmioWindow::emulated(registers.clone(), 0x104)).map(|(transport, ..)| transport)
+    }
+
+    #[test]
+    fn what_is_no_device_is_refused() {
+        for (register, value) in [(register::MAGIC, 0), (register::VERSION, 3), (register::KIND, 0)] {
+            let registers = registers(2);
+            registers.0.lock().insert(register, value);
+            assert!(transport(&registers).is_none());
+        }
+        assert!(Mmio::new(MmioWindow::emulated(registers(2), 0xfc)).is_none(), "too small");
+        assert_eq!(transport(&registers(2)).unwrap().config(2, 2), 0x0403);
+        assert_eq!(transport(&registers(2)).unwrap().config(4, 1), 0, "beyond its end");
+    }
+
+    #[test]
+    fn both_generations_are_given_their_rings_and_interrupt() {
+        for version in [1, 2] {
+            let registers = registers(version);
+            let transport = transport(&registers).unwrap();
+            let shared = transport.shared();
+            let device = Virtio::new(Box::new(transport), 2, 0);
+            let queue = Queue::<()>::new(&device, 3, 1).unwrap();
+            assert_eq!(queue.size(), 256, "ours is the shorter one");
+            let count = Arc::new(AtomicU32::new(0));
+            let (used, changed) = (count.clone(), count.clone());
+            let used: Handler = Box::new(move || {
+                used.fetch_add(1, Ordering::Relaxed);
+            });
+            let changed: Handler = Box::new(move || {
+                changed.fetch_add(100, Ordering::Relaxed);
+            });
+            device.start(changed, alloc::vec![(&queue, CpuId::default(), used)]).unwrap();
+            let read = |register: usize| registers.0.lock().get(&register).copied().unwrap_or(0);
+            let ring = queue.addresses().descriptors.0;
+            assert_eq!((read(register::QUEUE_SELECT), read(register::QUEUE_SIZE)), (3, 256));
+            if version == 1 {
+                assert_eq!(u64::from(read(register::LEGACY_QUEUE_PAGE)) * PAGE_SIZE as u64, ring);
+            } else {
+                assert_eq!(read(register::QUEUE_DESCRIPTORS), ring as u32);
+            }
+            for (status, total) in [(QUEUE_INTERRUPT, 1), (CONFIG_INTERRUPT, 101), (0, 101), (3, 202)] {
+                registers.0.lock().insert(register::INTERRUPT_STATUS, status);
+                shared.interrupt();
+                assert_eq!(count.load(Ordering::Relaxed), total);
+            }
+            assert_eq!(read(register::INTERRUPT_ACKNOWLEDGE), 3);
+            device.transport().notify(3);
+            assert_eq!(read(register::NOTIFY), 3);
+        }
+    }
+}

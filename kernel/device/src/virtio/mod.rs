@@ -110,10 +110,10 @@ pub trait Transport: Send + Sync {
     fn start(&self, config_changed: Handler, queues: Vec<Start>) -> Result<()>;
     /// Tells the device that a queue has something new. Any context.
     fn notify(&self, index: u16);
-    /// Takes interrupts back; the device has been reset.
+    /// Takes interrupts back; the device has been reset. No handler runs any more afterwards. May sleep.
     fn stop(&self);
-    /// A byte of the kind's own configuration; 0 beyond its end.
-    fn config(&self, offset: usize) -> u8;
+    /// `width` (1, 2 or 4) bytes of the kind's own configuration; 0 beyond its end.
+    fn config(&self, offset: usize, width: usize) -> u32;
     /// A number that changes with the configuration.
     fn config_generation(&self) -> u32;
 }
@@ -236,40 +236,35 @@ impl Virtio {
         self.transport.status() & status::NEEDS_RESET != 0
     }
 
-    /// Reads the kind's own configuration from `offset`, all of one moment. What lies beyond its end reads as zeros.
-    pub fn read_config(&self, offset: usize, into: &mut [u8]) {
-        /// A device that changes without end is read as it is.
-        const ATTEMPTS: usize = 16;
-        for _ in 0..ATTEMPTS {
-            let before = self.transport.config_generation();
-            for (number, byte) in into.iter_mut().enumerate() {
-                *byte = self.transport.config(offset + number);
-            }
-            if self.transport.config_generation() == before {
-                return;
-            }
-        }
+    /// A byte of the kind's own configuration. What lies beyond its end reads as zeros.
+    pub fn config_u8(&self, offset: usize) -> u8 {
+        self.transport.config(offset, 1) as u8
     }
 
     /// A 16-bit number of the configuration.
     pub fn config_u16(&self, offset: usize) -> u16 {
-        let mut bytes = [0; 2];
-        self.read_config(offset, &mut bytes);
-        u16::from_le_bytes(bytes)
+        self.transport.config(offset, 2) as u16
     }
 
     /// A 32-bit number of the configuration.
     pub fn config_u32(&self, offset: usize) -> u32 {
-        let mut bytes = [0; 4];
-        self.read_config(offset, &mut bytes);
-        u32::from_le_bytes(bytes)
+        self.transport.config(offset, 4)
     }
 
-    /// A 64-bit number of the configuration.
+    /// A 64-bit number of the configuration, both halves of one moment. It is read in halves, as the standard demands.
     pub fn config_u64(&self, offset: usize) -> u64 {
-        let mut bytes = [0; 8];
-        self.read_config(offset, &mut bytes);
-        u64::from_le_bytes(bytes)
+        /// A device that changes without end is read as it is.
+        const ATTEMPTS: usize = 16;
+        let mut value = 0;
+        for _ in 0..ATTEMPTS {
+            let before = self.transport.config_generation();
+            let (low, high) = (self.transport.config(offset, 4), self.transport.config(offset + 4, 4));
+            value = u64::from(low) | u64::from(high) << 32;
+            if self.transport.config_generation() == before {
+                break;
+            }
+        }
+        value
     }
 }
 

@@ -16,7 +16,7 @@ use machine::cpu::CpuId;
 use machine::irq::Handler;
 use machine::mmio::MmioWindow;
 use machine::sync::atomic::{AtomicU32, Ordering};
-use machine::sync::{Mutex, SpinLock};
+use machine::sync::{Mutex, SpinLock, rcu};
 
 /// Red Hat's number, which all virtio devices have.
 const VENDOR: u16 = 0x1af4;
@@ -193,13 +193,21 @@ impl Transport for PciTransport {
     }
 
     fn stop(&self) {
-        *self.messages.lock() = None;
+        let messages = self.messages.lock().take();
+        if let Some(messages) = messages {
+            drop(messages);
+            rcu::synchronize();
+        }
     }
 
-    fn config(&self, offset: usize) -> u8 {
-        match &self.windows.device {
-            Some(window) if window.contains(offset, 1) => window.read(offset),
-            _ => 0,
+    fn config(&self, offset: usize, width: usize) -> u32 {
+        let at = offset;
+        let Some(window) = &self.windows.device else { return 0 };
+        match width {
+            _ if !window.contains(at, width) || !at.is_multiple_of(width) => 0,
+            1 => u32::from(window.read::<u8>(at)),
+            2 => u32::from(window.read::<u16>(at)),
+            _ => window.read::<u32>(at),
         }
     }
 
@@ -248,13 +256,17 @@ fn kind_of(function: &Function) -> Option<u32> {
 /// The PCI driver of virtio devices.
 struct PciDriver;
 
-/// The virtio device below a function.
-struct Below(Arc<Device>);
+/// A function, and the virtio device below it.
+struct Below {
+    function: Arc<Function>,
+    device: Arc<Device>,
+}
 
 impl Instance for Below {
     fn remove(&self) {
         // It may have gone before with its parent.
-        let _ = model::remove(&self.0);
+        let _ = model::remove(&self.device);
+        self.function.disable();
     }
 }
 
@@ -285,11 +297,44 @@ impl model::Driver for PciDriver {
         let wire: Wire = Box::new(move |handlers| sender.send_messages(handlers).map(Some));
         let transport = PciTransport::new(windows, vectors, wire)?;
         let below = super::add(Virtio::new(Box::new(transport), kind, vendor), Some(device.clone()))?;
-        Ok(Box::new(Below(below)))
+        Ok(Box::new(Below { function, device: below }))
     }
 }
 
 /// Makes the driver known. Thread context.
 pub fn register() {
     model::register_driver(&PciDriver);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::virtio::Addresses;
+    use machine::dma::DmaAddress;
+
+    fn queues(count: u16) -> Vec<Start> {
+        let nowhere = DmaAddress(0);
+        let addresses = Addresses { descriptors: nowhere, driver: nowhere, device: nowhere };
+        let start = |index: u16| Start {
+            index,
+            size: 4,
+            addresses,
+            cpu: CpuId::new(usize::from(index)).unwrap_or_default(),
+            handler: Box::new(|| {}),
+        };
+        (0..count).map(start).collect()
+    }
+
+    #[test]
+    fn messages_are_shared_when_there_are_few() {
+        for (vectors, handlers, numbers) in
+            [(1, 1, [0, 0, 0]), (2, 2, [1, 1, 1]), (3, 3, [1, 2, 1]), (9, 4, [1, 2, 3])]
+        {
+            let (made, given) = share(Box::new(|| {}), &mut queues(3), vectors);
+            assert_eq!((made.len(), given.as_slice()), (handlers, numbers.as_slice()), "{vectors} messages");
+        }
+        let (made, _) = share(Box::new(|| {}), &mut queues(3), 9);
+        let cpus: Vec<_> = made.iter().map(|(cpu, _)| cpu.index()).collect();
+        assert_eq!(cpus, [0, 0, 1, 2]);
+    }
 }

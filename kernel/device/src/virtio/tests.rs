@@ -231,8 +231,8 @@ impl Transport for Fake {
         self.registers.lock().unwrap().notified = true;
     }
     fn stop(&self) {}
-    fn config(&self, offset: usize) -> u8 {
-        offset as u8
+    fn config(&self, offset: usize, width: usize) -> u32 {
+        (0..width).fold(0, |all, byte| all | ((offset + byte) as u32) << (8 * byte))
     }
     fn config_generation(&self) -> u32 {
         let mut registers = self.registers.lock().unwrap();
@@ -471,5 +471,6 @@ proptest! {
 #[test]
 fn configuration_that_never_rests_is_read_all_the_same() {
     let rig = rig(0, 4, 1);
-    assert_eq!(rig.device.config_u32(0), 0x0302_0100);
+    assert_eq!(rig.device.config_u64(0), 0x0706_0504_0302_0100);
+    assert_eq!((rig.device.config_u8(3), rig.device.config_u16(2)), (3, 0x0302));
 }

@@ -14,7 +14,11 @@ const SEEN: u32 = 0x1000;
 const ONE: u32 = 0x2000;
 
 /// The last error, and how many there were.
-pub struct ErrorSequence(AtomicU32);
+pub struct ErrorSequence {
+    value: AtomicU32,
+    /// Every one counts here.
+    failures: AtomicU32,
+}
 
 /// What an open file has seen of an [`ErrorSequence`].
 pub struct Seen(AtomicU32);
@@ -32,9 +36,16 @@ impl Default for Seen {
     }
 }
 
+impl Default for ErrorSequence {
+    fn default() -> Self {
+        ErrorSequence::new()
+    }
+}
+
 impl ErrorSequence {
-    pub(crate) const fn new() -> ErrorSequence {
-        ErrorSequence(AtomicU32::new(0))
+    /// No error yet.
+    pub const fn new() -> ErrorSequence {
+        ErrorSequence { value: AtomicU32::new(0), failures: AtomicU32::new(0) }
     }
 
     /// Notes an error. Any context.
@@ -45,29 +56,40 @@ impl ErrorSequence {
             let count = if now & SEEN != 0 { count.wrapping_add(ONE) } else { count };
             Some(count | code)
         };
-        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
+        let _ = self.value.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
+        self.failures.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often something failed.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Acquire)
+    }
+
+    /// The last error, seen or not.
+    pub(super) fn last(&self) -> Result<()> {
+        outcome(self.value.load(Ordering::Acquire))
     }
 
     /// Where somebody starts who opens the file now: at an error that nobody has seen he will see it.
     pub fn sample(&self, seen: &Seen) {
-        let now = self.0.load(Ordering::Acquire);
+        let now = self.value.load(Ordering::Acquire);
         let start = if now & SEEN == 0 { 0 } else { now };
         seen.0.store(start, Ordering::Relaxed);
     }
 
     /// Whether there is one that `seen` has not seen; it stays unseen.
     pub fn check(&self, seen: &Seen) -> Result<()> {
-        let now = self.0.load(Ordering::Acquire);
+        let now = self.value.load(Ordering::Acquire);
         if now & !SEEN == seen.0.load(Ordering::Relaxed) & !SEEN { Ok(()) } else { outcome(now) }
     }
 
     /// The error since `seen` last looked; from now on it has seen it.
     pub fn check_and_advance(&self, seen: &Seen) -> Result<()> {
         let before = seen.0.load(Ordering::Relaxed);
-        if self.0.load(Ordering::Acquire) == before {
+        if self.value.load(Ordering::Acquire) == before {
             return Ok(());
         }
-        let now = self.0.fetch_or(SEEN, Ordering::AcqRel) | SEEN;
+        let now = self.value.fetch_or(SEEN, Ordering::AcqRel) | SEEN;
         seen.0.store(now, Ordering::Relaxed);
         if now & !SEEN == before & !SEEN { Ok(()) } else { outcome(now) }
     }

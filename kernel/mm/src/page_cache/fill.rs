@@ -7,7 +7,8 @@
 //! Locks: see [`super`].
 
 use super::{
-    Access, CacheState, FRAME_FAILED, FRAME_FILE, Growth, PageCache, Retention, pages_for, waiting_for,
+    Access, CacheState, FRAME_FAILED, FRAME_FILE, FRAME_READ_AHEAD, Growth, PageCache, Retention, pages_for,
+    waiting_for,
 };
 use crate::stats;
 use abi::errno::{Errno, Result};
@@ -44,7 +45,7 @@ impl PageCache {
                 (None, Access::Read) => return Ok(zero_frame()),
                 (None, Access::Create) => self.create_zeroed(index)?,
                 (Some(state), _) => {
-                    self.start_fill(state, index, 1, Haste::Awaited)?;
+                    self.start_fill(state, index, 1, None, Haste::Awaited)?;
                     None
                 }
             };
@@ -111,7 +112,7 @@ impl PageCache {
     }
 
     /// Starts reading those of `count` pages from `first` on that are neither there nor behind the end, in runs as long as can be; does not
-    /// wait. With [`Haste::Ahead`] it stops where memory is short.
+    /// wait. With [`Haste::Ahead`] it stops where memory is short. Who comes to page `mark` finds that more should be read ahead.
     ///
     /// Errors: `ENOMEM` if the first page could not be had.
     pub(super) fn start_fill(
@@ -119,17 +120,18 @@ impl PageCache {
         state: &Arc<CacheState>,
         first: u64,
         count: usize,
+        mark: Option<u64>,
         haste: Haste,
     ) -> Result<()> {
         let end = first.saturating_add(count as u64).min(pages_for(self.size()));
         let mut from = first;
         while from < end {
             let Some((start, length)) = self.missing_run(from, end) else { return Ok(()) };
-            let result = self.fill_run(state, start, length, haste);
-            match (result, haste) {
-                (Err(error), Haste::Awaited) => return Err(error),
-                (Err(_), Haste::Ahead) => return Ok(()),
-                (Ok(()), _) => {}
+            let result = self.fill_run(state, start, length, mark, haste);
+            match result {
+                Err(error) if haste == Haste::Awaited => return Err(error),
+                Err(_) => return Ok(()),
+                Ok(()) => {}
             }
             from = start + length as u64;
         }
@@ -145,7 +147,14 @@ impl PageCache {
     }
 
     /// Makes pages for a run, puts them in and has the pager fill those that nobody else put in meanwhile.
-    fn fill_run(&self, state: &Arc<CacheState>, first: u64, count: usize, haste: Haste) -> Result<()> {
+    fn fill_run(
+        &self,
+        state: &Arc<CacheState>,
+        first: u64,
+        count: usize,
+        mark: Option<u64>,
+        haste: Haste,
+    ) -> Result<()> {
         let mut frames = Vec::new();
         frames.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
         let flags = if haste == Haste::Ahead { AllocFlags::NO_RECLAIM } else { AllocFlags::empty() };
@@ -156,12 +165,18 @@ impl PageCache {
                 Err(error) => return Err(error.into()),
             }
         }
+        let marked =
+            mark.and_then(|mark| mark.checked_sub(first)).and_then(|place| frames.get(place as usize));
+        if let Some(frame) = marked {
+            frame.state().set_flags(FRAME_READ_AHEAD);
+        }
         let mut fill = Fill::new(state, first, frames)?;
         let placed = self.insert_locked(first, fill.frames());
         fill.keep_first(placed);
         if placed > 0 {
             stats::cached_pages(Retention::Reloadable).add(placed as u64);
             stats::PAGES_READ.add(placed as u64);
+            self.list_blocks(first, placed);
             self.pager.read_pages(fill);
         }
         Ok(())

@@ -11,14 +11,18 @@
 //!   a page can be put in only below the size that counts.
 //! * `mappings` (mutex): the reverse map, who maps which part. Taken inside an address space's lock, outside leaf
 //!   locks of page tables, which in turn are taken outside `pages`.
+//! * `next_listed` belongs to the lock of the device's list of dirty caches ([`crate::write_back`]), taken inside `pages`.
+//! * `LOCKED` of a frame: it is being read, or room is being reserved for it; truncation waits for it. Taken before `pages`.
 //! * A page being read in has `LOCKED` and lacks `UPTODATE`; whoever wants it waits in `WAITING`.
 //!
 //! A page that has left the cache has `mapping == 0` in its frame state: a page fault tests that inside the leaf lock,
 //! which closes the race against truncation the same way as [`crate::vma::Vma::is_current`] closes that against unmapping.
 
+mod dirty;
 mod errors;
 mod fill;
 mod pager;
+mod read_ahead;
 mod reverse_map;
 mod transfer;
 mod truncate;
@@ -26,6 +30,7 @@ mod writeback;
 
 pub use errors::{ErrorSequence, Seen};
 pub use pager::{Fill, Pager, WriteBack, WriteBackMode};
+pub use read_ahead::{Pattern, ReadAhead};
 
 pub(crate) use reverse_map::MappingKey;
 pub use reverse_map::ZapScope;
@@ -35,12 +40,12 @@ pub use crate::vma::{FileAccess, MappedFile, Sharing};
 use crate::stats;
 use crate::write_back::BackingDevice;
 use abi::errno::{Errno, Result};
-use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use linnet_lib::radix_tree::{Mark, RadixTree};
 use machine::PAGE_SIZE;
 use machine::memory::{Frame, FrameFlags};
-use machine::sync::{Mutex, RwSpinLock, WaitQueue};
+use machine::sync::{Mutex, RwSpinLock, SpinLock, WaitQueue};
 
 /// The frame belongs to a file with [`Retention::OnlyCopy`].
 pub(crate) const FRAME_SHMEM: FrameFlags = FrameFlags::OWNER_1;
@@ -53,6 +58,8 @@ pub(crate) const FRAME_RESERVED: FrameFlags = FrameFlags::OWNER_3;
 const FRAME_FAILED: FrameFlags = FrameFlags::OWNER_4;
 /// The pager could not write the page now: it is to be dirty again.
 const FRAME_POSTPONED: FrameFlags = FrameFlags::OWNER_5;
+/// Who comes to this page finds that more should be read ahead.
+pub(crate) const FRAME_READ_AHEAD: FrameFlags = FrameFlags::OWNER_6;
 
 /// Where who waits for a page that is being read or written sleeps. Shared by many pages, so that one costs nothing.
 static WAITING: [WaitQueue; WAIT_QUEUES] = [const { WaitQueue::new() }; WAIT_QUEUES];
@@ -96,17 +103,42 @@ pub struct PageCache {
     size: AtomicU64,
     pages: RwSpinLock<RadixTree<Frame>>,
     mappings: Mutex<reverse_map::Mappings>,
+    /// This, for lists; empty where nothing is written back.
+    me: Weak<PageCache>,
+    next_listed: SpinLock<Option<Arc<PageCache>>>,
+    /// Blocks of pages that reclaim has in its queues, by number; a leaf.
+    listed_blocks: SpinLock<RadixTree<()>>,
 }
 
 /// What transfers that are under way touch when they end, in any context; it may outlive the cache.
 struct CacheState {
     device: Arc<BackingDevice>,
     errors: ErrorSequence,
+    file_system_errors: Option<Arc<ErrorSequence>>,
     /// Pages being written.
     in_flight: AtomicUsize,
+    /// On the device's list of dirty caches; changed with `pages` held to write.
+    listed: AtomicBool,
+    dirtied_ns: AtomicU64,
+    /// Writers that are about to move the end of the file; held while the rest of the last page is zeroed. A leaf.
+    extending: SpinLock<u32>,
+    needs_stable_pages: bool,
 }
 
 impl CacheState {
+    fn new(pager: &dyn Pager) -> Arc<CacheState> {
+        Arc::new(CacheState {
+            device: pager.device().unwrap_or_else(BackingDevice::nameless),
+            errors: ErrorSequence::new(),
+            file_system_errors: pager.file_system_errors(),
+            in_flight: AtomicUsize::new(0),
+            listed: AtomicBool::new(false),
+            dirtied_ns: AtomicU64::new(0),
+            extending: SpinLock::new(0),
+            needs_stable_pages: pager.needs_stable_pages(),
+        })
+    }
+
     fn note_started(&self, pages: usize) {
         self.in_flight.fetch_add(pages, Ordering::Relaxed);
         self.device.note_started(pages);
@@ -127,6 +159,14 @@ pub(crate) fn note_written(frame: &Frame) {
     }
 }
 
+/// A page has been used once more: reclaim goes by it.
+#[inline]
+pub(crate) fn note_used(frame: &Frame) {
+    if !frame.state().flags().contains(FrameFlags::REFERENCED) {
+        frame.state().set_flags(FrameFlags::REFERENCED);
+    }
+}
+
 /// How many pages `bytes` take.
 pub(crate) fn pages_for(bytes: u64) -> u64 {
     bytes.div_ceil(PAGE_SIZE as u64)
@@ -136,23 +176,22 @@ impl PageCache {
     /// The cache of a file of `size` bytes.
     pub fn new(pager: Arc<dyn Pager>, size: u64) -> Arc<PageCache> {
         let retention = pager.retention();
-        let state = (retention == Retention::Reloadable).then(|| {
-            let device = pager.device().unwrap_or_else(BackingDevice::nameless);
-            Arc::new(CacheState { device, errors: ErrorSequence::new(), in_flight: AtomicUsize::new(0) })
-        });
-        let cache = Arc::new(PageCache {
+        let state = (retention == Retention::Reloadable).then(|| CacheState::new(&*pager));
+        if let Some(state) = &state {
+            state.device.start_flusher();
+        }
+        Arc::new_cyclic(|me| PageCache {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             retention,
+            me: if state.is_some() { me.clone() } else { Weak::new() },
             state,
             pager,
             size: AtomicU64::new(size),
             pages: RwSpinLock::new(RadixTree::new()),
             mappings: Mutex::new(reverse_map::Mappings::new()),
-        });
-        if cache.retention == Retention::Reloadable {
-            crate::reclaim::register(&cache);
-        }
-        cache
+            next_listed: SpinLock::new(None),
+            listed_blocks: SpinLock::new(RadixTree::new()),
+        })
     }
 
     /// A file of `size` zeros in memory, without a limit: shared anonymous memory, memfd.
@@ -191,6 +230,11 @@ impl PageCache {
         pages.get(index).filter(|frame| frame.state().flags().contains(FrameFlags::UPTODATE)).cloned()
     }
 
+    /// The page, if it is there, complete or not.
+    fn peek(&self, index: u64) -> Option<Frame> {
+        self.pages.read().get(index).cloned()
+    }
+
     /// Looks up `found.len()` neighbouring pages from `first` on under one lock: those that are there and complete.
     pub(crate) fn lookup_many(&self, first: u64, found: &mut [Option<Frame>]) {
         let pages = self.pages.read();
@@ -225,6 +269,9 @@ impl PageCache {
             return placed;
         }
         stats::cached_pages(self.retention).add(1);
+        if self.tracks_stores() {
+            self.list_blocks(index, 1);
+        }
         placed
     }
 
@@ -245,6 +292,11 @@ impl PageCache {
         let owner = if self.retention == Retention::OnlyCopy { FRAME_SHMEM } else { FRAME_FILE };
         state.set_flags(flags | owner);
         pages.insert(index, frame.clone());
+        if let Some(state) = &self.state {
+            // It was not read, so the backing store does not have it.
+            pages.set_mark(index, Mark::Dirty);
+            self.count_dirty(state);
+        }
         Ok(true)
     }
 
@@ -290,22 +342,6 @@ impl PageCache {
             self.pager.uncharge(removed.len() as u64);
         }
     }
-
-    /// Notes that page `index` differs from the backing store.
-    pub fn mark_dirty(&self, index: u64) {
-        if self.retention == Retention::OnlyCopy {
-            return;
-        }
-        let mut pages = self.pages.write();
-        if pages.set_mark(index, Mark::Dirty) == Some(false) {
-            stats::DIRTY_PAGES.add(1);
-        }
-    }
-
-    /// Whether any page differs from the backing store.
-    pub fn has_dirty_pages(&self) -> bool {
-        self.pages.read().any_marked(Mark::Dirty)
-    }
 }
 
 /// Where a page may be put.
@@ -323,8 +359,12 @@ impl Drop for PageCache {
         for (_, frame) in pages.iter() {
             frame.state().mapping.store(0, Ordering::Relaxed);
         }
-        let dirty = pages.iter_range(0..=u64::MAX, Some(Mark::Dirty)).count() as u64;
-        stats::DIRTY_PAGES.sub(dirty);
+        if let Some(state) = &self.state {
+            // Only of a cache whose file is gone: others are on their device's list while they are dirty.
+            let dirty = pages.iter_range(0..=u64::MAX, Some(Mark::Dirty)).count();
+            state.device.note_cleaned(dirty);
+            stats::DIRTY_PAGES.sub(dirty as u64);
+        }
         stats::cached_pages(self.retention).sub(pages.len());
         if self.retention == Retention::OnlyCopy && !pages.is_empty() {
             self.pager.uncharge(pages.len());

@@ -8,7 +8,7 @@
 //!
 //! Key types: [`Pager`], [`Fill`], [`WriteBack`], [`WriteBackMode`]. Locks: none.
 
-use super::{CacheState, Retention};
+use super::{CacheState, ErrorSequence, Retention};
 use crate::stats;
 use crate::write_back::BackingDevice;
 use abi::errno::{Errno, Result};
@@ -27,6 +27,11 @@ pub trait Pager: Send + Sync {
     /// The device that pages come from and go to: whose flusher writes them, whose speed bounds those who make them dirty, whose
     /// `read_ahead_kb` counts. Asked once. `None`: they share one with all others that have none.
     fn device(&self) -> Option<Arc<BackingDevice>> {
+        None
+    }
+
+    /// Where errors of write-back are kept for the file system as a whole (syncfs), besides the file's own. Asked once.
+    fn file_system_errors(&self) -> Option<Arc<ErrorSequence>> {
         None
     }
 
@@ -200,9 +205,9 @@ impl WriteBack {
         Ok(WriteBack { part: Part { run: machine::memory::try_arc(run)?, range }, size, mode })
     }
 
-    /// It was not needed after all.
-    pub(super) fn forget(mut self) {
-        self.part.range.end = self.part.range.start;
+    /// Forgets the pages from `count` on, which are not to be written after all.
+    pub(super) fn keep_first(&mut self, count: usize) {
+        self.part.range.end = self.part.range.end.min(self.part.range.start + count);
     }
 
     /// The number of the first page in its file.
@@ -259,6 +264,9 @@ fn finish_write_back(part: Part, result: Result<()>) {
     let state = &part.run.state;
     if let Err(error) = result {
         state.errors.record(error);
+        if let Some(errors) = &state.file_system_errors {
+            errors.record(error);
+        }
     }
     for frame in frames {
         frame.state().clear_flags(FrameFlags::WRITEBACK);

@@ -7,13 +7,16 @@
 //! reference to one takes this same mutex to remove its records.
 
 use super::PageCache;
+use crate::reclaim::generations::{self, BLOCK_PAGES};
 use crate::space::AddressSpace;
 use crate::stats;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use core::ops::{Range, RangeInclusive};
-use linnet_lib::radix_tree::Mark;
+use core::sync::atomic::Ordering;
+use linnet_lib::radix_tree::{Mark, RadixTree};
 use machine::PAGE_SIZE;
 use machine::memory::{EntryAction, Frame, FrameFlags, Perms, TlbBatch};
 
@@ -118,24 +121,24 @@ impl PageCache {
         drop(spaces);
     }
 
-    /// Makes the page read-only everywhere and says whether some program had written it since the last call: before
-    /// it is written back, so that the next store is noticed again.
-    pub(super) fn write_protect_page(&self, index: u64, frame: &Frame) -> bool {
+    /// Makes pages that follow one another read-only everywhere, before they are written back, so that the next store is noticed again.
+    pub(super) fn write_protect_pages(&self, first: u64, frames: &[Frame]) {
+        let Some(more) = frames.len().checked_sub(1) else { return };
         let mappings = self.mappings.lock();
-        let spaces = mappings.meeting(&(index..=index));
-        let mut written = false;
+        let spaces = mappings.meeting(&(first..=first + more as u64));
         for (space, addresses) in &spaces {
             let mut batch = TlbBatch::new(space.page_table());
             space.page_table().update_range(addresses.clone(), &mut batch, |_, mapping| {
-                if !mapping.frame.is_same(frame) || !mapping.perms.contains(Perms::WRITE) {
+                let index = mapping.frame.state().index.load(Ordering::Relaxed);
+                let place = index.checked_sub(first).and_then(|place| frames.get(place as usize));
+                let ours = place.is_some_and(|frame| frame.is_same(mapping.frame));
+                if !ours || !mapping.perms.contains(Perms::WRITE) {
                     return EntryAction::Keep;
                 }
-                written |= mapping.dirty;
                 EntryAction::Protect(mapping.perms - Perms::WRITE)
             });
         }
         drop(mappings);
-        written
     }
 
     /// For reclaim: unmaps a page unless somebody used it lately, or locked it into memory. Does not wait for locks.
@@ -173,7 +176,7 @@ impl PageCache {
         let unused = pages.get(index).is_some_and(|there| there.is_same(&frame))
             && frame.ref_count() == 2
             && !pages.has_mark(index, Mark::Dirty)
-            && !pages.has_mark(index, Mark::Writeback)
+            && !self.is_being_written(&mut pages, index, &frame)
             && !frame.state().flags().intersects(FrameFlags::LOCKED);
         if !unused {
             return false;
@@ -184,9 +187,66 @@ impl PageCache {
         true
     }
 
-    /// A page, and whether it may be written back or dropped, for reclaim: the next at or after `from`.
-    pub(crate) fn next_page(&self, from: u64) -> Option<(u64, Frame)> {
+    /// Whether a page must stay because it is being written, or is to be written again. A mark that has outlived the write goes.
+    fn is_being_written(&self, pages: &mut RadixTree<Frame>, index: u64, frame: &Frame) -> bool {
+        if !pages.has_mark(index, Mark::Writeback) {
+            return false;
+        }
+        if frame.state().flags().intersects(FrameFlags::WRITEBACK | super::FRAME_POSTPONED) {
+            return true;
+        }
+        pages.clear_mark(index, Mark::Writeback);
+        false
+    }
+
+    /// The next page at or after `from`.
+    pub(super) fn next_page(&self, from: u64) -> Option<(u64, Frame)> {
         self.pages.read().next(from, None).map(|(index, frame)| (index, frame.clone()))
+    }
+
+    /// Has reclaim list the blocks of pages that were just put in.
+    pub(super) fn list_blocks(&self, first: u64, count: usize) {
+        let last = first + (count as u64).saturating_sub(1);
+        for number in first / BLOCK_PAGES..=last / BLOCK_PAGES {
+            let mut listed = self.listed_blocks.lock();
+            if listed.get(number).is_some() {
+                continue;
+            }
+            listed.insert(number, ());
+            drop(listed);
+            if !generations::add(&self.me, number) {
+                self.forget_block(number);
+            }
+        }
+    }
+
+    /// The pages of a block.
+    pub(crate) fn pages_of_block(
+        &self,
+        number: u64,
+        into: &mut ArrayVec<(u64, Frame), { BLOCK_PAGES as usize }>,
+    ) {
+        let first = number * BLOCK_PAGES;
+        let pages = self.pages.read();
+        into.extend(pages.gang(first..=first + (BLOCK_PAGES - 1), None, BLOCK_PAGES as usize));
+    }
+
+    /// A block is in no queue any more if it has no pages; returns whether that is so. (A page that comes in meanwhile finds it listed or lists it: both
+    /// happen under the lock of the list.)
+    pub(crate) fn forget_empty_block(&self, number: u64) -> bool {
+        let mut listed = self.listed_blocks.lock();
+        let first = number * BLOCK_PAGES;
+        let next = self.pages.read().next(first, None).map(|(index, _)| index);
+        let empty = next.is_none_or(|index| index > first + (BLOCK_PAGES - 1));
+        if empty {
+            listed.remove(number);
+        }
+        empty
+    }
+
+    /// A block is in no queue any more.
+    pub(crate) fn forget_block(&self, number: u64) {
+        self.listed_blocks.lock().remove(number);
     }
 }
 

@@ -4,9 +4,10 @@
 //! is filled before it can be seen, so nobody reads what the frame held before. Writers of one file exclude each
 //! other by the inode's lock, which is the caller's.
 
-use super::{Access, Growth, PageCache, Retention};
+use super::{Access, CacheState, FRAME_READ_AHEAD, Growth, PageCache, ReadAhead, Retention};
 use crate::io::{IoReader, IoWriter};
 use abi::errno::{Errno, Result};
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 use machine::PAGE_SIZE;
 use machine::memory::{AllocFlags, Frame, FrameFlags};
@@ -27,17 +28,29 @@ impl PageCache {
     /// Errors: `EFAULT` from the buffer, `EIO` and the like from the pager, `EINTR`, `ENOMEM`, all only if nothing was
     /// read.
     pub fn read(&self, offset: u64, into: &mut dyn IoWriter) -> Result<usize> {
+        self.read_with(None, offset, into)
+    }
+
+    /// [`PageCache::read`] for an open file, which is read ahead of.
+    ///
+    /// Errors: as [`PageCache::read`].
+    pub fn read_ahead_of(&self, ahead: &ReadAhead, offset: u64, into: &mut dyn IoWriter) -> Result<usize> {
+        self.read_with(Some(ahead), offset, into)
+    }
+
+    fn read_with(&self, ahead: Option<&ReadAhead>, offset: u64, into: &mut dyn IoWriter) -> Result<usize> {
         let mut done = 0;
         while into.remaining() > 0 {
             let at = offset.saturating_add(done as u64);
             let left = self.size().saturating_sub(at);
             let (index, start) = split(at);
-            let wanted =
-                (PAGE_SIZE - start).min(into.remaining()).min(usize::try_from(left).unwrap_or(usize::MAX));
+            let rest = into.remaining().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let wanted = (PAGE_SIZE - start).min(rest);
             if wanted == 0 {
                 break;
             }
-            let frame = match self.get_page(index, Access::Read) {
+            let end = index + super::pages_for((start + rest) as u64);
+            let frame = match self.page_to_read(ahead, index..end) {
                 Ok(frame) => frame,
                 // Truncated meanwhile.
                 Err(Errno::EFAULT) => break,
@@ -53,7 +66,33 @@ impl PageCache {
                 Err(error) => return progress_or(done, error),
             }
         }
+        if done > 0 {
+            self.note_read(ahead, super::pages_for(offset + done as u64));
+        }
         Ok(done)
+    }
+
+    /// The first of the pages `wanted`; a miss brings in the others too.
+    fn page_to_read(&self, ahead: Option<&ReadAhead>, wanted: Range<u64>) -> Result<Frame> {
+        let index = wanted.start;
+        if self.retention() == Retention::OnlyCopy {
+            return self.get_page(index, Access::Read);
+        }
+        match self.peek(index) {
+            Some(frame) => {
+                let flags = frame.state().flags();
+                if let Some(ahead) = ahead.filter(|_| flags.contains(FRAME_READ_AHEAD)) {
+                    self.read_ahead_of_mark(ahead, index, &frame);
+                }
+                if flags.contains(FrameFlags::UPTODATE) {
+                    super::note_used(&frame);
+                    return Ok(frame);
+                }
+            }
+            None if self.contains_page(index) => self.read_ahead_of_miss(ahead, wanted)?,
+            None => {}
+        }
+        self.get_page(index, Access::Read)
     }
 
     /// Writes from `offset` on until the source is used up, extending the file; returns how many bytes. The caller
@@ -72,6 +111,7 @@ impl PageCache {
             match self.write_part(index, start, wanted, from) {
                 Ok(count) => {
                     done += count;
+                    self.balance(1);
                     if count < wanted {
                         break;
                     }
@@ -95,18 +135,35 @@ impl PageCache {
             }
             None => None,
         };
+        let _extending = self.note_extending(page_start + (start + wanted) as u64);
         let count = match existing {
-            Some(frame) => {
-                let count = from.read_frame(&frame, start, wanted)?;
-                super::note_written(&frame);
-                count
-            }
+            Some(frame) => self.write_existing(index, &frame, start, wanted, from)?,
             None => self.write_new_page(index, start, wanted, from)?,
         };
         if count > 0 {
             self.extend_size(page_start + (start + count) as u64);
-            self.mark_dirty(index);
         }
+        Ok(count)
+    }
+
+    /// Writes to a page that is there.
+    fn write_existing(
+        &self,
+        index: u64,
+        frame: &Frame,
+        start: usize,
+        wanted: usize,
+        from: &mut dyn IoReader,
+    ) -> Result<usize> {
+        if !self.make_dirty(index, frame)? {
+            // It has left the cache.
+            return self.write_new_page(index, start, wanted, from);
+        }
+        let count = from.read_frame(frame, start, wanted)?;
+        super::note_written(frame);
+        super::note_used(frame);
+        // It may have been written back while the bytes moved.
+        self.make_dirty(index, frame)?;
         Ok(count)
     }
 
@@ -128,20 +185,36 @@ impl PageCache {
         if count < PAGE_SIZE && self.retention() == Retention::Reloadable && self.contains_page(index) {
             // The source ended early on a page whose rest the backing store has.
             let page = self.get_page(index, Access::Create)?;
-            copy_between(&frame, &page, start, count);
-            return Ok(count);
+            return self.copy_into(index, &frame, &page, start, count);
+        }
+        if self.tracks_stores() {
+            self.pager.reserve(index)?;
         }
         while !self.insert(index, &frame, FrameFlags::UPTODATE, Growth::Anywhere)? {
             if let Some(other) = self.lookup(index) {
-                copy_between(&frame, &other, start, count);
-                break;
+                return self.copy_into(index, &frame, &other, start, count);
             }
-            let present = self.pages.read().get(index).cloned();
+            let present = self.peek(index);
             if let Some(present) = present {
                 self.wait_until_filled(&present)?;
             }
         }
         Ok(count)
+    }
+
+    /// Copies what a writer brought to the page that another one put in.
+    fn copy_into(&self, index: u64, from: &Frame, to: &Frame, start: usize, count: usize) -> Result<usize> {
+        self.make_dirty(index, to)?;
+        copy_between(from, to, start, count);
+        self.make_dirty(index, to)?;
+        Ok(count)
+    }
+
+    /// While it lives, a writer may have put bytes behind the end of the file that write-back must not zero.
+    fn note_extending(&self, end: u64) -> Option<Extending<'_>> {
+        let state = self.state.as_ref().filter(|_| end > self.size())?;
+        *state.extending.lock() += 1;
+        Some(Extending(state))
     }
 
     /// Makes the file at least `size` bytes long.
@@ -150,6 +223,14 @@ impl PageCache {
             let _pages = self.pages.write();
             self.size.fetch_max(size, Ordering::Release);
         }
+    }
+}
+
+struct Extending<'a>(&'a CacheState);
+
+impl Drop for Extending<'_> {
+    fn drop(&mut self) {
+        *self.0.extending.lock() -= 1;
     }
 }
 

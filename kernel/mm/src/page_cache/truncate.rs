@@ -11,6 +11,7 @@ use core::sync::atomic::Ordering;
 use linnet_lib::radix_tree::Mark;
 use machine::PAGE_SIZE;
 use machine::memory::{AllocFlags, Frame, FrameFlags};
+use machine::sync::WaitKind;
 
 /// Pages taken out of the index under one hold of its lock.
 const BATCH: usize = 64;
@@ -18,6 +19,29 @@ const BATCH: usize = 64;
 /// Whether a page holds nothing yet but zeros that were promised.
 fn is_reserved(frame: &Frame) -> bool {
     frame.state().flags().contains(super::FRAME_RESERVED)
+}
+
+/// What was taken out of the index at once.
+struct Batch {
+    /// Locked, if the file has a backing store.
+    removed: Vec<Frame>,
+    /// The numbers of those that were dirty.
+    dirty: Vec<u64>,
+    /// The page after them cannot be taken yet: it is being read or written.
+    busy: Option<Frame>,
+    /// Where to go on; `None`: nothing was left.
+    next: Option<u64>,
+}
+
+/// Whether part of a page holds zeros only.
+fn is_zero(frame: &Frame, offset: usize, length: usize) -> bool {
+    let mut buffer = [0; 256];
+    (offset..offset + length).step_by(buffer.len()).all(|at| {
+        let part = (offset + length - at).min(buffer.len());
+        let Some(piece) = buffer.get_mut(..part) else { return false };
+        frame.read(at, piece);
+        piece.iter().all(|byte| *byte == 0)
+    })
 }
 
 impl PageCache {
@@ -32,11 +56,8 @@ impl PageCache {
         let old = self.size();
         let offset = (size % PAGE_SIZE as u64) as usize;
         if size < old && offset != 0 {
-            let page = self.get_page(size / PAGE_SIZE as u64, Access::Read)?;
-            if !page.is_same(&machine::memory::zero_frame()) {
-                page.zero_range(offset, PAGE_SIZE - offset);
-                self.mark_dirty(size / PAGE_SIZE as u64);
-            }
+            let end = (size - size % PAGE_SIZE as u64).saturating_add(PAGE_SIZE as u64);
+            self.zero_part(size..end)?;
         }
         {
             let _pages = self.pages.write();
@@ -72,51 +93,98 @@ impl PageCache {
         Ok(())
     }
 
-    /// Zeroes bytes within one page, if the page is more than a hole.
+    /// Zeroes bytes within one page, if the page is more than a hole. Nothing becomes dirty that holds zeros already: a hole stays one.
     fn zero_part(&self, range: Range<u64>) -> Result<()> {
         if range.start >= range.end {
             return Ok(());
         }
         let index = range.start / PAGE_SIZE as u64;
-        let page = self.get_page(index, Access::Read)?;
-        if !page.is_same(&machine::memory::zero_frame()) {
-            page.zero_range((range.start % PAGE_SIZE as u64) as usize, (range.end - range.start) as usize);
-            self.mark_dirty(index);
+        let (offset, length) =
+            ((range.start % PAGE_SIZE as u64) as usize, (range.end - range.start) as usize);
+        loop {
+            let page = self.get_page(index, Access::Read)?;
+            if page.is_zero_frame() || self.tracks_stores() && is_zero(&page, offset, length) {
+                return Ok(());
+            }
+            if self.make_dirty(index, &page)? {
+                page.zero_range(offset, length);
+                self.mark_dirty(index);
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
-    /// Takes the pages with these numbers out, dirty or not, and unmaps them everywhere.
+    /// Takes the pages with these numbers out, dirty or not, and unmaps them everywhere. Waits for those that are being read or written:
+    /// nothing is on its way to where the file does not reach any more when this returns.
     fn drop_pages(&self, range: Range<u64>, scope: ZapScope) {
         let Some(last) = range.end.checked_sub(1).filter(|last| *last >= range.start) else { return };
         let mut from = range.start;
         loop {
-            let (removed, dirty) = self.take_batch(from, last);
-            let Some(next) =
-                removed.last().and_then(|frame| frame.state().index.load(Ordering::Relaxed).checked_add(1))
-            else {
-                break;
-            };
+            let batch = self.take_batch(from, last);
+            let Some(next) = batch.next else { break };
+            self.give_up(&batch);
+            if let Some(busy) = batch.busy {
+                self.wait_until_written(&busy);
+                let _ = super::dirty::lock_page(&busy, WaitKind::Uninterruptible);
+                super::dirty::unlock_page(&busy);
+            }
             from = next;
-            crate::stats::DIRTY_PAGES.sub(dirty);
-            self.disown(&removed);
-            // Sleepers on a page that is being read in see that it has left.
-            removed.iter().for_each(|frame| super::waiting_for(frame).wake_all());
         }
         self.unmap_pages(range.start..=last, scope);
     }
 
-    /// Up to [`BATCH`] pages out of the index, and how many of them were dirty. (Frames are dropped by the caller,
-    /// with no lock held.)
-    fn take_batch(&self, from: u64, last: u64) -> (Vec<Frame>, u64) {
+    /// Books pages out that [`PageCache::take_batch`] has taken.
+    fn give_up(&self, batch: &Batch) {
+        crate::stats::DIRTY_PAGES.sub(batch.dirty.len() as u64);
+        self.disown(&batch.removed);
+        if let Some(state) = &self.state {
+            state.device.note_cleaned(batch.dirty.len());
+            for index in &batch.dirty {
+                self.pager.unreserve(*index);
+            }
+            for frame in &batch.removed {
+                super::dirty::unlock_page(frame);
+            }
+        }
+    }
+
+    /// Up to [`BATCH`] pages out of the index. (Frames are dropped by the caller, with no lock held.)
+    fn take_batch(&self, from: u64, last: u64) -> Batch {
+        let mut batch = Batch { removed: Vec::new(), dirty: Vec::new(), busy: None, next: None };
         let mut pages = self.pages.write();
         if from > last {
-            return (Vec::new(), 0);
+            return batch;
         }
-        let dirty = pages.iter_range(from..=last, None).take(BATCH);
-        let dirty = dirty.filter(|(index, _)| pages.has_mark(*index, Mark::Dirty)).count() as u64;
-        let removed = pages.remove_range(from..=last, BATCH);
-        (removed.into_iter().map(|(_, frame)| frame).collect(), dirty)
+        let Some(state) = &self.state else {
+            let removed = pages.remove_range(from..=last, BATCH);
+            batch.next = removed.last().and_then(|(index, _)| index.checked_add(1));
+            batch.removed = removed.into_iter().map(|(_, frame)| frame).collect();
+            return batch;
+        };
+        let mut at = from;
+        while batch.removed.len() < BATCH {
+            let next = pages.next(at, None).map(|(index, frame)| (index, frame.clone()));
+            let Some((index, frame)) = next.filter(|(index, _)| *index <= last) else { break };
+            let writing = frame.state().flags().contains(FrameFlags::WRITEBACK);
+            if writing || !super::dirty::try_lock_page(&frame) {
+                batch.busy = Some(frame);
+                batch.next = Some(index);
+                return batch;
+            }
+            if frame.state().clear_flags(super::FRAME_POSTPONED).contains(super::FRAME_POSTPONED)
+                && pages.set_mark(index, Mark::Dirty) == Some(false)
+            {
+                self.count_dirty(state);
+            }
+            if pages.has_mark(index, Mark::Dirty) {
+                batch.dirty.push(index);
+            }
+            batch.removed.extend(pages.remove(index));
+            let Some(next) = index.checked_add(1) else { break };
+            at = next;
+            batch.next = Some(at);
+        }
+        batch
     }
 
     /// Drops clean, unmapped pages of `range` (page numbers); returns how many. Nothing is lost: they can be read again.
@@ -127,11 +195,39 @@ impl PageCache {
         let mut dropped = 0;
         let mut from = range.start;
         loop {
-            let next = self.pages.read().next(from, None).map(|(index, frame)| (index, frame.clone()));
-            let Some((index, frame)) = next.filter(|(index, _)| *index < range.end) else { return dropped };
+            let Some((index, frame)) = self.next_page(from).filter(|(index, _)| *index < range.end) else {
+                return dropped;
+            };
             dropped += u64::from(self.drop_if_unused(index, frame));
-            from = index + 1;
+            let Some(next) = index.checked_add(1) else { return dropped };
+            from = next;
         }
+    }
+
+    /// Takes the pages that `range` of bytes touches out, also those that are mapped, because the device is about to be or has been written past
+    /// the cache (`O_DIRECT`). The caller has synced the range; what has become dirty since stays.
+    ///
+    /// Errors: `EBUSY` if a page is dirty or in use.
+    pub fn evict(&self, range: Range<u64>) -> Result<()> {
+        if self.state.is_none() {
+            return Ok(());
+        }
+        let (first, end) = (range.start / PAGE_SIZE as u64, pages_for(range.end));
+        let mut from = first;
+        let mut result = Ok(());
+        while let Some((index, frame)) = self.next_page(from).filter(|(index, _)| *index < end) {
+            self.wait_until_written(&frame);
+            self.wait_until_filled(&frame)?;
+            if frame.ref_count() > 2 {
+                self.unmap_pages(index..=index, ZapScope::FilePagesOnly);
+            }
+            if !self.drop_if_unused(index, frame) {
+                result = Err(Errno::EBUSY);
+            }
+            let Some(next) = index.checked_add(1) else { break };
+            from = next;
+        }
+        result
     }
 
     /// Makes sure that every page of `range` of bytes exists (`fallocate(2)`); the size stays.

@@ -326,7 +326,7 @@ fn maps_looks_like_linux() {
         let rx = Protection::READ | Protection::EXEC;
         space.mmap(&file_request(&file, 0x40_0000, 2, rx, FIXED), &Limits::UNLIMITED).unwrap();
         map(&space, 0x7f00_0000_0000, 1, FIXED).unwrap();
-        let frame = Frame::alloc(machine::memory::AllocFlags::ZEROED).unwrap();
+        let frame = machine::memory::Frame::alloc(machine::memory::AllocFlags::ZEROED).unwrap();
         space.map_special("[vdso]", 0x7fff_0000_0000, alloc::vec![frame], rx).unwrap();
         let expected = "\
 00400000-00402000 r-xp 00000000 08:11 77                                 /bin/te\\012st

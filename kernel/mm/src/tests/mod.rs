@@ -2,10 +2,12 @@
 
 mod cache;
 mod calls;
+mod device;
 mod fault;
 mod fork;
 mod model;
 mod parallel;
+mod pressure;
 
 use crate::page_cache::{PageCache, Pager, Retention};
 use crate::vma::{FileAccess, MappedFile};

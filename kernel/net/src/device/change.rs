@@ -21,38 +21,72 @@ const CHANGEABLE: u32 = linux::IFF_DEBUG
     | linux::IFF_PORTSEL
     | linux::IFF_AUTOMEDIA;
 
+/// What a change of flags does not tell of as a change of the device.
+const UNTOLD: u32 = linux::IFF_UP | linux::IFF_PROMISC | linux::IFF_ALLMULTI;
+
 /// Sets flags as a program means them (`dev_change_flags`): up and down, promiscuous, those that are only noted.
 /// What the driver says if it does not come up.
 pub fn set_flags(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, flags: u32) -> Outcome<()> {
+    let (changed, result) = apply_flags(rtnl, device, flags);
+    if changed != 0 {
+        link::announce(device, changed);
+    }
+    tell_flags(rtnl, device, changed);
+    result.map_err(Failure::from)
+}
+
+/// The same of a device that nobody has heard of yet: `introduce` tells of it, flags and all.
+pub fn set_first_flags(
+    rtnl: &Rtnl<'_>,
+    device: &Arc<NetDevice>,
+    flags: u32,
+    introduce: impl FnOnce(),
+) -> Outcome<()> {
+    let (changed, result) = apply_flags(rtnl, device, flags);
+    introduce();
+    tell_flags(rtnl, device, changed);
+    result.map_err(Failure::from)
+}
+
+/// Sets flags and tells nobody but who must know first; what changed, and what the driver said (`__dev_change_flags`).
+fn apply_flags(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, flags: u32) -> (u32, Result<()>) {
     rtnl.assert_covers(device);
-    let before = device.flags();
-    let kept = device.flags.load(Ordering::Relaxed);
-    let mut now = kept & !CHANGEABLE | flags & CHANGEABLE;
+    let before = device.flags.load(Ordering::Relaxed);
+    let mut now = before & !CHANGEABLE | flags & CHANGEABLE;
     for (bit, count) in
         [(linux::IFF_PROMISC, &device.promiscuity), (linux::IFF_ALLMULTI, &device.all_multicast)]
     {
-        if (flags ^ kept) & bit != 0 {
+        if (flags ^ before) & bit != 0 {
             let step = if flags & bit != 0 { 1 } else { u32::MAX };
             count.fetch_add(step, Ordering::Relaxed);
             now = now & !bit | flags & bit;
         }
     }
     device.flags.store(now, Ordering::Relaxed);
-    let result = match (kept & linux::IFF_UP != 0, flags & linux::IFF_UP != 0) {
-        (false, true) => open(rtnl, device),
+    let result = match (before & linux::IFF_UP != 0, flags & linux::IFF_UP != 0) {
+        (false, true) => start(rtnl, device),
         (true, false) => {
-            close(rtnl, device);
+            stop(rtnl, device);
             Ok(())
         }
         _ => Ok(()),
     };
-    let after = device.flags();
-    let changed = (before ^ after) & !linux::IFF_UP;
-    if changed & !(linux::IFF_RUNNING | linux::IFF_LOWER_UP | linux::IFF_DORMANT) != 0 {
-        let _ = notify(rtnl, device, DeviceEvent::Changed);
-        link::announce(device, changed);
+    (before ^ device.flags.load(Ordering::Relaxed), result)
+}
+
+/// Tells the listeners what changed (`__dev_notify_flags`).
+fn tell_flags(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, changed: u32) {
+    match (changed & linux::IFF_UP != 0, device.is_up()) {
+        (true, true) => {
+            let _ = notify(rtnl, device, DeviceEvent::Up);
+            tell_uppers(rtnl, device, LowerChange::Up);
+        }
+        (true, false) => tell_down(rtnl, device),
+        (false, _) => {}
     }
-    result.map_err(Failure::from)
+    if device.is_up() && changed & !UNTOLD != 0 {
+        let _ = notify(rtnl, device, DeviceEvent::Changed);
+    }
 }
 
 /// One more or one less wants all packets of a device (`dev_set_promiscuity`).
@@ -76,7 +110,8 @@ fn count(_rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, place: &AtomicU32, flag: u32
     }
 }
 
-fn open(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) -> Result<()> {
+/// Brings a device up. What the driver says if it does not come up.
+fn start(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) -> Result<()> {
     device.flags.fetch_or(linux::IFF_UP, Ordering::Relaxed);
     if let Err(error) = device.operations().open(device, rtnl) {
         device.flags.fetch_and(!linux::IFF_UP, Ordering::Relaxed);
@@ -87,24 +122,30 @@ fn open(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) -> Result<()> {
         update_operational_state(device);
     }
     device.namespace().devices.note_change();
-    link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
-    let _ = notify(rtnl, device, DeviceEvent::Up);
-    tell_uppers(rtnl, device, LowerChange::Up);
     Ok(())
 }
 
-/// Takes a device down.
-pub(super) fn close(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
-    if !device.is_up() {
-        return;
-    }
+/// Brings a device down.
+fn stop(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     let _ = notify(rtnl, device, DeviceEvent::GoingDown);
     device.flags.fetch_and(!linux::IFF_UP, Ordering::Relaxed);
     device.operations().stop(device, rtnl);
     device.namespace().devices.note_change();
-    link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
+}
+
+fn tell_down(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
     let _ = notify(rtnl, device, DeviceEvent::Down);
     tell_uppers(rtnl, device, LowerChange::Down);
+}
+
+/// Takes a device down and tells of it.
+pub(super) fn close(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>) {
+    if !device.is_up() {
+        return;
+    }
+    stop(rtnl, device);
+    link::announce(device, linux::IFF_UP | linux::IFF_RUNNING);
+    tell_down(rtnl, device);
 }
 
 /// Sets the MTU. `EINVAL`: outside the device's range.

@@ -46,8 +46,8 @@ pub(crate) mod vlan;
 
 pub(crate) use change::{check_mtu, link_group_key};
 pub use change::{
-    count_all_multicast, count_promiscuous, set_address, set_alias, set_broadcast, set_carrier, set_flags,
-    set_group, set_link_mode, set_mtu, set_queue_length,
+    count_all_multicast, count_promiscuous, set_address, set_alias, set_broadcast, set_carrier,
+    set_first_flags, set_flags, set_group, set_link_mode, set_mtu, set_queue_length,
 };
 pub use name::{InterfaceName, parse_alternative};
 pub use notify::DeviceEvent;

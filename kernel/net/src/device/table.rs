@@ -194,6 +194,11 @@ impl DeviceTable {
         self.trees.read().by_index.first_from(&index).map(|found| found.device.clone())
     }
 
+    /// The last device with an index up to `index`.
+    pub fn previous_to(&self, index: i32) -> Option<Arc<NetDevice>> {
+        self.trees.read().by_index.last_to(&index).map(|found| found.device.clone())
+    }
+
     /// Adds a device under an index: the one wanted, or the next after the last one given. Under rtnl.
     /// `EBUSY`: it is taken; `ENOMEM`.
     pub(super) fn add(&self, device: &Arc<NetDevice>, wanted: Option<i32>) -> Result<()> {

@@ -4,7 +4,7 @@
 //! take out what points at them, telling each holder that lives on; take out what they point at. Any number of these may run
 //! at once, also over sets that point at each other: an edge is taken out by whoever finds it in its holder's
 //! forward side, and what is left of it in the other side is found missing. Locks: see `super`; none is held over more than
-//! one edge.
+//! [`TOGETHER`] edges.
 //!
 //! What points at D is taken holder by holder, [`TOGETHER`] of D at a time: reverse sides are in the order of the holders, so they are
 //! merged. A holder's memory is then touched once for all of them, and its listeners are told once.
@@ -19,7 +19,9 @@ use linnet_lib::tree::Drain;
 use machine::sync::atomic::Ordering;
 
 /// How many reverse sides are merged.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 32;
+/// Edges of one holder.
+type Edges<N> = ArrayVec<EdgeNode<N>, TOGETHER>;
 
 /// Removes every id that names one of `dying` or is held by one. All of them have lost their last reference. When it returns
 /// the listeners have been told. Gives how many edges it looked at. May sleep; O(|D| + edges into D + edges out of D) tree
@@ -36,39 +38,49 @@ pub fn clean<N: Holder>(dying: &[Arc<N>]) -> u64 {
 
 /// Takes out what names these namespaces, at most [`TOGETHER`].
 fn clean_incoming<N: Holder>(dying: &[Arc<N>]) -> u64 {
-    let mut sides: ArrayVec<Peekable<Drain<Edge<N>>>, TOGETHER> =
-        dying.iter().map(|one| one.sides().reverse.with(take).drain().peekable()).collect();
+    // Filled in place: moving these arrays would cost more than the usual clean-up.
+    let mut sides = ArrayVec::<Peekable<Drain<Edge<N>>>, TOGETHER>::new();
+    dying.iter().for_each(|one| sides.push(one.sides().reverse.with(take).drain().peekable()));
+    let mut edges = Edges::<N>::new();
     let mut visited = 0;
     while let Some(next) = sides.iter_mut().filter_map(|side| side.peek().map(|edge| edge.from)).min() {
-        // The holder that has events to be told, if any.
-        let mut told = None;
-        for side in &mut sides {
-            if let Some(edge) = side.next_if(|edge| edge.from == next) {
-                visited += 1;
-                told = remove(edge).or(told);
-            }
-        }
-        if let Some(holder) = told {
+        let of_next = |side: &mut Peekable<Drain<Edge<N>>>| side.next_if(|edge| edge.from == next);
+        sides.iter_mut().filter_map(of_next).for_each(|edge| edges.push(edge));
+        visited += edges.len() as u64;
+        if let Some(holder) = remove(&mut edges) {
             event::deliver(&*holder);
         }
     }
     visited
 }
 
-/// Takes an edge, which is out of its peer's reverse side, out of its holder's forward side. Gives the holder if its listeners
-/// are to be told.
-fn remove<N: Holder>(mut edge: EdgeNode<N>) -> Option<Arc<N>> {
-    let holder = edge.holder.take()?;
-    let (is_told, _unused) = holder.sides().forward.with(|forward| {
-        // Nothing is there if the holder dies too and its cleaner was here first.
-        let removed = forward.ids.remove(edge.id as u32);
-        // Asked for under the lock: who listens from now on finds this id no more.
-        if removed.is_none() || forward.closed || !holder.is_heard(&N::Origin::default()) {
-            return (false, (removed, Some(edge)));
+/// Takes edges of one holder, which are out of their peers' reverse sides, out of its forward side. Gives the holder if its listeners
+/// are to be told. None of the edges is left. Not a part of its caller's frame, which is large by itself.
+#[inline(never)]
+fn remove<N: Holder>(edges: &mut Edges<N>) -> Option<Arc<N>> {
+    let Some(holder) = edges.first_mut().and_then(|edge| edge.holder.take()) else {
+        edges.clear();
+        return None;
+    };
+    // What is let go of without the lock: whom the ids named, pages that are empty now, edges that nobody is told of.
+    let (mut removed, mut untold) = (ArrayVec::<_, TOGETHER>::new(), Edges::<N>::new());
+    let is_told = holder.sides().forward.with(|forward| {
+        // Asked for under the lock: who listens from now on finds these ids no more.
+        let is_heard = !forward.closed && holder.is_heard(&N::Origin::default());
+        let mut is_told = false;
+        for mut edge in edges.drain(..) {
+            // Nothing is there if the holder dies too and its cleaner was here first.
+            let was_there = forward.ids.remove(edge.id as u32).map(|one| removed.push(one)).is_some();
+            if was_there && is_heard {
+                edge.holder = None;
+                edge.kind = EventKind::Removed;
+                forward.events.push(edge);
+                is_told = true;
+            } else {
+                untold.push(edge);
+            }
         }
-        edge.kind = EventKind::Removed;
-        forward.events.push(edge);
-        (true, (removed, None))
+        is_told
     });
     is_told.then_some(holder)
 }

@@ -10,7 +10,7 @@ use security::Capability;
 
 use super::address::{Endpoint, any, code, needs_scope};
 use super::network::{self, AddressKind};
-use super::ports::{Claim, Local};
+use super::ports::{Claim, Held, Local};
 use super::settings::Flag;
 use super::socket::{InetSocket, Transport};
 use super::table::Place;
@@ -121,16 +121,16 @@ fn claim_of(socket: &InetSocket, address: IpAddr) -> Claim {
 /// Takes a port, this one or if it is 0 a free one. `EADDRINUSE`, `ENOMEM`.
 fn take_port(socket: &InetSocket, address: IpAddr, port: u16) -> Result<()> {
     let claim = claim_of(socket, address);
-    let taken = if port != 0 {
-        socket.family().ports.lock().claim(port, &claim).map(|()| port)
+    let (taken, held) = if port != 0 {
+        (port, socket.family().ports.lock().claim(port, &claim)?)
     } else {
-        take_free_port(socket, &claim)
-    }?;
-    socket.change_endpoints(|endpoints| (endpoints.port, endpoints.claim) = (taken, Some(claim)));
+        take_free_port(socket, &claim)?
+    };
+    socket.change_endpoints(|endpoints| (endpoints.port, endpoints.claim) = (taken, Some(held)));
     Ok(())
 }
 
-fn take_free_port(socket: &InetSocket, claim: &Claim) -> Result<u16> {
+fn take_free_port(socket: &InetSocket, claim: &Claim) -> Result<(u16, Held)> {
     let namespace = socket.core().namespace();
     let (mut low, mut high) = match socket.transport {
         Transport::Udp => namespace.state().local_ports(),
@@ -151,10 +151,8 @@ fn take_free_port(socket: &InetSocket, claim: &Claim) -> Result<u16> {
     for step in 0..count {
         let port = low + ((start + step) % count) as u16;
         let mut ports = socket.family().ports.lock();
-        if ports.claim(port, &alone).is_ok() {
-            ports.release(port, &alone);
-            ports.claim(port, claim)?;
-            return Ok(port);
+        if let Ok(held) = ports.claim(port, &alone) {
+            return Ok((port, ports.replace(port, &held, claim)?));
         }
     }
     Err(Errno::EADDRINUSE)
@@ -191,9 +189,9 @@ fn enter(socket: &Arc<InetSocket>) -> Result<()> {
 fn renew_claim(socket: &Arc<InetSocket>) -> Result<()> {
     let endpoints = socket.endpoints();
     let claim = claim_of(socket, endpoints.local);
-    if let Some(old) = endpoints.claim.filter(|old| *old != claim) {
-        socket.family().ports.lock().replace(endpoints.port, &old, &claim)?;
-        socket.change_endpoints(|endpoints| endpoints.claim = Some(claim));
+    if let Some(old) = endpoints.claim.filter(|old| old.claim != claim) {
+        let held = socket.family().ports.lock().replace(endpoints.port, &old, &claim)?;
+        socket.change_endpoints(|endpoints| endpoints.claim = Some(held));
     }
     Ok(())
 }
@@ -220,7 +218,7 @@ pub fn options_changed(socket: &Arc<InetSocket>) -> Result<()> {
     let endpoints = socket.endpoints();
     let Some(place) = endpoints.place else { return Ok(()) };
     let options = &socket.core().options;
-    let had_port = endpoints.claim.is_some_and(|claim| claim.reuses_port);
+    let had_port = endpoints.claim.is_some_and(|held| held.claim.reuses_port);
     let stays = place.device == options.bound_interface()
         && (socket.transport != Transport::Udp || had_port == options.has(Switches::REUSEPORT));
     if stays { renew_claim(socket) } else { enter(socket) }
@@ -310,12 +308,12 @@ pub fn disconnect(socket: &Arc<InetSocket>) -> Result<()> {
             (endpoints.local, endpoints.source) = (any(family), any(family));
         }
         if !endpoints.is_port_chosen {
-            freed = endpoints.claim.take().map(|claim| (endpoints.port, claim));
+            freed = endpoints.claim.take().map(|held| (endpoints.port, held));
             endpoints.port = 0;
         }
     });
-    if let Some((port, claim)) = freed {
-        socket.family().ports.lock().release(port, &claim);
+    if let Some((port, held)) = freed {
+        socket.family().ports.lock().release(port, &held);
     }
     enter(socket)
 }
@@ -333,10 +331,10 @@ pub fn close(socket: &Arc<InetSocket>) {
     leave(socket);
     let mut freed = None;
     socket.change_endpoints(|endpoints| {
-        freed = endpoints.claim.take().map(|claim| (endpoints.port, claim));
+        freed = endpoints.claim.take().map(|held| (endpoints.port, held));
         endpoints.port = 0;
     });
-    if let Some((port, claim)) = freed {
-        socket.family().ports.lock().release(port, &claim);
+    if let Some((port, held)) = freed {
+        socket.family().ports.lock().release(port, &held);
     }
 }

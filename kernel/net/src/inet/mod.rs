@@ -31,7 +31,7 @@ pub mod settings;
 pub mod show;
 pub mod socket;
 pub mod sockstat;
-mod table;
+pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod udp;

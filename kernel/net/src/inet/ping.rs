@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use super::address::Endpoint;
 use super::network::Received;
 use super::receive::{About, deliver};
-use super::send::{Plan, finish, packet};
+use super::send::{Plan, finish};
 use super::socket::InetSocket;
 use super::table::Wanted;
 use super::{errors, network};
@@ -24,9 +24,9 @@ pub fn check_length(length: usize) -> Result<()> {
 }
 
 /// Sends an echo request with the socket's identifier. `EINVAL`: another message.
-pub fn transmit(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<()> {
+pub fn transmit(socket: &Arc<InetSocket>, plan: &Plan, mut packet: Packet) -> Result<()> {
     let is_v4 = plan.remote.address.is_ipv4();
-    let [kind, code, ..] = *bytes else { return Err(Errno::EINVAL) };
+    let [kind, code, ..] = *packet.bytes() else { return Err(Errno::EINVAL) };
     let is_request = match is_v4 {
         true => matches!(kind, ICMP_ECHO | ICMP_EXT_ECHO),
         false => matches!(kind, ICMPV6_ECHO_REQUEST | ICMPV6_EXT_ECHO_REQUEST),
@@ -34,7 +34,6 @@ pub fn transmit(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<(
     if !is_request || code != 0 || is_v4 == socket.is_v6() {
         return Err(Errno::EINVAL);
     }
-    let mut packet = packet(socket, plan, bytes)?;
     let identifier = socket.endpoints().port;
     let message = packet.bytes_mut()?;
     message[2..4].fill(0);

@@ -1,8 +1,9 @@
 //! Which ports are taken: whether a socket may have a port (bind(2), socket(7) about SO_REUSEADDR and SO_REUSEPORT).
 //!
-//! Key types: [`Ports`] (of one protocol in one namespace), [`Claim`] (what a socket wants or has). Two claims to a port clash if their
-//! interfaces and addresses overlap, unless both may share it: both reuse addresses, or both reuse ports and belong to one
-//! user. Claims are counted by interface, address and what they share, with a summary over all addresses, so that a claim to one
+//! Key types: [`Ports`] (of one protocol in one namespace), [`Claim`] (what a socket wants), [`Held`] (what it has). Claims to a port
+//! meet if their interfaces and addresses overlap and not both reuse addresses. Of those that a new one meets the latest decides, as on
+//! Linux: whether both reuse ports and belong to one user. An older one that has switched that off since does not count.
+//! Claims are ordered by interface, address and age, with a summary of the latest over all addresses, so that a claim to one
 //! address or to all of them is decided in O(log claims) whoever else has what. A socket whose options change puts another
 //! claim in the place of its own. Pure; no locks.
 
@@ -54,40 +55,41 @@ pub struct Claim {
     pub user: u32,
 }
 
-impl Claim {
-    fn manner(&self) -> Manner {
-        (self.reuses_address, self.reuses_port, self.user)
-    }
-}
-
-/// Some claims, as far as sharing ports is concerned.
+/// What a socket has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Sharers {
-    /// One of them does not reuse ports.
-    without_port: bool,
-    /// The least and the greatest of their users.
-    users: (u32, u32),
+pub struct Held {
+    /// What it wanted.
+    pub claim: Claim,
+    /// Its place among all claims by age, and how often it was replaced.
+    number: Number,
 }
 
-impl Sharers {
-    fn merge(self, other: Sharers) -> Sharers {
-        Sharers {
-            without_port: self.without_port || other.without_port,
-            users: (self.users.0.min(other.users.0), self.users.1.max(other.users.1)),
-        }
+type Number = (u64, u32);
+
+/// The latest of some claims, as far as sharing ports is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Latest {
+    number: Number,
+    reuses_port: bool,
+    user: u32,
+}
+
+impl Latest {
+    fn merge(self, other: Latest) -> Latest {
+        if self.number < other.number { other } else { self }
     }
 
-    fn admit(&self, claim: &Claim) -> bool {
-        claim.reuses_port && !self.without_port && self.users == (claim.user, claim.user)
+    fn admits(&self, claim: &Claim) -> bool {
+        claim.reuses_port && self.reuses_port && self.user == claim.user
     }
 }
 
 /// What claims there are, as far as sharing is concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Shares {
-    all: Sharers,
-    /// Those that do not reuse addresses.
-    strict: Option<Sharers>,
+    all: Latest,
+    /// Of those that do not reuse addresses.
+    strict: Option<Latest>,
 }
 
 /// Both of what there may be one of.
@@ -100,19 +102,17 @@ fn merge_any<T>(left: Option<T>, right: Option<T>, merge: impl FnOnce(T, T) -> T
 
 impl Shares {
     fn merge(self, other: Shares) -> Shares {
-        Shares {
-            all: self.all.merge(other.all),
-            strict: merge_any(self.strict, other.strict, Sharers::merge),
-        }
+        Shares { all: self.all.merge(other.all), strict: merge_any(self.strict, other.strict, Latest::merge) }
     }
 
-    /// Whether one more may share with each of them, in one way or the other.
+    fn merge_any(left: Option<Shares>, right: Option<Shares>) -> Option<Shares> {
+        merge_any(left, right, Shares::merge)
+    }
+
+    /// Whether one more may share with them.
     fn admits(&self, claim: &Claim) -> bool {
-        if claim.reuses_address {
-            self.strict.is_none_or(|strict| strict.admit(claim))
-        } else {
-            self.all.admit(claim)
-        }
+        let met = if claim.reuses_address { self.strict } else { Some(self.all) };
+        met.is_none_or(|latest| latest.admits(claim))
     }
 }
 
@@ -123,25 +123,20 @@ struct Kind {
     is_v6: bool,
 }
 
-/// Whether addresses are reused, whether ports are, and whose claim it is.
-type Manner = (bool, bool, u32);
-
-/// All equal claims to one address.
-struct Alike {
-    manner: Manner,
-    count: usize,
+/// One claim to one address.
+struct One {
+    latest: Latest,
+    reuses_address: bool,
 }
 
-impl Item for Alike {
-    type Key = Manner;
+impl Item for One {
+    type Key = Number;
     type Summary = Shares;
-    fn key(&self) -> Manner {
-        self.manner
+    fn key(&self) -> Number {
+        self.latest.number
     }
     fn summary(&self) -> Shares {
-        let (reuses_address, reuses_port, user) = self.manner;
-        let all = Sharers { without_port: !reuses_port, users: (user, user) };
-        Shares { all, strict: (!reuses_address).then_some(all) }
+        Shares { all: self.latest, strict: (!self.reuses_address).then_some(self.latest) }
     }
     fn merge(left: Shares, right: Shares) -> Shares {
         left.merge(right)
@@ -151,7 +146,7 @@ impl Item for Alike {
 /// All claims to one address.
 struct Claimed {
     local: Local,
-    claims: Tree<Alike>,
+    claims: Tree<One>,
 }
 
 impl Item for Claimed {
@@ -164,7 +159,7 @@ impl Item for Claimed {
         self.claims.summary()
     }
     fn merge(left: Option<Shares>, right: Option<Shares>) -> Option<Shares> {
-        merge_any(left, right, Shares::merge)
+        Shares::merge_any(left, right)
     }
 }
 
@@ -188,6 +183,8 @@ impl Item for Group {
 #[derive(Default)]
 pub struct Ports {
     groups: Tree<Group>,
+    /// How many were granted so far.
+    count: u64,
 }
 
 /// The families that a claim concerns, each with what it claims there.
@@ -204,40 +201,35 @@ fn parts(local: Local) -> [Option<(bool, Local)>; 2] {
 
 impl Ports {
     /// Claims a port. `EADDRINUSE`: others have it; `ENOMEM`.
-    pub fn claim(&mut self, port: u16, claim: &Claim) -> Result<()> {
-        let parts = parts(claim.local);
-        for (is_v6, local) in parts.into_iter().flatten() {
-            if !self.admits(port, is_v6, local, claim) {
-                return Err(Errno::EADDRINUSE);
-            }
+    pub fn claim(&mut self, port: u16, claim: &Claim) -> Result<Held> {
+        let mut met = None;
+        for (is_v6, local) in parts(claim.local).into_iter().flatten() {
+            met = Shares::merge_any(met, self.met(port, is_v6, local, claim.device));
         }
-        for (done, (is_v6, local)) in parts.into_iter().flatten().enumerate() {
-            if let Err(error) = self.add(port, is_v6, local, claim) {
-                for (is_v6, local) in parts.into_iter().flatten().take(done) {
-                    self.subtract(port, is_v6, local, claim);
-                }
-                return Err(error);
-            }
+        if met.is_some_and(|met| !met.admits(claim)) {
+            return Err(Errno::EADDRINUSE);
         }
-        Ok(())
+        self.count += 1;
+        let held = Held { claim: *claim, number: (self.count, 0) };
+        self.add_all(port, &held)?;
+        Ok(held)
     }
 
-    /// Gives a claim up that was granted.
-    pub fn release(&mut self, port: u16, claim: &Claim) {
-        for (is_v6, local) in parts(claim.local).into_iter().flatten() {
-            self.subtract(port, is_v6, local, claim);
+    /// Gives up what was claimed.
+    pub fn release(&mut self, port: u16, held: &Held) {
+        for (is_v6, local) in parts(held.claim.local).into_iter().flatten() {
+            self.subtract(port, is_v6, local, held);
         }
     }
 
     /// Puts another claim of the same socket in the place of one: it was connected or bound to an interface, or its options have
-    /// changed, which nobody can refuse.
+    /// changed, which nobody can refuse. Its age stays.
     /// `ENOMEM`.
-    pub fn replace(&mut self, port: u16, old: &Claim, new: &Claim) -> Result<()> {
-        for (is_v6, local) in parts(new.local).into_iter().flatten() {
-            self.add(port, is_v6, local, new)?;
-        }
+    pub fn replace(&mut self, port: u16, old: &Held, new: &Claim) -> Result<Held> {
+        let held = Held { claim: *new, number: (old.number.0, old.number.1.wrapping_add(1)) };
+        self.add_all(port, &held)?;
         self.release(port, old);
-        Ok(())
+        Ok(held)
     }
 
     /// Whether nothing is claimed.
@@ -245,19 +237,21 @@ impl Ports {
         self.groups.is_empty()
     }
 
-    fn admits(&self, port: u16, is_v6: bool, local: Local, claim: &Claim) -> bool {
-        let admitted = |device: i32| match self.groups.get(&(port, Kind { device, is_v6 })) {
-            Some(group) => group_admits(group, local, claim),
-            None => true,
+    /// The claims that one to this address would meet.
+    fn met(&self, port: u16, is_v6: bool, local: Local, device: i32) -> Option<Shares> {
+        let of = |device: i32| {
+            let group = self.groups.get(&(port, Kind { device, is_v6 }));
+            group.and_then(|group| met_in(group, local))
         };
-        if claim.device != 0 {
-            return admitted(0) && admitted(claim.device);
+        if device != 0 {
+            return Shares::merge_any(of(0), of(device));
         }
         // To all interfaces: each that someone is bound to counts.
+        let mut met = None;
         let mut from = (port, Kind { device: i32::MIN, is_v6: false });
         while let Some(group) = self.groups.first_from(&from).filter(|group| group.key.0 == port) {
-            if group.key.1.is_v6 == is_v6 && !group_admits(group, local, claim) {
-                return false;
+            if group.key.1.is_v6 == is_v6 {
+                met = Shares::merge_any(met, met_in(group, local));
             }
             let kind = group.key.1;
             from.1 = match kind.is_v6 {
@@ -266,37 +260,46 @@ impl Ports {
                 true => Kind { device: kind.device + 1, is_v6: false },
             };
         }
-        true
+        met
     }
 
-    fn add(&mut self, port: u16, is_v6: bool, local: Local, claim: &Claim) -> Result<()> {
+    /// Adds a claim for each family that it concerns. `ENOMEM`: nothing was added.
+    fn add_all(&mut self, port: u16, held: &Held) -> Result<()> {
+        let parts = parts(held.claim.local);
+        for (done, (is_v6, local)) in parts.into_iter().flatten().enumerate() {
+            if let Err(error) = self.add(port, is_v6, local, held) {
+                for (is_v6, local) in parts.into_iter().flatten().take(done) {
+                    self.subtract(port, is_v6, local, held);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, port: u16, is_v6: bool, local: Local, held: &Held) -> Result<()> {
+        let Held { claim, number } = *held;
         let key = (port, Kind { device: claim.device, is_v6 });
-        let manner = claim.manner();
-        let one = try_box(Node::new(Alike { manner, count: 1 })).map_err(|_| Errno::ENOMEM)?;
+        let latest = Latest { number, reuses_port: claim.reuses_port, user: claim.user };
+        let one = One { latest, reuses_address: claim.reuses_address };
+        let one = try_box(Node::new(one)).map_err(|_| Errno::ENOMEM)?;
         let place = try_box(Node::new(Claimed { local, claims: Tree::new() })).map_err(|_| Errno::ENOMEM)?;
         let mut group = match self.groups.remove(&key) {
             Some(group) => group,
             None => try_box(Node::new(Group { key, places: Tree::new() })).map_err(|_| Errno::ENOMEM)?,
         };
         let mut place = group.places.remove(&local).unwrap_or(place);
-        match place.claims.get_mut(&manner) {
-            Some(alike) => alike.count += 1,
-            None => place.claims.insert(one),
-        }
+        place.claims.insert(one);
         group.places.insert(place);
         self.groups.insert(group);
         Ok(())
     }
 
-    fn subtract(&mut self, port: u16, is_v6: bool, local: Local, claim: &Claim) {
-        let key = (port, Kind { device: claim.device, is_v6 });
-        let manner = claim.manner();
+    fn subtract(&mut self, port: u16, is_v6: bool, local: Local, held: &Held) {
+        let key = (port, Kind { device: held.claim.device, is_v6 });
         let Some(mut group) = self.groups.remove(&key) else { return };
         if let Some(mut place) = group.places.remove(&local) {
-            match place.claims.get_mut(&manner) {
-                Some(alike) if alike.count > 1 => alike.count -= 1,
-                _ => drop(place.claims.remove(&manner)),
-            }
+            drop(place.claims.remove(&held.number));
             if !place.claims.is_empty() {
                 group.places.insert(place);
             }
@@ -307,13 +310,14 @@ impl Ports {
     }
 }
 
-fn group_admits(group: &Group, local: Local, claim: &Claim) -> bool {
-    let admits = |shares: Option<Shares>| shares.is_none_or(|shares| shares.admits(claim));
+/// The claims of a group that one to this address would meet.
+fn met_in(group: &Group, local: Local) -> Option<Shares> {
     if !matches!(local, Local::One(_)) {
-        return admits(group.places.summary().flatten());
+        return group.places.summary().flatten();
     }
-    let place_is_free = |place: &Local| admits(group.places.get(place).and_then(Item::summary));
-    place_is_free(&local) && place_is_free(&Local::AnyV4) && place_is_free(&Local::AnyV6)
+    let at = |place: &Local| group.places.get(place).and_then(Item::summary);
+    let places = [local, Local::AnyV4, Local::AnyV6];
+    places.iter().fold(None, |met, place| Shares::merge_any(met, at(place)))
 }
 
 #[cfg(test)]
@@ -322,8 +326,8 @@ mod tests {
     use proptest::prelude::*;
     use std::vec::Vec;
 
-    /// What Linux does: looks at everyone.
-    fn clashes(one: &Claim, other: &Claim) -> bool {
+    /// Whether one counts for the other.
+    fn meets(one: &Claim, other: &Claim) -> bool {
         let devices = one.device == 0 || other.device == 0 || one.device == other.device;
         let families = |local| parts(local).map(|part| part.is_some());
         let (a, b) = (families(one.local), families(other.local));
@@ -331,8 +335,15 @@ mod tests {
         let is_wild = |local| !matches!(local, Local::One(_));
         let addresses = is_wild(one.local) || is_wild(other.local) || one.local == other.local;
         let by_address = one.reuses_address && other.reuses_address;
-        let by_port = one.reuses_port && other.reuses_port && one.user == other.user;
-        devices && family && addresses && !by_address && !by_port
+        devices && family && addresses && !by_address
+    }
+
+    /// What Linux does: looks at everyone, the latest first, until one counts.
+    fn clashes(held: &[(u16, Held)], port: u16, claim: &Claim) -> bool {
+        let latest = held.iter().rev().find(|(other, held)| *other == port && meets(&held.claim, claim));
+        latest.is_some_and(|(_, Held { claim: other, .. })| {
+            !(other.reuses_port && claim.reuses_port && other.user == claim.user)
+        })
     }
 
     fn claims() -> impl Strategy<Value = Claim> {
@@ -369,15 +380,14 @@ mod tests {
         #[test]
         fn as_if_everyone_were_looked_at(steps in prop::collection::vec((claims(), 1..3_u16, acts()), 1..60)) {
             let mut ports = Ports::default();
-            let mut held: Vec<(u16, Claim)> = Vec::new();
+            let mut held: Vec<(u16, Held)> = Vec::new();
             for (claim, port, act) in steps {
                 if act == Act::Replace && !held.is_empty() {
                     // Options of a socket change, whomever it shares its port with.
                     let place = usize::from(port) % held.len();
                     let (port, old) = held[place];
-                    let new = Claim { local: old.local, device: old.device, ..claim };
-                    prop_assert_eq!(ports.replace(port, &old, &new), Ok(()));
-                    held[place].1 = new;
+                    let new = Claim { local: old.claim.local, device: old.claim.device, ..claim };
+                    held[place].1 = ports.replace(port, &old, &new).unwrap();
                     continue;
                 }
                 if act == Act::Release && !held.is_empty() {
@@ -385,12 +395,10 @@ mod tests {
                     ports.release(port, &claim);
                     continue;
                 }
-                let clash = held.iter().any(|(other, held)| *other == port && clashes(held, &claim));
+                let clash = clashes(&held, port, &claim);
                 let granted = ports.claim(port, &claim);
-                prop_assert_eq!(granted, if clash { Err(Errno::EADDRINUSE) } else { Ok(()) });
-                if granted.is_ok() {
-                    held.push((port, claim));
-                }
+                prop_assert_eq!(granted.err(), clash.then_some(Errno::EADDRINUSE));
+                held.extend(granted.map(|granted| (port, granted)));
             }
             for (port, claim) in held {
                 ports.release(port, &claim);

@@ -11,7 +11,7 @@ use super::address::{Endpoint, code};
 use super::network::{HEADER_V4, HEADER_V6, Received};
 use super::ports::Local;
 use super::receive::{About, deliver};
-use super::send::{Plan, finish, packet};
+use super::send::{Plan, finish};
 use super::settings::Flag;
 use super::socket::InetSocket;
 use super::{errors, network};
@@ -26,12 +26,11 @@ pub fn includes_header(socket: &InetSocket, is_v4: bool) -> bool {
 }
 
 /// Sends a packet. `EINVAL`: a header that is none, a checksum beyond the packet.
-pub fn transmit(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<()> {
+pub fn transmit(socket: &Arc<InetSocket>, plan: &Plan, mut packet: Packet) -> Result<()> {
     let is_v4 = plan.remote.address.is_ipv4();
     if includes_header(socket, is_v4) {
-        return transmit_whole(socket, plan, bytes, is_v4);
+        return transmit_whole(socket, plan, packet, is_v4);
     }
-    let mut packet = packet(socket, plan, bytes)?;
     let offset = socket.settings.checksum_offset.load(Ordering::Relaxed);
     if !is_v4 && let Ok(offset) = usize::try_from(offset) {
         let (source, destination) = (plan.way.source(), plan.way.destination());
@@ -45,18 +44,16 @@ pub fn transmit(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<(
 }
 
 /// A packet with its header: what the program left out of an IPv4 header is filled in (raw(7)).
-fn transmit_whole(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8], is_v4: bool) -> Result<()> {
+fn transmit_whole(socket: &Arc<InetSocket>, plan: &Plan, mut packet: Packet, is_v4: bool) -> Result<()> {
+    let least = if is_v4 { HEADER_V4 } else { HEADER_V6 };
+    let first = packet.bytes().first().filter(|_| packet.len() >= least).ok_or(Errno::EINVAL)?;
     if !is_v4 {
-        if bytes.len() < HEADER_V6 {
-            return Err(Errno::EINVAL);
-        }
-        return plan.way.send_raw(socket, packet(socket, plan, bytes)?);
+        return plan.way.send_raw(socket, packet);
     }
-    if bytes.len() < HEADER_V4 || usize::from(bytes[0] & 0xf) * 4 > bytes.len() {
+    let length = usize::from(first & 0xf) * 4;
+    if length > packet.len() {
         return Err(Errno::EINVAL);
     }
-    let mut packet = packet(socket, plan, bytes)?;
-    let length = usize::from(bytes[0] & 0xf) * 4;
     let whole = packet.bytes_mut()?;
     if length >= HEADER_V4 {
         let total = whole.len() as u16;
@@ -97,6 +94,23 @@ fn each(
     mut visit: impl FnMut(&Arc<InetSocket>),
 ) {
     net.inet().raw[usize::from(is_v6)].table.each_at_port(u16::from(protocol), &mut visit);
+}
+
+/// A raw socket of a protocol that talks between these addresses (`raw_lookup`).
+pub fn find(
+    net: &crate::namespace::NetState,
+    protocol: u8,
+    local: IpAddr,
+    remote: IpAddr,
+    device: i32,
+) -> Option<Arc<InetSocket>> {
+    let mut found = None;
+    each(net, local.is_ipv6(), protocol, |socket| {
+        if found.is_none() && fits(socket, local, remote, device, None) {
+            found = Some(socket.clone());
+        }
+    });
+    found
 }
 
 /// A packet of a protocol came in; its bytes begin with the transport header. Every socket that it fits gets a copy; whether there is one

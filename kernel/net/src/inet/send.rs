@@ -335,7 +335,6 @@ pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<u
     if looks && message.flags.contains(MessageFlags::OOB) {
         return Err(Errno::EOPNOTSUPP);
     }
-    let core = socket.core();
     let is_udp = socket.transport() == Transport::Udp;
     let more = is_udp && (message.flags.contains(MessageFlags::MORE) || socket.settings().has(Flag::CORK));
     let mut cork = socket.cork.lock();
@@ -343,20 +342,35 @@ pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<u
         ping::check_length(length)?;
     }
     // What was collected is lost if the next part fails (`udp_flush_pending_frames`).
-    let (plan, mut bytes) = match cork.take() {
-        Some(Corked { plan, bytes }) => (plan, bytes),
-        None => (plan(socket, message)?, Vec::new()),
+    let corked = cork.take();
+    let is_first = corked.is_none();
+    let Corked { plan, mut bytes } = match corked {
+        Some(corked) => corked,
+        None => Corked { plan: plan(socket, message)?, bytes: Vec::new() },
     };
-    if core.is_send_shut() {
-        return Err(Errno::EPIPE);
+    check_state(socket, &plan)?;
+    let is_probe = message.flags.contains(MessageFlags::from_bits_retain(MSG_PROBE));
+    if is_first && is_probe {
+        // It only asks whether there is a way.
+        return Ok(length);
     }
-    core.check_error()?;
-    if message.flags.contains(MessageFlags::from_bits_retain(MSG_PROBE)) && length == 0 {
-        return Ok(0);
+    if !is_probe {
+        check_total(socket, &plan, bytes.len() + length)?;
+        wait_for_room(socket, message)?;
     }
-    check_total(socket, &plan, bytes.len() + length)?;
-    wait_for_room(socket, message)?;
-    read_into(message, &mut bytes, length)?;
+    if is_first && !more && !is_cut(socket, &plan, length) {
+        drop(cork);
+        let mut packet = empty_packet(socket, &plan, length)?;
+        packet.append_with(length, |place| read_into(message, place))?;
+        transmit_packet(socket, &plan, packet)?;
+        return Ok(length);
+    }
+    if !is_probe {
+        let start = bytes.len();
+        bytes.try_reserve_exact(length).map_err(|_| Errno::ENOBUFS)?;
+        bytes.resize(start + length, 0);
+        read_into(message, bytes.get_mut(start..).unwrap_or_default())?;
+    }
     if more {
         *cork = Some(Corked { plan, bytes });
         return Ok(length);
@@ -364,6 +378,19 @@ pub fn send(socket: &Arc<InetSocket>, message: &mut SendMessage<'_>) -> Result<u
     drop(cork);
     transmit(socket, &plan, &bytes)?;
     Ok(length)
+}
+
+/// `EPIPE`: it was shut down; a noted error. Raw packets whose header the kernel writes go out whatever there is to tell
+/// (`__ip_append_data` asks where a transport has a header only): of many that are sent at once some may have been answered already.
+fn check_state(socket: &InetSocket, plan: &Plan) -> Result<()> {
+    let is_v4 = plan.remote.address.is_ipv4();
+    if socket.transport() == Transport::Raw && !raw::includes_header(socket, is_v4) {
+        return Ok(());
+    }
+    if socket.core().is_send_shut() {
+        return Err(Errno::EPIPE);
+    }
+    socket.core().check_error()
 }
 
 /// Sends what was corked.
@@ -375,11 +402,7 @@ pub fn uncork(socket: &Arc<InetSocket>) -> Result<()> {
     }
 }
 
-fn read_into(message: &mut SendMessage<'_>, bytes: &mut Vec<u8>, length: usize) -> Result<()> {
-    let start = bytes.len();
-    bytes.try_reserve_exact(length).map_err(|_| Errno::ENOBUFS)?;
-    bytes.resize(start + length, 0);
-    let place = bytes.get_mut(start..).unwrap_or_default();
+fn read_into(message: &mut SendMessage<'_>, place: &mut [u8]) -> Result<()> {
     message.data.read_exact(place).map_err(|error| if error == Errno::EINVAL { Errno::EFAULT } else { error })
 }
 
@@ -441,36 +464,45 @@ fn wait_for_room(socket: &InetSocket, message: &SendMessage<'_>) -> Result<()> {
     core.wait(core.writable(), core.options.send_deadline(), ready)?
 }
 
-/// A packet with these bytes, charged to the socket, with room for headers. `ENOBUFS`.
-pub(super) fn packet(socket: &InetSocket, plan: &Plan, bytes: &[u8]) -> Result<Packet> {
-    let full = |_| Errno::ENOBUFS;
-    let mut packet = Packet::with_room(ROOM, bytes.len()).map_err(full)?;
-    packet.append(bytes).map_err(full)?;
-    let cost = account::packet_cost(plan.header() + transport_header(socket), bytes.len());
+/// A packet that will have so many bytes, charged to the socket, with room for headers. `ENOBUFS`.
+fn empty_packet(socket: &InetSocket, plan: &Plan, length: usize) -> Result<Packet> {
+    let mut packet = Packet::with_room(ROOM, length).map_err(|_| Errno::ENOBUFS)?;
+    let cost = account::packet_cost(plan.header() + transport_header(socket), length);
     let charge = SendCharge::new(socket.core(), cost);
     packet.charge = Some(try_arc(charge)?);
     (packet.mark, packet.priority) = (plan.mark, plan.priority);
     Ok(packet)
 }
 
+/// Whether bytes go as several messages of one size.
+fn is_cut(socket: &InetSocket, plan: &Plan, length: usize) -> bool {
+    plan.segment != 0 && length > plan.segment && socket.transport() == Transport::Udp
+}
+
 /// Sends bytes as one message, or as several of one size.
 fn transmit(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<()> {
     /// `UDP_MAX_SEGMENTS`.
     const SEGMENTS_MAX: usize = 128;
-    if plan.segment == 0 || bytes.len() <= plan.segment || socket.transport() != Transport::Udp {
-        return transmit_one(socket, plan, bytes);
+    if !is_cut(socket, plan, bytes.len()) {
+        return transmit_bytes(socket, plan, bytes);
     }
     if bytes.len() > plan.segment * SEGMENTS_MAX {
         return Err(Errno::EINVAL);
     }
-    bytes.chunks(plan.segment).try_for_each(|part| transmit_one(socket, plan, part))
+    bytes.chunks(plan.segment).try_for_each(|part| transmit_bytes(socket, plan, part))
 }
 
-fn transmit_one(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<()> {
+fn transmit_bytes(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<()> {
+    let mut packet = empty_packet(socket, plan, bytes.len())?;
+    packet.append(bytes).map_err(|_| Errno::ENOBUFS)?;
+    transmit_packet(socket, plan, packet)
+}
+
+fn transmit_packet(socket: &Arc<InetSocket>, plan: &Plan, packet: Packet) -> Result<()> {
     let sent = match socket.transport() {
-        Transport::Udp => udp::transmit(socket, plan, bytes),
-        Transport::Ping => ping::transmit(socket, plan, bytes),
-        Transport::Raw => raw::transmit(socket, plan, bytes),
+        Transport::Udp => udp::transmit(socket, plan, packet),
+        Transport::Ping => ping::transmit(socket, plan, packet),
+        Transport::Raw => raw::transmit(socket, plan, packet),
     };
     // What is lost on this machine is lost as on the way, but for those who want to know.
     match sent {

@@ -20,7 +20,7 @@ use super::address::{self, Endpoint};
 use super::counters::UdpCounters;
 use super::errors::Report;
 use super::membership::Memberships;
-use super::ports::{Claim, Ports};
+use super::ports::{Held, Ports};
 use super::receive::Datagram;
 use super::send::Corked;
 use super::settings::{Flag, Settings};
@@ -58,7 +58,7 @@ pub struct Endpoints {
     /// See there.
     pub is_port_chosen: bool,
     /// What it has claimed.
-    pub(super) claim: Option<Claim>,
+    pub(super) claim: Option<Held>,
     /// Where it is found.
     pub(super) place: Option<Place>,
 }

@@ -18,7 +18,7 @@ use crate::device::tests::{namespace, simulate};
 use crate::device::{Rtnl, set_flags};
 use crate::ip::input::IcmpError;
 use crate::ip::route::RouteKind;
-use crate::message::{Ancillary, MessageFlags, ReceiveMessage, SendMessage, Sender, SocketAddress};
+use crate::message::{Ancillary, MessageFlags, ReceiveMessage, SendMessage, SocketAddress};
 use crate::namespace::NetNamespace;
 use crate::options::Switches;
 use crate::packet::Packet;
@@ -46,7 +46,6 @@ fn send(socket: &Socket, to: SocketAddress, bytes: &[u8]) -> Result<usize> {
         data: &mut SliceReader::new(bytes),
         ancillary: Ancillary::default(),
         flags: MessageFlags::DONTWAIT,
-        sender: Sender::kernel(),
     };
     socket.operations().send(socket, &mut message)
 }

@@ -5,6 +5,7 @@
 use abi::errno::{Errno, Result};
 use abi::inet::*;
 use alloc::sync::Arc;
+use linnet_lib::wire::Sum;
 use linnet_lib::wire::udp::{self as wire, Udp};
 use machine::sync::Lazy;
 
@@ -13,7 +14,7 @@ use super::counters::{UdpCounters, count};
 use super::errors;
 use super::network::Received;
 use super::receive::{About, deliver};
-use super::send::{Plan, finish, packet};
+use super::send::{Plan, finish};
 use super::settings::Flag;
 use super::socket::InetSocket;
 use super::table::Wanted;
@@ -26,9 +27,8 @@ use crate::packet::Packet;
 pub const HEADER: usize = 8;
 
 /// Sends one datagram. `ENOBUFS`, and what the layers below say.
-pub fn transmit(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<()> {
-    let mut packet = packet(socket, plan, bytes)?;
-    let length = (bytes.len() + HEADER) as u16;
+pub fn transmit(socket: &Arc<InetSocket>, plan: &Plan, mut packet: Packet) -> Result<()> {
+    let length = (packet.len() + HEADER) as u16;
     let port = socket.endpoints().port;
     let header = packet.push(HEADER)?;
     header[..2].copy_from_slice(&port.to_be_bytes());
@@ -41,7 +41,12 @@ pub fn transmit(socket: &Arc<InetSocket>, plan: &Plan, bytes: &[u8]) -> Result<(
         false => socket.settings.has(Flag::NO_CHECKSUM_SEND),
     };
     if !unchecked {
-        let sum = wire::sum(packet.bytes(), source, destination);
+        // What stays on the machine is not summed up; as on Linux the sum of the pseudo-header is in its place.
+        let sum = if plan.way.route().device.is_loopback() {
+            !Sum::of_pseudo_header(source, destination, IPPROTO_UDP, packet.len()).finish()
+        } else {
+            wire::sum(packet.bytes(), source, destination)
+        };
         packet.bytes_mut()?[6..8].copy_from_slice(&sum.to_be_bytes());
         packet.is_checked = true;
     }
@@ -130,6 +135,11 @@ pub fn receive(mut packet: Packet, received: &Received) {
             super::network::refuse_port(&packet, received);
         }
     }
+}
+
+/// The socket that a datagram would be for.
+pub fn find(net: &crate::namespace::NetState, wanted: &Wanted) -> Option<Arc<InetSocket>> {
+    net.inet().udp.table.find(wanted, || hash(wanted))
 }
 
 /// ICMP says that a datagram of ours did not arrive; `quoted` is what it quotes of it, from the UDP header on.

@@ -1,7 +1,7 @@
 //! SIOCSARP, SIOCDARP, SIOCGARP (arp(7), `arp_ioctl`): neighbours of IPv4 the old way, on sockets of AF_INET and AF_PACKET.
 //!
-//! DHCP servers enter whom they answer, since who has no address yet does not answer ARP. Answering in others' place (`ATF_PUBL`)
-//! can be asked for by netlink only. Locks: [`Rtnl`] for what changes something.
+//! DHCP servers enter whom they answer, since who has no address yet does not answer ARP. `ATF_PUBL` is about answering in others' place:
+//! in that of one address, or with the netmask 0 in that of all (`proxy_arp`). Locks: [`Rtnl`] for what changes something.
 
 use abi::errno::{Errno, Result};
 use abi::ioctl::{SIOCDARP, SIOCGARP, SIOCSARP};
@@ -13,7 +13,9 @@ use core::net::Ipv4Addr;
 use linnet_lib::neighbour::{News, Nud};
 use mm::user::UserPtr;
 
+use super::config::v4;
 use super::ioctl::{may_change, socket_address};
+use super::neighbour::proxy::{Proxy, with_proxies};
 use super::neighbour::{Neighbour, Neighbours};
 use super::route::Flow;
 use super::route::lookup::{self, Manner};
@@ -25,7 +27,8 @@ use crate::netlink::route::neighbour as messages;
 /// Bytes of a link's address that fit (`sa_data`).
 const LINK_ROOM: usize = 14;
 
-/// One of the three commands. `EPERM`, `EFAULT`; `EPFNOSUPPORT`: not an IPv4 address; `EINVAL`, `ENODEV`, `ENXIO`: no such neighbour.
+/// One of the three commands. `EPERM`, `EFAULT`; `EPFNOSUPPORT`: not an IPv4 address; `EINVAL`, `ENODEV`, `ENXIO`: no such neighbour;
+/// `ENOENT`: not answered for; `ENOMEM`.
 pub(super) fn ioctl(namespace: &Arc<NetNamespace>, command: u32, argument: usize) -> Result<usize> {
     if command != SIOCGARP {
         may_change(namespace)?;
@@ -33,7 +36,9 @@ pub(super) fn ioctl(namespace: &Arc<NetNamespace>, command: u32, argument: usize
     let place = UserPtr::<ArpRequest>::new(argument);
     let mut request = place.read()?;
     let address = check(&request)?;
+    let is_public = request.arp_flags & ATF_PUBL != 0;
     match command {
+        SIOCSARP | SIOCDARP if is_public => publish(namespace, &mut request, address, command == SIOCSARP)?,
         SIOCSARP => set(namespace, &mut request, address)?,
         SIOCDARP => delete(namespace, &mut request, address)?,
         _ => {
@@ -75,15 +80,12 @@ fn check_type(request: &ArpRequest, device: Arc<NetDevice>) -> Result<Arc<NetDev
     if request.arp_flags & ATF_COM != 0 && is_other { Err(Errno::EINVAL) } else { Ok(device) }
 }
 
-/// The interface that a request names, or the one that the neighbour is at. `EOPNOTSUPP`: it is to answer in its place.
+/// The interface that a request names, or the one that the neighbour is at.
 fn device_of(
     namespace: &Arc<NetNamespace>,
     request: &mut ArpRequest,
     address: Ipv4Addr,
 ) -> Result<Arc<NetDevice>> {
-    if request.arp_flags & ATF_PUBL != 0 {
-        return Err(Errno::EOPNOTSUPP);
-    }
     if request.arp_dev[0] != 0 {
         return named(namespace, request);
     }
@@ -101,6 +103,62 @@ fn device_of(
 fn with_table<T>(device: &NetDevice, act: impl FnOnce(&Neighbours) -> Result<T>) -> Result<T> {
     let ip = device.ip().ok_or(Errno::ENODEV)?;
     act(ip.neighbours(false))
+}
+
+/// The interface that is to answer; none: all.
+fn answering(
+    namespace: &NetNamespace,
+    request: &mut ArpRequest,
+    is_wanted: bool,
+) -> Result<Option<Arc<NetDevice>>> {
+    if request.arp_dev[0] != 0 {
+        return named(namespace, request).map(Some);
+    }
+    if !is_wanted || request.arp_flags & ATF_COM == 0 {
+        return Ok(None);
+    }
+    // That which has the link's address (`dev_getbyhwaddr`).
+    let (kind, link) = request.arp_ha.split_at(2);
+    let mut next = 0;
+    while let Some(device) = namespace.devices().next_from(next) {
+        let address = device.address();
+        let is_same = link.get(..address.len()) == Some(&address[..]);
+        if *kind == device.hardware_type().to_ne_bytes() && is_same {
+            return Ok(Some(device));
+        }
+        next = device.index().wrapping_add(1);
+    }
+    Err(Errno::ENODEV)
+}
+
+/// An interface answers in the place of an address or of all (`arp_req_set_public`), or no more.
+fn publish(
+    namespace: &Arc<NetNamespace>,
+    request: &mut ArpRequest,
+    address: Ipv4Addr,
+    is_wanted: bool,
+) -> Result<()> {
+    let _rtnl = Rtnl::lock(namespace.state());
+    let net = namespace.state();
+    let device = answering(namespace, request, is_wanted)?;
+    let device = device.as_ref();
+    let (_, mask) = socket_address(&request.arp_netmask, 0);
+    if request.arp_flags & ATF_NETMASK != 0 && mask.is_unspecified() {
+        match device {
+            None => net.ip.control.all4.set(v4::PROXY_ARP, i32::from(is_wanted)),
+            Some(device) => {
+                device.ip().ok_or(Errno::ENXIO)?.settings4.set(v4::PROXY_ARP, i32::from(is_wanted));
+            }
+        }
+        return Ok(());
+    }
+    with_proxies(net, device, false, |proxies| {
+        if is_wanted {
+            return proxies.set(net, device, Proxy { address: address.into(), flags: 0, protocol: 0 });
+        }
+        let was_there = proxies.remove(net, device, address.into())?;
+        if was_there { Ok(()) } else { Err(Errno::ENOENT) }
+    })
 }
 
 fn set(namespace: &Arc<NetNamespace>, request: &mut ArpRequest, address: Ipv4Addr) -> Result<()> {

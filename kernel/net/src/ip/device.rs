@@ -17,7 +17,7 @@ use super::config::{Settings4, Settings6, v6};
 use super::map::RcuMap;
 use super::multicast::Memberships;
 use super::neighbour::Neighbours;
-use super::reports::Changes;
+use super::reports::{Changes, Querier};
 use super::route::{self, table::Entry};
 use crate::device::{DeviceEvent, NetDevice, Rtnl};
 use crate::netlink::route::netconf;
@@ -53,6 +53,8 @@ pub struct IpDevice {
     pub(crate) groups: Memberships,
     /// Of each family, what of them routers are still to be told.
     changes: [Changes; 2],
+    /// Which routers of older days are there.
+    pub(crate) querier: Querier,
     /// Solicitation of routers and what came of it.
     pub(crate) autoconf: Autoconf,
     /// How many messages from the link wait for a worker.
@@ -92,6 +94,7 @@ impl IpDevice {
             neighbours: [Neighbours::new(false)?, Neighbours::new(true)?],
             groups: Memberships::new(),
             changes: [const { Changes::new() }; 2],
+            querier: Querier::new(),
             autoconf: Autoconf::new(),
             backlog: AtomicU32::new(0),
         })?)

@@ -1,9 +1,12 @@
 //! Telling routers which groups interfaces are in: IGMPv3 (RFC 3376) and MLDv2 (RFC 3810), the parts of a host without source lists.
 //!
+//! Where a router has asked in the words of IGMPv1 (RFC 1112) or IGMPv2 (RFC 2236), or `force_igmp_version` says so, reports are of that version:
+//! one for each group, sent to the group. What others report is not listened to.
 //! A change is told a moment later, with others of that moment, and as often as `igmp_qrv` and `mld_qrv` say, since it may be lost; a
-//! router's question is answered with all groups. Sending is a worker's task. Key type: [`Changes`] (of a device and family, what is
-//! still to be told). Neighbours: `multicast` knows the groups. Locks: a leaf spinlock for the changes of a device.
+//! router's question is answered with all groups. Sending is a worker's task. Key types: [`Changes`] (of a device and family, what is
+//! still to be told), [`Querier`]. Neighbours: `multicast` knows the groups. Locks: a leaf spinlock for the changes of a device.
 
+use abi::errno::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
@@ -12,12 +15,13 @@ use linnet_lib::wire::checksum::{Sum, checksum};
 use linnet_lib::wire::icmp;
 use machine::memory::try_arc;
 use machine::sync::SpinLock;
+use machine::sync::atomic::{AtomicU64, Ordering};
 use sched::timer::{Timer, TimerAction, TimerCallback};
 
 use super::address::inet;
 use super::address::inet6;
 use super::config::{v4, v6};
-use super::device::later;
+use super::device::{IpDevice, later};
 use super::input::Received;
 use super::multicast::{ALL_NODES, ALL_SYSTEMS};
 use super::output::{self, Header};
@@ -36,6 +40,12 @@ const ROUTERS_6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 /// IGMP: a question, a report.
 const QUERY_4: u8 = 0x11;
 const REPORT_4: u8 = 0x22;
+/// The reports of IGMPv1 and IGMPv2, and what the latter says of a group that was left.
+const REPORTS_OLD: [u8; 2] = [0x12, 0x16];
+const LEAVE_OLD: u8 = 0x17;
+const ALL_ROUTERS_4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 2);
+/// A router of an older version counts as there for so long after its last question: as it may miss one (RFC 3376 section 8.12).
+const OLD_QUERIER_NS: u64 = 260_000_000_000;
 /// ICMPv6: a question, a report.
 pub(crate) const QUERY_6: u8 = 130;
 const REPORT_6: u8 = 143;
@@ -144,6 +154,29 @@ impl Changes {
     }
 }
 
+/// Until when routers count as there that speak IGMPv1 and IGMPv2 only.
+pub(crate) struct Querier([AtomicU64; 2]);
+
+impl Querier {
+    pub(crate) const fn new() -> Querier {
+        Querier([const { AtomicU64::new(0) }; 2])
+    }
+}
+
+/// The version of IGMP that a device speaks now.
+pub(super) fn version(device: &NetDevice, ip: &IpDevice) -> u8 {
+    let all = device.namespace().ip.control.all4.get(v4::FORCE_IGMP_VERSION);
+    let own = ip.settings4.get(v4::FORCE_IGMP_VERSION);
+    let now = machine::time::now_ns();
+    for (version, until) in (1..).zip(&ip.querier.0) {
+        let is_forced = [all, own].contains(&i32::from(version));
+        if is_forced || until.load(Ordering::Relaxed) > now {
+            return version;
+        }
+    }
+    3
+}
+
 struct Expiry(Weak<NetDevice>, bool);
 
 impl TimerCallback for Expiry {
@@ -168,10 +201,10 @@ fn tell_changes(device: &Arc<NetDevice>, is_v6: bool) {
     if changes.0.lock().changes.is_empty() {
         return;
     }
-    let interval_ms = if is_v6 {
-        ip.settings6.get(v6::MLDV2_UNSOLICITED_REPORT_INTERVAL)
-    } else {
-        ip.settings4.get(v4::IGMPV3_UNSOLICITED_REPORT_INTERVAL)
+    let interval_ms = match (is_v6, version(device, &ip)) {
+        (true, _) => ip.settings6.get(v6::MLDV2_UNSOLICITED_REPORT_INTERVAL),
+        (false, 3) => ip.settings4.get(v4::IGMPV3_UNSOLICITED_REPORT_INTERVAL),
+        (false, _) => ip.settings4.get(v4::IGMPV2_UNSOLICITED_REPORT_INTERVAL),
     };
     let interval_ns = interval_ms.max(1) as u64 * MILLISECOND_NS;
     changes.wake(device, is_v6, machine::random::next_u64() % interval_ns + MOMENT_NS);
@@ -186,7 +219,10 @@ pub(crate) fn tell(device: &Arc<NetDevice>, group: IpAddr, has_joined: bool) {
     let (is_v6, record) = (group.is_ipv6(), if has_joined { Record::Joined } else { Record::Left });
     let which = if is_v6 { sysctl::MLD_QRV } else { sysctl::IGMP_QRV };
     let changes = ip.changes(is_v6);
-    if changes.note(Change { group, record, left: device.namespace().ip_number(which) }) {
+    // What was left is said once in the old words.
+    let is_once = !is_v6 && !has_joined && version(device, &ip) < 3;
+    let left = if is_once { 1 } else { device.namespace().ip_number(which) };
+    if changes.note(Change { group, record, left }) {
         changes.wake(device, is_v6, MOMENT_NS);
     } else {
         // One that is lost is asked for again by the next router that asks.
@@ -214,9 +250,9 @@ pub(crate) fn tell_all(device: &Arc<NetDevice>, is_v6: bool, is_new: bool) {
 }
 
 /// The bytes of a report without a checksum.
-fn report(is_v6: bool, records: &[(IpAddr, Record)]) -> abi::errno::Result<Vec<u8>> {
+fn report(is_v6: bool, records: &[(IpAddr, Record)]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(8 + records.len() * 20).map_err(|_| abi::errno::Errno::ENOMEM)?;
+    bytes.try_reserve_exact(8 + records.len() * 20).map_err(|_| Errno::ENOMEM)?;
     let kind = if is_v6 { REPORT_6 } else { REPORT_4 };
     bytes.extend_from_slice(&[kind, 0, 0, 0, 0, 0]);
     bytes.extend_from_slice(&(records.len() as u16).to_be_bytes());
@@ -230,29 +266,55 @@ fn report(is_v6: bool, records: &[(IpAddr, Record)]) -> abi::errno::Result<Vec<u
     Ok(bytes)
 }
 
-fn send(device: &Arc<NetDevice>, is_v6: bool, records: &[(IpAddr, Record)]) -> abi::errno::Result<()> {
-    let net = device.namespace();
+/// Sends what some records say, in the words of the version that is spoken.
+fn send(device: &Arc<NetDevice>, is_v6: bool, records: &[(IpAddr, Record)]) -> Result<()> {
+    let ip = device.ip().ok_or(Errno::ENODEV)?;
+    let version = if is_v6 { 3 } else { version(device, &ip) };
+    if let Some(kind) = REPORTS_OLD.get(usize::from(version) - 1) {
+        return records.iter().try_for_each(|record| send_old(device, *kind, record));
+    }
     let mut bytes = report(is_v6, records)?;
-    let (source, to): (IpAddr, IpAddr) = if is_v6 {
-        // Before an address is ours reports come from nobody (RFC 3810 section 5.2.13).
-        let own = inet6::select_source(&net, Some(device), ROUTERS_6);
-        (own.unwrap_or(Ipv6Addr::UNSPECIFIED).into(), ROUTERS_6.into())
-    } else {
-        let own = inet::select_source(&net, device, None, abi::route::RT_SCOPE_LINK);
-        (own.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), ROUTERS_4.into())
+    if !is_v6 {
+        let sum = checksum(&bytes);
+        bytes[2..4].copy_from_slice(&sum.to_be_bytes());
+        return transmit(device, own4(device), ROUTERS_4.into(), &bytes);
+    }
+    // Before an address is ours reports come from nobody (RFC 3810 section 5.2.13).
+    let source = inet6::select_source(&device.namespace(), Some(device), ROUTERS_6);
+    let (source, to) = (source.unwrap_or(Ipv6Addr::UNSPECIFIED).into(), ROUTERS_6.into());
+    let mut sum = Sum::of_pseudo_header(source, to, icmp::PROTOCOL_6, bytes.len());
+    sum.add(&bytes);
+    bytes[2..4].copy_from_slice(&sum.finish().to_be_bytes());
+    transmit(device, source, to, &bytes)
+}
+
+/// One group in the words of IGMPv1 or IGMPv2; the former has none for leaving.
+fn send_old(device: &Arc<NetDevice>, report: u8, (group, record): &(IpAddr, Record)) -> Result<()> {
+    let IpAddr::V4(address) = *group else { return Ok(()) };
+    let (kind, to) = match record {
+        Record::Is | Record::Joined => (report, address),
+        Record::Left if report == REPORTS_OLD[0] => return Ok(()),
+        Record::Left => (LEAVE_OLD, ALL_ROUTERS_4),
     };
-    let sum = if is_v6 {
-        let mut sum = Sum::of_pseudo_header(source, to, icmp::PROTOCOL_6, bytes.len());
-        sum.add(&bytes);
-        sum.finish()
-    } else {
-        checksum(&bytes)
-    };
+    let [a, b, c, d] = address.octets();
+    let mut bytes = [kind, 0, 0, 0, a, b, c, d];
+    let sum = checksum(&bytes);
     bytes[2..4].copy_from_slice(&sum.to_be_bytes());
+    transmit(device, own4(device), to.into(), &bytes)
+}
+
+/// What IPv4 reports come from.
+fn own4(device: &Arc<NetDevice>) -> IpAddr {
+    let own = inet::select_source(&device.namespace(), device, None, abi::route::RT_SCOPE_LINK);
+    own.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+}
+
+fn transmit(device: &Arc<NetDevice>, source: IpAddr, to: IpAddr, bytes: &[u8]) -> Result<()> {
+    let (net, is_v6) = (device.namespace(), to.is_ipv6());
     let alert: &[u8] = if is_v6 { &ALERT_6 } else { &[] };
     let mut packet = Packet::with_room(HEAD_ROOM, alert.len() + bytes.len())?;
     packet.append(alert)?;
-    packet.append(&bytes)?;
+    packet.append(bytes)?;
     let flow = Flow { source: Some(source), output: device.index(), ..Flow::to(to) };
     let route = plain(&net, RouteKind::Multicast, device, &flow);
     let header = Header {
@@ -272,9 +334,24 @@ fn send(device: &Arc<NetDevice>, is_v6: bool, records: &[(IpAddr, Record)]) -> a
 /// An IGMP message came in. Preemption is off.
 pub(crate) fn receive_igmp(packet: Packet, about: &Received) {
     let bytes = packet.bytes();
-    if bytes.len() >= 8 && bytes[0] == QUERY_4 && checksum(bytes) == 0 {
-        answer(about, false);
+    let [QUERY_4, code, _, _, group @ ..] = bytes else { return };
+    let (Some(group), true) = (group.first_chunk::<4>(), checksum(bytes) == 0) else { return };
+    // IGMPv1 asks for all groups and leaves the code 0; IGMPv2 has a code, IGMPv3 more bytes.
+    let is_old = bytes.len() == 8;
+    if is_old && let Some(ip) = about.device.ip() {
+        let until = &ip.querier.0[usize::from(*code != 0)];
+        until.store(machine::time::now_ns() + OLD_QUERIER_NS, Ordering::Relaxed);
     }
+    let group = Ipv4Addr::from(*group);
+    if group.is_unspecified() || (is_old && *code == 0) {
+        return answer(about, false);
+    }
+    later(&about.device, move |device| {
+        let is_in = device.ip().is_some_and(|ip| ip.groups.has(group.into()));
+        if is_in && !is_silent(group.into()) {
+            let _ = send(device, false, &[(group.into(), Record::Is)]);
+        }
+    });
 }
 
 /// A question of MLD came in; its checksum is right. Preemption is off.

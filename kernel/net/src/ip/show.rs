@@ -240,7 +240,8 @@ pub fn write_groups4(net: &NetNamespace, out: &mut Text) -> fmt::Result {
             return Ok(());
         }
         let shown = alloc::format!("{}", device.name());
-        writeln!(out, "{}\t{shown:<10}: {groups:5}      V3", device.index())?;
+        let version = super::reports::version(device, &ip);
+        writeln!(out, "{}\t{shown:<10}: {groups:5}      V{version}", device.index())?;
         for group in ip.groups.of_family(false) {
             let number = word(Some(group.address));
             writeln!(out, "\t\t\t\t{number:08X} {:5} 0:00000000\t\t0", group.users)?;

@@ -266,14 +266,15 @@ impl NetlinkSocket {
     fn bind_somewhere(self: &Arc<Self>) -> Result<()> {
         let process = Sender::current().process.map_or(0, |process| process.number());
         let mut port = process;
-        let mut next = FIRST_CHOSEN - (machine::random::next_u64() & 0xffff) as i32;
+        let mut next = None;
         loop {
             match self.bind_to(port as u32) {
                 Err(Errno::EADDRINUSE) => {}
                 other => return other,
             }
-            port = next;
-            next = if next > i32::MIN { next - 1 } else { FIRST_CHOSEN };
+            let first = || FIRST_CHOSEN - (machine::random::next_u64() & 0xffff) as i32;
+            port = next.unwrap_or_else(first);
+            next = Some(if port > i32::MIN { port - 1 } else { FIRST_CHOSEN });
         }
     }
 
@@ -545,10 +546,10 @@ impl SocketOperations for Operations {
             if !self.0.protocol.has_kernel {
                 return Err(Errno::ECONNREFUSED);
             }
-            request::handle(&self.0, &bytes, &message.sender);
+            request::handle(&self.0, &bytes, &Sender::current());
             return Ok(length);
         }
-        self.0.send_to_programs(&try_arc(bytes)?, to, &message.sender)?;
+        self.0.send_to_programs(&try_arc(bytes)?, to, &Sender::current())?;
         Ok(length)
     }
 

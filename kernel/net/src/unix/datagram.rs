@@ -216,7 +216,7 @@ fn give(
 ) -> Result<usize> {
     let length = packet.length() - skip;
     let wanted = message.data.remaining().min(length);
-    message.address = packet.address();
+    packet.name_source(&mut message.address);
     if wanted < length {
         message.answer_flags |= MessageFlags::TRUNC;
     }

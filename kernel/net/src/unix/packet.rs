@@ -148,9 +148,11 @@ impl Packet {
         }
     }
 
-    /// The sender's name; none if it has none.
-    pub fn address(&self) -> SocketAddress {
-        self.source.address().map_or(SocketAddress::NONE, |address| address.address)
+    /// Puts the sender's name into an answer that has none; it stays as it is if the sender has none.
+    pub fn name_source(&self, answer: &mut SocketAddress) {
+        if let Some(name) = self.source.address() {
+            *answer = name.address;
+        }
     }
 
     /// Keeps the first `length` bytes only: what a filter says.

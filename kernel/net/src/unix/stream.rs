@@ -14,7 +14,7 @@ use super::packet::{Packet, Payload};
 use super::rights::InFlight;
 use super::{Status, UnixSocket};
 use crate::account::{self, LINEAR_PAGE, PIECE, SendCharge, has_send_room};
-use crate::message::{Identity, MessageFlags, ReceiveMessage, SendMessage};
+use crate::message::{Identity, MessageFlags, ReceiveMessage, SendMessage, Sender};
 use crate::options::Switches;
 use crate::queue::Message;
 use machine::PAGE_SIZE;
@@ -29,7 +29,7 @@ pub fn identity_of(
         // Before it is accepted nobody has said yet whether it wants to know.
         let wanted =
             socket.wants_credentials() || other.wants_credentials() || other.listener.lock().is_some();
-        wanted.then(|| message.sender.identity())
+        wanted.then(|| Sender::current().identity())
     })
 }
 
@@ -43,7 +43,7 @@ pub fn rights_of(other: &Arc<UnixSocket>, message: &mut SendMessage<'_>) -> Resu
         super::rights::drop_files(files);
         return Err(Errno::EPERM);
     }
-    InFlight::new(files, other, &message.sender.credentials).map(Some)
+    InFlight::new(files, other, &Sender::current().credentials).map(Some)
 }
 
 /// Waits until the sender may send one more message. `EAGAIN`, `EINTR`; `EPIPE`: it was shut down; a noted error.
@@ -359,7 +359,7 @@ fn take(
         Some(_) => {}
         None => {
             progress.sender = Some(packet.sender.clone());
-            message.address = packet.address();
+            packet.name_source(&mut message.address);
         }
     }
     let wanted = message.data.remaining();
@@ -379,7 +379,9 @@ fn take(
     packet.consume(count);
     socket.queue.note_consumed(count);
     socket.core.options.note_read(count);
-    if let Some(rights) = packet.take_rights() {
+    if packet.has_rights()
+        && let Some(rights) = packet.take_rights()
+    {
         message.ancillary.files = rights.receive();
     }
     if !all {

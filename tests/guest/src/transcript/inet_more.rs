@@ -14,6 +14,8 @@ pub const SECTIONS: &[Section] = &[
     ("inet_udp_costs_4", |t| costs(t, V4)),
     ("inet_udp_costs_6", |t| costs(t, V6)),
     ("inet_udp_bad_checksum", bad_checksum),
+    ("inet_udp_probe_4", |t| probe(t, V4)),
+    ("inet_udp_probe_6", |t| probe(t, V6)),
     ("inet_ip_options", ip_options),
     ("inet_ip_options_sent", ip_options_sent),
     ("inet_ip_options_told", ip_options_told),
@@ -118,6 +120,40 @@ fn bad_checksum(t: &mut Transcript) -> Outcome {
             t.note(name, value);
         }
     }
+    Ok(())
+}
+
+/// MSG_PROBE: whether there is a way; nothing is sent, and what was collected stays.
+fn probe(t: &mut Transcript, family: i32) -> Outcome {
+    const PROBE: i32 = libc::MSG_CONFIRM | 0x10;
+    isolated()?;
+    let (a, b) = (udp(family)?, udp(family)?);
+    let place = address(loopback(family), 7110);
+    bind(a, &place);
+    let all = |t: &mut Transcript| {
+        while let Ok(got) = receive(a, 100, libc::MSG_DONTWAIT) {
+            t.note("  got", lossy(&got.bytes));
+        }
+    };
+    for (what, flags) in [("probe", 0x10), ("confirm and probe", PROBE), ("and more", PROBE | libc::MSG_MORE)] {
+        for bytes in [&b""[..], b"text"] {
+            t.call(what, send_to(b, bytes, flags, &place));
+            all(t);
+        }
+    }
+    t.call("more", send_to(b, b"begin ", libc::MSG_MORE, &place));
+    t.call("empty probe, more", send_to(b, b"", PROBE | libc::MSG_MORE, &place));
+    all(t);
+    t.call("text probe, more", send_to(b, b"text", PROBE | libc::MSG_MORE, &place));
+    all(t);
+    t.call("empty probe", send_to(b, b"", PROBE, &place));
+    all(t);
+    t.call("cork", set_number(b, 17, 1, 1));
+    t.call("part", send_to(b, b"begin ", 0, &place));
+    t.call("probe", send_to(b, b"", PROBE, &place));
+    t.call("part", send_to(b, b"end", 0, &place));
+    t.call("uncork", set_number(b, 17, 1, 0));
+    all(t);
     Ok(())
 }
 

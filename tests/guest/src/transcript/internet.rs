@@ -1462,6 +1462,7 @@ move_to_namespace [
 ]neighbours_v4 [
     "up lo";
     "add d0 02:00:00:00:00:01";
+    "sysctl net/ipv6/conf/d0/disable_ipv6 1";
     "up d0";
     "newaddr+create,excl 2 24 0 0 d0; 2=10.0.0.1";
     "listen 3";

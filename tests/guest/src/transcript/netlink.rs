@@ -30,6 +30,8 @@ pub const SECTIONS: &[Section] = &[
     ("links_stats", stats),
     ("links_ioctls", ioctls),
     ("links_arp_ioctls", arp_ioctls),
+    ("links_arp_publish", arp_publish),
+    ("links_created_up", created_up),
     ("links_group_ioctls", group_ioctls),
     ("links_uevents", uevents),
     ("links_namespaces", link_namespaces),
@@ -1159,6 +1161,94 @@ fn arp_ioctls(t: &mut Transcript) -> Outcome {
         call(t, "as nobody", DELETE, arp_request(8, 0, (0, &[]), "v0"));
         Ok(())
     })
+}
+
+/// SIOCSARP and SIOCDARP with ATF_PUBL.
+fn arp_publish(t: &mut Transcript) -> Outcome {
+    const SET: u64 = 0x8955;
+    const DELETE: u64 = 0x8953;
+    const PUBLISH: i32 = 8;
+    const COMPLETE: i32 = 2;
+    const NETMASK: i32 = 0x20;
+    isolated()?;
+    let mut socket = Socket::route()?;
+    act(t, "make", &mut socket, NEWLINK, CREATE, &Builder::link(0, 0, 0).text(3, "d0").kind("dummy"));
+    act(t, "address", &mut socket, SETLINK, 0, &Builder::link(2, 0, 0).attribute(1, &[2, 0, 0, 0, 0, 1]));
+    let fd = sys!(SYS_socket, libc::AF_INET, libc::SOCK_DGRAM, 0);
+    let own = [2, 0, 0, 0, 0, 1];
+    for (what, command, host, flags, link, device, mask) in [
+        ("of a device", SET, 9, PUBLISH, (0, &[][..]), "d0", None),
+        ("again", SET, 9, PUBLISH, (0, &[]), "d0", None),
+        ("of all", SET, 8, PUBLISH, (0, &[]), "", None),
+        ("by the link's address", SET, 7, PUBLISH | COMPLETE, (1, &own), "", None),
+        ("by another's", SET, 6, PUBLISH | COMPLETE, (1, &[2, 0, 0, 0, 0, 2]), "", None),
+        ("no such device", SET, 6, PUBLISH, (0, &[]), "d9", None),
+        ("of another type", SET, 6, PUBLISH | COMPLETE, (2, &own), "d0", None),
+        ("one address", SET, 5, PUBLISH | NETMASK, (0, &[]), "d0", Some([255; 4])),
+        ("a network", SET, 4, PUBLISH | NETMASK, (0, &[]), "d0", Some([255, 255, 255, 0])),
+        ("everything", SET, 3, PUBLISH | NETMASK, (0, &[]), "d0", Some([0; 4])),
+        ("everything everywhere", SET, 3, PUBLISH | NETMASK, (0, &[]), "", Some([0; 4])),
+        ("do not publish", SET, 2, PUBLISH | 0x40, (0, &[]), "d0", None),
+        ("delete", DELETE, 9, PUBLISH, (0, &[]), "d0", None),
+        ("delete again", DELETE, 9, PUBLISH, (0, &[]), "d0", None),
+        ("delete of all", DELETE, 8, PUBLISH | COMPLETE, (1, &own), "", None),
+        ("delete everything", DELETE, 3, PUBLISH | NETMASK, (0, &[]), "d0", Some([0; 4])),
+        ("delete everything everywhere", DELETE, 3, PUBLISH | NETMASK, (0, &[]), "", Some([0; 4])),
+    ] {
+        let mut request = arp_request(host, flags, link, device);
+        if let Some(mask) = mask {
+            request[36..38].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+            request[40..44].copy_from_slice(&mask);
+        }
+        t.call(what, sys!(SYS_ioctl, fd, command, request.as_mut_ptr()));
+        let conf = |name: &str| {
+            std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/proxy_arp")).unwrap_or_default()
+        };
+        t.note("  proxy_arp", (conf("d0").trim(), conf("all").trim()));
+        // struct ndmsg with NTF_PROXY.
+        let body = Builder(vec![2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
+        let answers = socket.ask(30, crate::netlink::DUMP, &body);
+        let mut places: Vec<_> = answers
+            .iter()
+            .filter(|message| message.kind == 28)
+            .map(|message| (number(&message.payload[4..]), message.attributes(12).remove(&1)))
+            .collect();
+        places.sort();
+        t.note("  answered for", places);
+    }
+    Ok(())
+}
+
+/// Links that are up from the start are told of once.
+fn created_up(t: &mut Transcript) -> Outcome {
+    isolated()?;
+    let listener = Socket::route()?;
+    listener.bind(0, 1);
+    let mut socket = Socket::route()?;
+    let told = |t: &mut Transcript| {
+        for message in listener.pending().iter().flat_map(|one| &one.messages) {
+            t.note("told", (describe(message), number(&message.payload[12..])));
+        }
+    };
+    let dummy = |name: &str, flags, change| Builder::link(0, flags, change).text(3, name).kind("dummy");
+    act(t, "down", &mut socket, NEWLINK, CREATE, &dummy("d0", 0, 0));
+    told(t);
+    act(t, "up", &mut socket, NEWLINK, CREATE, &dummy("d1", 1, 1));
+    told(t);
+    act(t, "up and promiscuous", &mut socket, NEWLINK, CREATE, &dummy("d2", 0x101, 0x101));
+    told(t);
+    for (what, flags, change) in [
+        ("promiscuous", 0x100, 0x100),
+        ("without ARP, and up", 0x81, 0x81),
+        ("the same", 0x81, 0x81),
+        ("with ARP", 0, 0x80),
+        ("down", 0, 1),
+        ("not promiscuous", 0, 0x100),
+    ] {
+        act(t, what, &mut socket, SETLINK, 0, &Builder::link(2, flags, change));
+        told(t);
+    }
+    Ok(())
 }
 
 fn uevents(t: &mut Transcript) -> Outcome {

@@ -16,6 +16,10 @@ pub const SECTIONS: &[Section] = &[
     ("reports_query_4", |t| query(t, V4)),
     ("reports_query_6", |t| query(t, V6)),
     ("reports_silent_4", silent),
+    ("reports_igmpv1", igmpv1),
+    ("reports_igmpv2", igmpv2),
+    ("reports_igmpv2_asked", igmpv2_asked),
+    ("reports_igmp_forced", forced),
 ];
 
 /// What is heard at the other end within some time, without what was heard before.
@@ -188,14 +192,7 @@ fn query(t: &mut Transcript, family: i32) -> Outcome {
     t.call("join", change(fd, family, JOIN, 1)?);
     ear.note(t, "one group");
     if family == V4 {
-        let mut message = [0x11, 1, 0, 0, 0, 0, 0, 0, 2, 20, 0, 0];
-        let sum = checksum(&message);
-        message[2..4].copy_from_slice(&sum);
-        let mut header =
-            vec![0x46, 0xc0, 0, 36, 0, 0, 0, 0, 1, 2, 0, 0, 10, 0, 0, 9, 224, 0, 0, 1, 0x94, 4, 0, 0];
-        let sum = checksum(&header);
-        header[10..12].copy_from_slice(&sum);
-        ear.send(0x0800, [1, 0, 0x5e, 0, 0, 1], &[&header[..], &message].concat());
+        ask_4(&ear, &[0x11, 1, 0, 0, 0, 0, 0, 0, 2, 20, 0, 0]);
     } else {
         let from = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
         let to = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
@@ -208,6 +205,98 @@ fn query(t: &mut Transcript, family: i32) -> Outcome {
         ear.send(0x86dd, [0x33, 0x33, 0, 0, 0, 1], &[header, message].concat());
     }
     ear.note(t, "a router has asked");
+    close(fd);
+    Ok(())
+}
+
+/// A router's IGMP message to all.
+fn ask_4(ear: &Ear, message: &[u8]) {
+    let mut message = message.to_vec();
+    let sum = checksum(&message);
+    message[2..4].copy_from_slice(&sum);
+    let length = 24 + message.len() as u8;
+    let mut header =
+        vec![0x46, 0xc0, 0, length, 0, 0, 0, 0, 1, 2, 0, 0, 10, 0, 0, 9, 224, 0, 0, 1, 0x94, 4, 0, 0];
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum);
+    ear.send(0x0800, [1, 0, 0x5e, 0, 0, 1], &[header, message].concat());
+}
+
+fn setting(name: &str, value: &str) -> Outcome {
+    let path = format!("/proc/sys/net/ipv4/conf/v0/{name}");
+    Ok(std::fs::write(path, value).map_err(|error| error.to_string())?)
+}
+
+/// Which version a device is said to speak.
+fn version(t: &mut Transcript) {
+    let text = std::fs::read_to_string("/proc/net/igmp").unwrap_or_default();
+    let line = text.lines().find(|line| line.contains("v0")).unwrap_or_default();
+    t.note("version", line.split_whitespace().last());
+}
+
+/// A router that speaks IGMPv1: it asks while there is nothing to say, since an answer may come as late as it likes.
+fn igmpv1(t: &mut Transcript) -> Outcome {
+    let ear = Ear::new(V4)?;
+    setting("igmpv2_unsolicited_report_interval", "400")?;
+    version(t);
+    ask_4(&ear, &[0x11, 0, 0, 0, 0, 0, 0, 0]);
+    ear.note(t, "a router has asked");
+    version(t);
+    let fd = socket(V4, libc::SOCK_DGRAM, 0)?;
+    t.call("join", change(fd, V4, JOIN, 1)?);
+    ear.note(t, "joined");
+    t.call("leave", change(fd, V4, LEAVE, 1)?);
+    ear.note(t, "left");
+    close(fd);
+    Ok(())
+}
+
+/// Questions of a router that speaks IGMPv2.
+fn igmpv2_asked(t: &mut Transcript) -> Outcome {
+    let ear = Ear::new(V4)?;
+    let fd = socket(V4, libc::SOCK_DGRAM, 0)?;
+    t.call("join", change(fd, V4, JOIN, 1)?);
+    ear.note(t, "joined");
+    ask_4(&ear, &[0x11, 1, 0, 0, 0, 0, 0, 0]);
+    ear.note(t, "a router has asked");
+    version(t);
+    ask_4(&ear, &[0x11, 1, 0, 0, 239, 1, 2, 1]);
+    ear.note(t, "for this group");
+    ask_4(&ear, &[0x11, 1, 0, 0, 239, 1, 2, 2]);
+    ear.note(t, "for another");
+    ask_4(&ear, &[0x11, 1, 0, 0, 0, 0, 0, 0, 2, 20, 0, 0]);
+    ear.note(t, "in the words of the third version");
+    close(fd);
+    Ok(())
+}
+
+/// What a router that speaks IGMPv2 is told.
+fn igmpv2(t: &mut Transcript) -> Outcome {
+    let ear = Ear::new(V4)?;
+    setting("igmpv2_unsolicited_report_interval", "400")?;
+    ask_4(&ear, &[0x11, 1, 0, 0, 0, 0, 0, 0]);
+    ear.note(t, "a router has asked");
+    let fd = socket(V4, libc::SOCK_DGRAM, 0)?;
+    t.call("join", change(fd, V4, JOIN, 1)?);
+    ear.note(t, "joined");
+    t.call("leave", change(fd, V4, LEAVE, 1)?);
+    ear.note(t, "left");
+    close(fd);
+    Ok(())
+}
+
+fn forced(t: &mut Transcript) -> Outcome {
+    let ear = Ear::new(V4)?;
+    setting("igmpv2_unsolicited_report_interval", "400")?;
+    let fd = socket(V4, libc::SOCK_DGRAM, 0)?;
+    for number in ["1", "2"] {
+        setting("force_igmp_version", number)?;
+        version(t);
+        t.call("join", change(fd, V4, JOIN, 1)?);
+        ear.note(t, "joined");
+        t.call("leave", change(fd, V4, LEAVE, 1)?);
+        ear.note(t, "left");
+    }
     close(fd);
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! interface whose time has not come). Locks: addresses change under [`crate::device::Rtnl`] and are read without a lock; a leaf
 //! spinlock for the answers that wait.
 
-use abi::errno::Result;
+use abi::errno::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use core::net::{IpAddr, Ipv6Addr};
@@ -105,6 +105,19 @@ pub(crate) fn find(net: &NetState, device: &NetDevice, address: IpAddr) -> Optio
     let is_v6 = address.is_ipv6();
     let own = device.ip().and_then(|ip| ip.neighbours(is_v6).proxies().get(address));
     own.or_else(|| net.ip.control.proxies(is_v6).get(address))
+}
+
+/// The addresses that are answered for on a device, or on all. `ENODEV`: the device is gone.
+pub(crate) fn with_proxies<R>(
+    net: &Arc<NetState>,
+    device: Option<&Arc<NetDevice>>,
+    is_v6: bool,
+    act: impl FnOnce(&Proxies) -> Result<R>,
+) -> Result<R> {
+    match device {
+        Some(device) => act(device.ip().ok_or(Errno::ENODEV)?.neighbours(is_v6).proxies()),
+        None => act(net.ip.control.proxies(is_v6)),
+    }
 }
 
 /// An answer in somebody else's name.

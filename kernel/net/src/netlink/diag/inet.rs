@@ -19,9 +19,10 @@ use super::{
     ANSWER, Dump, Listing, begin, check_cookie, cookie, is_destruction, is_dump, put_memory, shutdown_bits,
     state,
 };
-use crate::inet::address::{code, octets};
+use crate::inet::address::{code, from_octets, octets};
 use crate::inet::settings::Flag;
-use crate::inet::{InetSocket, Transport};
+use crate::inet::table::Wanted;
+use crate::inet::{InetSocket, Transport, raw, udp};
 use crate::namespace::NetNamespace;
 use crate::netlink::request::{Handled, Reply, Request, begin_dump, boxed};
 
@@ -57,7 +58,7 @@ pub(super) fn handle(request: &Request<'_>) -> Outcome<Handled> {
         });
     }
     let transport = transport_of(protocol)?.ok_or(Errno::ENOENT)?;
-    let socket = find(request.namespace(), transport, &wanted).ok_or(Errno::ENOENT)?;
+    let socket = find(request, transport, &wanted).ok_or(Errno::ENOENT)?;
     check_cookie(socket.core(), wanted.id.idiag_cookie)?;
     if is_destruction(request) {
         if !request.may(Capability::NetAdmin) {
@@ -83,19 +84,30 @@ fn transport_of(protocol: u32) -> Result<Option<Transport>> {
     }
 }
 
-/// The socket that a request for one describes: by both ends.
-fn find(namespace: &NetNamespace, transport: Transport, wanted: &InetDiagReq) -> Option<Arc<InetSocket>> {
-    let mut from = 0;
-    while let Some(socket) = namespace.inet().next_from(from) {
-        from = socket.number() + 1;
-        let id = identity(&socket);
-        let same = (id.idiag_sport, id.idiag_dport) == (wanted.id.idiag_sport, wanted.id.idiag_dport)
-            && (id.idiag_src, id.idiag_dst) == (wanted.id.idiag_src, wanted.id.idiag_dst);
-        if socket.transport() == transport && same {
-            return Some(socket);
-        }
+/// One end of what an identity describes.
+fn end(family: u8, words: &[u8; 16], port: u16) -> (IpAddr, u16) {
+    let [a, b, c, d, ..] = *words;
+    let address = match u32::from(family) {
+        AF_INET => IpAddr::from([a, b, c, d]),
+        _ => from_octets(*words),
+    };
+    (address, u16::from_be(port))
+}
+
+/// The socket that a request for one describes: that which a packet between its ends would be for. Who asks for a description of a UDP
+/// socket gives the sender of that packet first, as Linux has had it from the start (`udp_dump_one`); who aborts one, its own end.
+fn find(request: &Request<'_>, transport: Transport, wanted: &InetDiagReq) -> Option<Arc<InetSocket>> {
+    let id = &wanted.id;
+    let source = end(wanted.sdiag_family, &id.idiag_src, id.idiag_sport);
+    let destination = end(wanted.sdiag_family, &id.idiag_dst, id.idiag_dport);
+    let (net, device) = (request.namespace().state(), id.idiag_if as i32);
+    if transport == Transport::Raw {
+        return raw::find(net, wanted.pad, source.0, destination.0, device);
     }
-    None
+    let is_swapped = !is_destruction(request);
+    let ((local, port), (remote, remote_port)) =
+        if is_swapped { (destination, source) } else { (source, destination) };
+    udp::find(net, &Wanted { local, port, remote, remote_port, device })
 }
 
 fn state_of(socket: &InetSocket) -> u8 {

@@ -17,9 +17,9 @@ use zerocopy::IntoBytes;
 use super::Handler;
 use super::address::put_address;
 use crate::device::{NetDevice, Rtnl};
-use crate::ip::neighbour::proxy::{Proxies, Proxy};
+use crate::ip::neighbour::proxy::{Proxy, with_proxies};
 use crate::ip::neighbour::{Description, Neighbour, Neighbours};
-use crate::namespace::{NetNamespace, NetState};
+use crate::namespace::NetNamespace;
 use crate::netlink::Origin;
 use crate::netlink::request::{Dumper, Reply, Request, boxed};
 
@@ -151,19 +151,6 @@ fn new_proxy(
     Ok(())
 }
 
-/// The addresses that are answered for on a device, or on all. `ENODEV`: the device is gone.
-fn with_proxies<R>(
-    net: &Arc<NetState>,
-    device: Option<&Arc<NetDevice>>,
-    is_v6: bool,
-    act: impl FnOnce(&Proxies) -> Result<R>,
-) -> Result<R> {
-    match device {
-        Some(device) => act(device.ip().ok_or(Errno::ENODEV)?.neighbours(is_v6).proxies()),
-        None => act(net.ip.control.proxies(is_v6)),
-    }
-}
-
 /// The one state that the bits of a request say; none of them: nothing is known.
 fn wanted_state(bits: u16) -> Option<Nud> {
     Nud::from_number(bits)
@@ -202,6 +189,8 @@ pub(crate) fn forget(
         is_doubt: false,
         is_order: true,
     };
+    // Who learned it elsewhere is not asked (`neigh_update_ext_learned`).
+    neighbour.set_marks(neighbour.describe().flags & !NTF_EXT_LEARNED, None);
     if neighbour.hear(None, news).is_notable {
         tell(RTM_NEWNEIGH, device, &neighbour.describe(), origin);
     }

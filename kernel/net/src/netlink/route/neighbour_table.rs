@@ -1,6 +1,6 @@
 //! RTM_*NEIGHTBL: how neighbours are asked and how many there may be, as messages (rtnetlink(7), `ndtmsg`; ip-ntable(8)).
 //!
-//! A dump tells of each family its table, then what each interface has of its own. Neighbours: [`crate::ip::neighbour::settings`].
+//! A dump tells of each family its table, then what each interface has of its own, the latest first, as Linux does. Neighbours: [`crate::ip::neighbour::settings`].
 //! Locks: setting takes [`Rtnl`].
 
 use abi::errno::{Errno, Result};
@@ -209,13 +209,13 @@ impl TableDump {
         }
         let Some(next) = next else {
             describe_family(&self.namespace, is_v6, out, reply)?;
-            return Ok(Some((is_v6, Some(0))));
+            return Ok(Some((is_v6, Some(i32::MAX))));
         };
-        let Some(device) = self.namespace.devices().next_from(next) else { return Ok(other_family) };
+        let Some(device) = self.namespace.devices().previous_to(next) else { return Ok(other_family) };
         if let Some(ip) = device.ip() {
             describe_device(is_v6, device.index(), ip.neighbours(is_v6).settings(), out, reply)?;
         }
-        Ok(Some((is_v6, Some(device.index().wrapping_add(1)))))
+        Ok(Some((is_v6, Some(device.index() - 1))))
     }
 }
 

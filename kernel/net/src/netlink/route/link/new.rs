@@ -19,7 +19,7 @@ use super::{
 use crate::device::limits::SETTABLE;
 use crate::device::registry::{self, Arrival};
 use crate::device::{HardwareAddress, InterfaceName, LinkKind, NetDevice, NewLink, Rtnl, rtnl, veth};
-use crate::device::{set_flags, set_group, set_link_mode, set_queue_length};
+use crate::device::{set_first_flags, set_group, set_link_mode, set_queue_length};
 use crate::namespace::NetNamespace;
 use crate::netlink::Origin;
 use crate::netlink::request::Request;
@@ -287,13 +287,12 @@ fn configure(rtnl: &Rtnl<'_>, device: &Arc<NetDevice>, plan: &Plan<'_>, origin: 
         set_link_mode(rtnl, device, mode.u8());
     }
     let header = &plan.header;
-    let result = if header.ifi_flags != 0 || header.ifi_change != 0 {
-        set_flags(rtnl, device, set::combine_flags(device, header))
-    } else {
-        Ok(())
-    };
-    super::announce_new(device, u32::MAX, origin);
-    result
+    let introduce = || super::announce_new(device, u32::MAX, origin);
+    if header.ifi_flags == 0 && header.ifi_change == 0 {
+        introduce();
+        return Ok(());
+    }
+    set_first_flags(rtnl, device, set::combine_flags(device, header), introduce)
 }
 
 fn index_of(plan: &Plan<'_>) -> Option<i32> {

@@ -1,0 +1,213 @@
+//! A submission queue and its completion queue, and what is in them.
+//!
+//! Key type: [`Pair`]. A request that is several commands ends with the last of them. Reference: NVMe
+//! Base 1.4, 4.1 and 4.3. Locks: one spin lock with interrupts off for each pair.
+
+use crate::command::{COMMAND_BYTES, COMPLETION_BYTES, Command, Completed};
+use abi::errno::{Errno, Result};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use block::Request;
+use machine::dma::{DmaAddress, DmaRegion};
+use machine::memory::try_arc;
+use machine::sync::IrqSpinLock;
+use machine::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+/// The most pages of one command; also of a request, so that a request has no more commands than that.
+pub const MAX_PAGES: usize = 64;
+/// Bytes of a command's list of pages.
+const LIST_BYTES: usize = MAX_PAGES * 8;
+/// Commands taken back between two looks at the lock.
+const BATCH: usize = 16;
+
+/// A request and how many of its commands are under way.
+struct Group {
+    request: IrqSpinLock<Option<Request>>,
+    left: AtomicU32,
+    failed: AtomicBool,
+}
+
+impl Group {
+    /// One of its commands is done.
+    fn end_one(&self, result: Result<()>) {
+        if result.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let request = self.request.lock().take();
+            let result = if self.failed.load(Ordering::Relaxed) { Err(Errno::EIO) } else { Ok(()) };
+            if let Some(request) = request {
+                request.complete(result);
+            }
+        }
+    }
+}
+
+struct State {
+    tail: u16,
+    head: u16,
+    lap: bool,
+    given: Vec<Option<Arc<Group>>>,
+    free: Vec<u16>,
+    is_full: bool,
+    is_broken: bool,
+}
+
+/// A pair of queues.
+pub struct Pair {
+    submission: DmaRegion,
+    completion: DmaRegion,
+    /// A list of pages for each command.
+    lists: DmaRegion,
+    entries: u16,
+    state: IrqSpinLock<State>,
+}
+
+impl Pair {
+    /// Queues of so many entries. Errors: `ENOMEM`.
+    pub fn new(entries: u16) -> Result<Pair> {
+        let count = usize::from(entries);
+        let mut given = Vec::new();
+        given.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        given.resize_with(count, || None);
+        let mut free = Vec::new();
+        free.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        // A queue with all entries used would look empty.
+        free.extend((0..entries - 1).rev());
+        let state = State { tail: 0, head: 0, lap: true, given, free, is_full: false, is_broken: false };
+        Ok(Pair {
+            submission: DmaRegion::alloc(count * COMMAND_BYTES)?,
+            completion: DmaRegion::alloc(count * COMPLETION_BYTES)?,
+            lists: DmaRegion::alloc(count * LIST_BYTES)?,
+            entries,
+            state: IrqSpinLock::new(state),
+        })
+    }
+
+    pub fn submission_address(&self) -> DmaAddress {
+        self.submission.address()
+    }
+
+    pub fn completion_address(&self) -> DmaAddress {
+        self.completion.address()
+    }
+
+    /// Where the next command goes, for the doorbell.
+    pub fn tail(&self) -> u16 {
+        self.state.lock().tail
+    }
+
+    /// Puts a request's commands in. `make` makes command N, and gives its pages in order to what
+    /// it is called with. Gives the request back if they do not fit now.
+    pub fn add(
+        &self,
+        request: Request,
+        count: usize,
+        mut make: impl FnMut(&Request, usize, &mut dyn FnMut(u64)) -> Command,
+    ) -> core::result::Result<(), Request> {
+        let mut state = self.state.lock();
+        if state.is_broken || count == 0 || count > MAX_PAGES {
+            drop(state);
+            request.complete(Err(Errno::EIO));
+            return Ok(());
+        }
+        if state.free.len() < count {
+            state.is_full = true;
+            return Err(request);
+        }
+        let left = AtomicU32::new(count as u32);
+        let group = Group { request: IrqSpinLock::new(None), left, failed: AtomicBool::new(false) };
+        let Ok(group) = try_arc(group) else {
+            drop(state);
+            request.complete(Err(Errno::ENOMEM));
+            return Ok(());
+        };
+        for number in 0..count {
+            let Some(id) = state.free.pop() else { break };
+            let command = self.with_pages(id, |page| make(&request, number, page));
+            command.write(&self.submission, usize::from(state.tail) * COMMAND_BYTES, id);
+            state.tail = (state.tail + 1) % self.entries;
+            if let Some(place) = state.given.get_mut(usize::from(id)) {
+                *place = Some(group.clone());
+            }
+        }
+        *group.request.lock() = Some(request);
+        Ok(())
+    }
+
+    /// Makes a command whose pages are told one after the other.
+    fn with_pages(&self, id: u16, make: impl FnOnce(&mut dyn FnMut(u64)) -> Command) -> Command {
+        let list = usize::from(id) * LIST_BYTES;
+        let (mut first, mut second, mut count) = (0, 0, 0);
+        let mut command = make(&mut |page| {
+            match count {
+                0 => first = page,
+                number if number < MAX_PAGES => {
+                    second = page;
+                    self.lists.write(list + 8 * (number - 1), page);
+                }
+                _ => {}
+            }
+            count += 1;
+        });
+        let second = if count > 2 { self.lists.address_at(list).0 } else { second };
+        command.pages = [first, second];
+        command
+    }
+
+    /// Takes back what is done, and says to `note` how far it has looked. Gives whether somebody waits for room. `Err`: the controller
+    /// breaks the rules. Any context.
+    pub fn complete(&self, mut note: impl FnMut(u16)) -> core::result::Result<bool, ()> {
+        let mut somebody_waits = false;
+        loop {
+            let mut done: [Option<(Arc<Group>, Result<()>)>; BATCH] = [const { None }; BATCH];
+            let mut count = 0;
+            let mut state = self.state.lock();
+            while count < BATCH && !state.is_broken {
+                let entry = usize::from(state.head) * COMPLETION_BYTES;
+                let Some(completed) = Completed::read(&self.completion, entry, state.lap) else { break };
+                state.head = (state.head + 1) % self.entries;
+                state.lap ^= state.head == 0;
+                let place = state.given.get_mut(usize::from(completed.id)).and_then(Option::take);
+                let Some(group) = place else {
+                    state.is_broken = true;
+                    break;
+                };
+                state.free.push(completed.id);
+                let result = if completed.status == 0 { Ok(()) } else { Err(Errno::EIO) };
+                if let Some(slot) = done.get_mut(count) {
+                    *slot = Some((group, result));
+                }
+                count += 1;
+            }
+            let (is_broken, head) = (state.is_broken, state.head);
+            somebody_waits |= count > 0 && core::mem::take(&mut state.is_full);
+            drop(state);
+            if count > 0 {
+                note(head);
+            }
+            done.into_iter().flatten().for_each(|(group, result)| group.end_one(result));
+            if is_broken {
+                return Err(());
+            }
+            if count < BATCH {
+                return Ok(somebody_waits);
+            }
+        }
+    }
+
+    /// Ends all that the controller has, which does not work any more: if it did not stop, the memory stays its own.
+    pub fn drain(&self, has_stopped: bool) {
+        let given: Vec<Arc<Group>> = {
+            let mut state = self.state.lock();
+            state.is_broken = true;
+            state.given.iter_mut().filter_map(Option::take).collect()
+        };
+        for group in given {
+            if !has_stopped && let Some(request) = &*group.request.lock() {
+                request.segments().for_each(|segment| core::mem::forget(segment.frame.clone()));
+            }
+            group.end_one(Err(Errno::EIO));
+        }
+    }
+}

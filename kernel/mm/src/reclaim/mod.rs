@@ -1,0 +1,155 @@
+//! Getting memory back: what an allocation does that finds none, and what is done before it comes to that.
+//!
+//! | file | what |
+//! |---|---|
+//! | here | the way of an allocation that finds no memory; [`Shrinker`]s |
+//! | `generations` | pages of files by age |
+//! | `background` | `kswapd` |
+//!
+//! An allocation drops clean pages of files itself, and never enters a file system: it may come from inside one, with whatever sleeping locks. What is dirty
+//! is the flushers' work, names and inodes are `kswapd`'s. It waits for them, as long as they get on; if nobody does, the OOM killer ([`crate::oom`])
+//! ends a program. Who is inside a file system says so ([`no_file_system`]): it does not wait for what may wait for it, and gets the last reserve in the end. See ADR 113.
+//!
+//! Locks: `RECLAIMING` (mutex): one allocation reclaims at a time. Only spin locks are taken inside, and mutexes that can be had without waiting.
+
+mod background;
+pub(crate) mod generations;
+
+use crate::stats;
+use crate::write_back;
+use alloc::sync::Weak;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use machine::memory::heap;
+use machine::sync::{Mutex, SpinLock};
+use machine::thread::AllocationScope;
+
+pub(crate) use background::start;
+
+/// One thread reclaims; others that find no memory wait for what it finds, instead of all looking at the same pages.
+static RECLAIMING: Mutex<()> = Mutex::new(());
+static RECLAIMED_PAGES: AtomicU64 = AtomicU64::new(0);
+static SHRINKERS: SpinLock<Vec<Registered>> = SpinLock::new(Vec::new());
+/// How eagerly names and inodes go (`vm.vfs_cache_pressure`), percent; 0: not at all.
+static CACHE_PRESSURE: AtomicU64 = AtomicU64::new(100);
+
+/// Who lets go of cached objects that are not pages: names, inodes, blocks of metadata.
+pub trait Shrinker: Send + Sync {
+    /// Lets go of up to about `wanted` objects that nobody uses, the longest unused first, and says of how many. Their memory may come back later (after
+    /// an RCU grace period). In `kswapd`'s context: may sleep and enter file systems.
+    fn shrink(&self, wanted: usize) -> usize;
+}
+
+#[derive(Clone)]
+enum Registered {
+    Function(fn() -> usize),
+    Object(Weak<dyn Shrinker>),
+}
+
+/// Registers what lets go of cached objects when there are no pages to drop, for ever; see [`Shrinker::shrink`].
+pub fn register_shrinker(shrinker: fn() -> usize) {
+    SHRINKERS.lock().push(Registered::Function(shrinker));
+}
+
+/// Registers a shrinker for as long as it lives.
+pub fn add_shrinker(shrinker: Weak<dyn Shrinker>) {
+    let mut all = SHRINKERS.lock();
+    all.retain(|known| match known {
+        Registered::Function(_) => true,
+        Registered::Object(object) => object.strong_count() > 0,
+    });
+    all.push(Registered::Object(shrinker));
+}
+
+/// Has all shrinkers let go of objects; returns how many.
+pub(crate) fn shrink_objects(wanted: usize) -> usize {
+    if cache_pressure() == 0 {
+        return 0;
+    }
+    let all = SHRINKERS.lock().clone();
+    all.iter()
+        .map(|shrinker| match shrinker {
+            Registered::Function(shrink) => shrink(),
+            Registered::Object(object) => object.upgrade().map_or(0, |object| object.shrink(wanted)),
+        })
+        .sum()
+}
+
+/// `vm.vfs_cache_pressure`.
+pub fn cache_pressure() -> u64 {
+    CACHE_PRESSURE.load(Ordering::Relaxed)
+}
+
+/// Sets it. Errors: none.
+pub fn set_cache_pressure(percent: u64) -> abi::errno::Result<()> {
+    CACHE_PRESSURE.store(percent, Ordering::Relaxed);
+    Ok(())
+}
+
+/// While it lives, the calling thread is inside a file system: it holds what a file system needs to go on (a journal's handle, a lock that
+/// writing back takes), so no file system is entered to free memory for it, and when none is left it gets the last reserve.
+/// Scopes nest. See ADR 113.
+pub fn no_file_system() -> AllocationScope {
+    AllocationScope::no_file_system()
+}
+
+/// Drops every page that can be read again and is not in use, as `vm.drop_caches` asks. May sleep.
+pub fn drop_pages() {
+    let _only = RECLAIMING.lock();
+    // The first time takes the second chances away.
+    for _ in 0..2 {
+        let listed = generations::listed();
+        generations::shrink(usize::MAX, listed);
+    }
+}
+
+/// Pages dropped so far (`pgsteal` in `/proc/vmstat`).
+pub fn reclaimed_pages() -> u64 {
+    RECLAIMED_PAGES.load(Ordering::Relaxed)
+}
+
+pub(crate) fn count_reclaimed(pages: usize) {
+    RECLAIMED_PAGES.fetch_add(pages as u64, Ordering::Relaxed);
+}
+
+/// The hook of the frame allocator: tries to free `wanted` pages and returns how many it freed; 0 makes the allocation
+/// fail. Thread context, may sleep.
+pub fn reclaim(wanted: usize) -> usize {
+    background::wake();
+    let Some(_only) = RECLAIMING.try_lock() else { return crate::oom::wait_for_memory(wanted) };
+    // A block may be looked at once for each generation.
+    let mut freed = generations::shrink(wanted, generations::listed().saturating_mul(3) + 1);
+    if freed < wanted {
+        freed += heap::shrink();
+    }
+    if freed > 0 {
+        count_reclaimed(freed);
+        return freed;
+    }
+    if flushers_get_on() {
+        return 1;
+    }
+    if machine::thread::is_in_file_system() {
+        return 0;
+    }
+    if background::ask_for_objects() > 0 {
+        return crate::oom::wait_a_moment(wanted);
+    }
+    crate::oom::kill_and_wait(wanted)
+}
+
+/// Makes the flushers write whatever is dirty.
+pub(crate) fn hurry_flushers() {
+    if stats::DIRTY_PAGES.get() > 0 {
+        write_back::devices().iter().for_each(|device| device.hurry());
+    }
+}
+
+/// Whether pages become clean if one waits: waits until some have, and says whether that is so.
+fn flushers_get_on() -> bool {
+    if write_back::limits::dirty_pages() == 0 || !crate::oom::may_wait() {
+        return false;
+    }
+    hurry_flushers();
+    write_back::devices().iter().any(|device| device.wait_for_progress())
+}

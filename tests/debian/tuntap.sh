@@ -1,0 +1,6 @@
+# tun and tap by iproute2: made, listed, described, owned, deleted.
+mkdir -p /dev/net; [ -c /dev/net/tun ] || mknod /dev/net/tun c 10 200; ip tuntap add dev t0 mode tun; ip tuntap add dev a0 mode tap user 1000 group 1000 multi_queue vnet_hdr pi; ip tuntap list; ip tuntap list dev a0 mode tap
+ip -d -j link show t0 | jq -c '.[0] | {ifname, flags, mtu, qdisc, operstate, txqlen, link_type, min_mtu, max_mtu, linkinfo}'; ip -d -j link show a0 | jq -c '.[0] | {ifname, flags, mtu, qdisc, operstate, txqlen, link_type, min_mtu, max_mtu, linkinfo, num_tx_queues}'
+ip link set t0 up; ip -br link show t0 | awk '{print $1, $2, $3}'; ip addr add 10.9.0.1 peer 10.9.0.2 dev t0; ip -br addr show t0 | awk '{print $1, $2, $3}'; ip route get 10.9.0.2 | awk '{print $1, $2, $3}'; cat /sys/class/net/t0/tun_flags /sys/class/net/a0/owner /sys/class/net/a0/group
+ip link add t1 type tun 2>&1; ip tuntap add dev t0 mode tun 2>&1; ip tuntap add dev t0 mode tap 2>&1; ip link set t0 address 02:00:00:00:00:01 2>&1; ip netns add n; ip link set t0 netns n; ip netns exec n ip -br link show t0 | awk '{print $1, $2}'; ip netns exec n ip tuntap del dev t0 mode tun; ip -n n -br link | awk '{print $1}'
+ip tuntap del dev a0 mode tap multi_queue; ip tuntap list; ip -br link show a0 2>&1; ip netns del n

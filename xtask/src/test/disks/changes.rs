@@ -1,0 +1,182 @@
+//! Disks that change under the guest: sectors that fail (QEMU's blkdebug), a disk that grows, one that is pulled out.
+
+use super::{Family, PROGRAM, Ran, fsck};
+use crate::disk::Disk;
+use crate::qemu::Vm;
+use crate::util::output;
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Runs all.
+pub fn run(family: &mut Family) -> Result<()> {
+    for (name, test) in [
+        ("disk_read_error", read_error as fn(&Family) -> Result<Option<String>>),
+        ("disk_write_error", write_error),
+        ("disk_error_remounts_read_only", metadata_error),
+        ("disk_grows", grows),
+        ("disk_pulled_out", pulled_out),
+    ] {
+        if family.takes(name) {
+            let wrong = test(family)?;
+            family.judge(name, wrong);
+        }
+    }
+    Ok(())
+}
+
+/// A disk of which transfers of this kind that touch these sectors fail.
+fn failing(family: &Family, image: &Path, event: &str, sectors: &[u64]) -> Result<Disk> {
+    let rules = image.with_extension("faults");
+    let text: String = sectors.iter().fold(String::new(), |all, sector| {
+        all + &format!("[inject-error]\nevent = \"{event}\"\nerrno = \"5\"\nsector = \"{sector}\"\n\n")
+    });
+    std::fs::write(&rules, text)?;
+    // blkdebug's name of a file ends at a colon.
+    if family.folder.to_string_lossy().contains(':') {
+        bail!("{}: a colon in its name", family.folder.display());
+    }
+    Ok(Disk { faults: Some(rules), ..Disk::writable(image) })
+}
+
+/// An image with one file `/file` of 256 KiB, and the first block (in sectors) of each 4 KiB of it.
+fn image_with_file(family: &Family, name: &str) -> Result<(std::path::PathBuf, Vec<u64>)> {
+    let tree = family.folder.join(format!("{name}-tree"));
+    std::fs::create_dir_all(&tree)?;
+    std::fs::write(tree.join("file"), vec![b'f'; 256 << 10])?;
+    let tree = tree.to_string_lossy().into_owned();
+    let image = family.image(name, 64, &["-b", "4096", "-d", &tree])?;
+    let blocks = output(Command::new("debugfs").args(["-R", "blocks /file"]).arg(&image))?;
+    let sectors =
+        blocks.split_whitespace().filter_map(|block| block.parse::<u64>().ok()).map(|block| block * 8);
+    let sectors: Vec<u64> = sectors.collect();
+    if sectors.len() != 64 {
+        bail!("debugfs tells {} blocks of the file", sectors.len());
+    }
+    Ok((image, sectors))
+}
+
+fn boot(family: &Family, disk: Disk, script: &str) -> Result<Ran> {
+    family.boot(&family.vm, vec![disk], &[], &format!("mkdir -p /mnt\nset -eux\n{script}"), &mut |_| Ok(()))
+}
+
+/// The reader of the bad sector, and nobody else, gets EIO, however often.
+fn read_error(family: &Family) -> Result<Option<String>> {
+    let (image, sectors) = image_with_file(family, "read-error")?;
+    let disk = failing(family, &image, "read_aio", &[sectors[40]])?;
+    let script = "mount -t ext4 /dev/vda /mnt
+dd if=/mnt/file bs=4k count=16 of=/dev/null
+if cat /mnt/file >/dev/null 2>/tmp/why; then exit 1; fi
+grep -i 'I/O error' /tmp/why
+if dd if=/mnt/file bs=4k skip=40 count=1 of=/dev/null 2>/tmp/why; then exit 1; fi
+grep -i 'I/O error' /tmp/why
+dd if=/mnt/file bs=4k skip=41 count=23 of=/dev/null
+dd if=/mnt/file bs=4k count=40 of=/dev/null
+echo more >/mnt/other
+umount /mnt";
+    let ran = boot(family, disk, script)?;
+    Ok(ran.wrong().or(fsck(&image)?))
+}
+
+/// A write that failed is told by `fsync`, once to each descriptor.
+fn write_error(family: &Family) -> Result<Option<String>> {
+    let (image, sectors) = image_with_file(family, "write-error")?;
+    let disk = failing(family, &image, "write_aio", &[sectors[8]])?;
+    let script =
+        format!("mount -t ext4 /dev/vda /mnt\n{PROGRAM} --disk-writer failing /mnt/file 32768\numount /mnt");
+    let ran = boot(family, disk, &script)?;
+    Ok(ran.wrong().or(fsck(&image)?))
+}
+
+/// `errors=remount-ro`: an error in the file system's own blocks makes it read-only; what can be read still is.
+fn metadata_error(family: &Family) -> Result<Option<String>> {
+    let (image, _) = image_with_file(family, "metadata-error")?;
+    // A directory in a block of its own, which fails.
+    crate::util::run_quiet(Command::new("debugfs").args(["-w", "-R", "mkdir /sub"]).arg(&image))?;
+    let block = output(Command::new("debugfs").args(["-R", "blocks /sub"]).arg(&image))?;
+    let block: u64 =
+        block.split_whitespace().next().and_then(|word| word.parse().ok()).context("no block of /sub")?;
+    let disk = failing(family, &image, "read_aio", &[block * 8])?;
+    let script = "mount -t ext4 -o errors=remount-ro /dev/vda /mnt
+echo before >/mnt/before
+sync
+if ls /mnt/sub/x 2>/tmp/why; then exit 1; fi
+cat /tmp/why
+if echo after >/mnt/sub/y; then exit 1; fi
+cat /mnt/file >/dev/null
+cat /mnt/before
+umount /mnt";
+    Ok(boot(family, disk, script)?.wrong())
+}
+
+/// The guest sees a new size while it uses the disk.
+fn grows(family: &Family) -> Result<Option<String>> {
+    let image = family.image("grows", 32, &[])?;
+    let script = "mount -t ext4 /dev/vda /mnt
+[ $(cat /sys/block/vda/size) = 65536 ]
+echo @@host
+tries=0
+while [ $(cat /sys/block/vda/size) != 98304 ]; do sleep 0.1; tries=$((tries + 1)); [ $tries -lt 150 ]; done
+[ $(blockdev --getsize64 /dev/vda) = 50331648 ]
+echo more >/mnt/x
+umount /mnt
+dd if=/dev/zero of=/dev/vda bs=1M seek=40 count=1";
+    let ran = with_control(
+        family,
+        &image,
+        script,
+        "\"block_resize\", \"arguments\": {\"device\": \"drive0\", \"size\": 50331648}",
+    )?;
+    Ok(ran.wrong().or(fsck(&image)?))
+}
+
+/// The disk goes away under a mounted file system: errors, no hang, and the machine goes on.
+fn pulled_out(family: &Family) -> Result<Option<String>> {
+    let image = family.image("pulled", 32, &[])?;
+    let script = "mount -t ext4 /dev/vda /mnt
+echo data >/mnt/x
+sync
+echo @@host
+tries=0
+while [ -e /sys/block/vda ]; do sleep 0.1; tries=$((tries + 1)); [ $tries -lt 300 ]; done
+if dd if=/dev/urandom of=/mnt/y bs=64k count=4 conv=fsync; then exit 1; fi
+umount /mnt
+if mount -t ext4 /dev/vda /mnt; then exit 1; fi
+echo still here";
+    Ok(with_control(family, &image, script, "\"device_del\", \"arguments\": {\"id\": \"disk0\"}")?.wrong())
+}
+
+/// Boots; when the script says `@@host`, QEMU is given the command.
+fn with_control(family: &Family, image: &Path, script: &str, command: &str) -> Result<Ran> {
+    let socket = std::env::temp_dir().join(format!("linnet-qmp-{}", std::process::id()));
+    let vm = Vm { control: Some(socket.clone()), ..family.vm.clone() };
+    let script = format!("mkdir -p /mnt\nset -eux\n{script}");
+    let ran = family.boot(&vm, vec![Disk::writable(image)], &[], &script, &mut |line| {
+        if line == "@@host" { qmp(&socket, command) } else { Ok(()) }
+    });
+    let _ = std::fs::remove_file(&socket);
+    ran
+}
+
+/// Gives QEMU one command over its socket.
+fn qmp(socket: &Path, command: &str) -> Result<()> {
+    let mut stream = UnixStream::connect(socket).context("reaching QEMU")?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut answers = BufReader::new(stream.try_clone()?).lines();
+    for request in ["\"qmp_capabilities\"", command] {
+        writeln!(stream, "{{\"execute\": {request}}}")?;
+        loop {
+            let answer = answers.next().context("QEMU says nothing")??;
+            if answer.contains("\"error\"") {
+                bail!("QEMU does not: {answer}");
+            }
+            if answer.contains("\"return\"") {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
