@@ -296,12 +296,12 @@ fn neighbours_that_wait_become_one() {
 fn merging_stays_within_limits_and_can_be_switched_off() {
     let (driver, disk, device) = scripted(4096, 1, Limits { max_sectors: 16, ..limits() });
     let submit = |sector| device.submit(bio(Operation::Write, sector, 8, 1).0);
-    [1000, 0, 8, 16, 24].map(submit);
+    [1000, 0, 8, 16, 24].into_iter().for_each(submit);
     driver.run(&disk);
     let seen: Vec<_> = driver.seen().iter().map(|seen| (seen.sector, seen.sectors)).collect();
     assert_eq!(seen, [(1000, 8), (0, 16), (16, 16)]);
     disk.set_merges(false);
-    [1000, 0, 8].map(submit);
+    [1000, 0, 8].into_iter().for_each(submit);
     driver.run(&disk);
     assert_eq!(driver.seen().len(), 6);
 }
@@ -602,6 +602,9 @@ enum Step {
     Scheduler(bool),
 }
 
+/// A read that was submitted: its memory, its result, what it must give, and its first sector and end.
+type Expected = (Vec<Segment>, Told, Vec<u8>, u64, u64);
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let place = (0u64..60, 1u64..40);
     let step = prop_oneof![
@@ -629,7 +632,7 @@ proptest! {
         driver.state.lock().failing = failing;
         let mut model = vec![0u8; 300 * SECTOR_SIZE];
         let mut under_way: BTreeMap<u64, (u64, Told)> = BTreeMap::new();
-        let mut reads: Vec<(Vec<Segment>, Told, Vec<u8>, u64, u64)> = Vec::new();
+        let mut reads: Vec<Expected> = Vec::new();
         for step in steps {
             let (mut one, told) = match step {
                 Step::Write(at, length, byte) => bio(Operation::Write, at, length, byte),
