@@ -130,5 +130,5 @@ pub fn init_with(store: Option<Arc<dyn FileSystemType>>) -> Result<()> {
     kmsg::register()?;
     let kind = DevTmpFs::new(store);
     vfs::register_filesystem(kind.clone())?;
-    nodes::init(&*kind)
+    nodes::init(&kind)
 }
