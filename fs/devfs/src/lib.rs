@@ -76,9 +76,6 @@ impl DevTmpFs {
         for (name, device, mode) in NODES {
             add_static_node(&root, name, device, mode)?;
         }
-        if provoke::is_registered() {
-            add_static_node(&root, "provoke", provoke::NUMBER, 0o600)?;
-        }
         if machine::serial::SerialPort::Second.is_present() {
             add_static_node(&root, "ttyS1", DeviceId::new(4, 65), 0o600)?;
         }
