@@ -1,6 +1,6 @@
 //! devtmpfs, `/dev` with the nodes of the devices there are, and the memory devices behind some of them.
 //!
-//! [`init`] registers the character devices of major 1 (`null`, `zero`, `full`, `random`, `urandom`, `kmsg`) and the type
+//! [`init_with`] registers the character devices of major 1 (`null`, `zero`, `full`, `random`, `urandom`, `kmsg`) and the type
 //! `devtmpfs`. As in Linux there is one instance, however often it is mounted, and it is an ordinary file system in memory
 //! in which anything can be made: its files are kept by another type (tmpfs), which `image` gives or the registry has.
 //! Nodes of devices that come and go are
