@@ -255,7 +255,7 @@ fn read_mbr<E>(source: &mut Source<'_, E>, first: &[u8]) -> Result<Vec<Entry>, E
         list.push(source, number, entry.first, entry.blocks.min(shown));
         read_extended(source, entry, &mut list)?;
     }
-    list.entries.sort_by_key(|entry| entry.number);
+    list.entries.sort_unstable_by_key(|entry| entry.number);
     Ok(list.entries)
 }
 

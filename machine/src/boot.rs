@@ -45,6 +45,10 @@ impl Initramfs {
     pub fn free(self) {
         let start = self.start & !(PAGE_SIZE as u64 - 1);
         let end = (self.start + self.bytes.len() as u64).next_multiple_of(PAGE_SIZE as u64);
+        let end = end.min(arch::initramfs_ram_end());
+        if start >= end {
+            return;
+        }
         // SAFETY: the range is RAM that the allocator has never had, and the handle to it ends here.
         unsafe { crate::frames::add_region(MemoryRegion { start, end }) };
     }

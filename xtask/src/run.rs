@@ -34,7 +34,7 @@ pub struct RunArguments {
     /// The network; only none works yet.
     #[arg(long, value_enum, default_value = "none")]
     pub net: Net,
-    /// A disk: FILE[,if=virtio|nvme|mmio][,ro][,write][,format=raw|qcow2]; may be given more than once. What the guest writes is
+    /// A disk: `FILE[,if=virtio|nvme|mmio][,ro][,write][,format=raw|qcow2]`; may be given more than once. What the guest writes is
     /// forgotten when it ends, unless `write` is said.
     #[arg(long, value_name = "FILE[,OPTION…]")]
     pub disk: Vec<Disk>,

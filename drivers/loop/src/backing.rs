@@ -1,6 +1,6 @@
 //! What is behind a loop device: a file, the part of it that is shown, and the work on it.
 //!
-//! Key types: [`Backing`], [`Requests`]. Transfers go through read and write of the file, in a thread of the device's own, because they sleep; so
+//! Key types: [`Backing`], `Requests`. Transfers go through read and write of the file, in a thread of the device's own, because they sleep; so
 //! they meet the file's page cache like everybody's. Locks: none; see `device`.
 
 use abi::errno::{Errno, Result};

@@ -30,7 +30,7 @@ use machine::irq::Handler;
 use machine::sync::Once;
 use machine::sync::atomic::{AtomicBool, Ordering};
 use names::Name;
-use request::{Outcomes, Pending};
+use request::{Outcomes, Parts, Pending};
 
 /// The kind of virtio device.
 const KIND: u32 = 2;
@@ -175,20 +175,18 @@ impl Driver for VirtioDisk {
             request.complete(Err(Errno::EIO));
             return Ok(());
         };
-        let parts = match request::parts(&request) {
-            Ok(parts) => parts,
-            Err(error) => {
-                request.complete(Err(error));
-                return Ok(());
-            }
-        };
+        let mut parts = Parts::new();
+        if let Err(error) = request::list(&request, &mut parts) {
+            request.complete(Err(error));
+            return Ok(());
+        }
         let mut ring = queue.queue.lock();
         let Some(id) = ring.next_id(parts.len()) else {
             // Under the lock: whoever makes room takes it after this.
             queue.is_full.store(true, Ordering::Release);
             return Err(request);
         };
-        let parts = queue.outcomes.fill(id, &request, parts);
+        queue.outcomes.fill(id, &request, &mut parts);
         ring.add(&parts, Pending { id, request }).map_err(|pending| pending.request)
     }
 

@@ -48,11 +48,11 @@ fn part(address: DmaAddress, length: u32, direction: Direction) -> Part {
     Part { address, length, direction }
 }
 
-/// The parts of a request: its data in the middle, and at both ends places for its own memory.
+/// Fills `parts` with those of a request: its data in the middle, and at both ends places for its own memory. They are not handed
+/// from function to function: a copy is half a page of stack.
 ///
 /// Errors: `EIO`: more pieces than were allowed.
-pub fn parts(request: &Request) -> Result<Parts> {
-    let mut parts = Parts::new();
+pub fn list(request: &Request, parts: &mut Parts) -> Result<()> {
     let nowhere = DmaAddress(0);
     parts.push(part(nowhere, HEADER_BYTES, Direction::ToDevice));
     let direction = match request.operation {
@@ -63,7 +63,7 @@ pub fn parts(request: &Request) -> Result<Parts> {
         Operation::Read | Operation::Write => {
             for segment in request.segments() {
                 let start = DmaAddress(dma::address_of(&segment.frame).0 + u64::from(segment.offset));
-                add_data(&mut parts, part(start, segment.length, direction))?;
+                add_data(parts, part(start, segment.length, direction))?;
             }
         }
         Operation::Discard | Operation::WriteZeroes => {
@@ -71,8 +71,7 @@ pub fn parts(request: &Request) -> Result<Parts> {
         }
         Operation::Flush => {}
     }
-    parts.try_push(part(nowhere, 1, Direction::FromDevice)).map_err(|_| Errno::EIO)?;
-    Ok(parts)
+    parts.try_push(part(nowhere, 1, Direction::FromDevice)).map_err(|_| Errno::EIO)
 }
 
 /// Adds a piece of data, to the one before if it continues it.
@@ -95,7 +94,7 @@ impl Outcomes {
     }
 
     /// Writes the header of a request, and puts the places into its parts.
-    pub fn fill(&self, id: u16, request: &Request, mut parts: Parts) -> Parts {
+    pub fn fill(&self, id: u16, request: &Request, parts: &mut Parts) {
         let at = usize::from(id) * STRIDE;
         let kind = match request.operation {
             Operation::Read => READ,
@@ -126,7 +125,6 @@ impl Outcomes {
         if let Some(last) = parts.last_mut() {
             last.address = self.memory.address_at(at + STATUS);
         }
-        parts
     }
 
     /// What the device says of a request.

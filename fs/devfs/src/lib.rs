@@ -1,6 +1,6 @@
 //! devtmpfs, `/dev` with the nodes of the devices there are, and the memory devices behind some of them.
 //!
-//! [`init`] registers the character devices of major 1 (`null`, `zero`, `full`, `random`, `urandom`, `kmsg`) and the type
+//! [`init_with`] registers the character devices of major 1 (`null`, `zero`, `full`, `random`, `urandom`, `kmsg`) and the type
 //! `devtmpfs`. As in Linux there is one instance, however often it is mounted, and it is an ordinary file system in memory
 //! in which anything can be made: its files are kept by another type (tmpfs), which `image` gives or the registry has.
 //! Nodes of devices that come and go are
@@ -76,9 +76,6 @@ impl DevTmpFs {
         for (name, device, mode) in NODES {
             add_static_node(&root, name, device, mode)?;
         }
-        if provoke::is_registered() {
-            add_static_node(&root, "provoke", provoke::NUMBER, 0o600)?;
-        }
         if machine::serial::SerialPort::Second.is_present() {
             add_static_node(&root, "ttyS1", DeviceId::new(4, 65), 0o600)?;
         }
@@ -130,5 +127,5 @@ pub fn init_with(store: Option<Arc<dyn FileSystemType>>) -> Result<()> {
     kmsg::register()?;
     let kind = DevTmpFs::new(store);
     vfs::register_filesystem(kind.clone())?;
-    nodes::init(&*kind)
+    nodes::init(&kind)
 }

@@ -1,6 +1,7 @@
 //! `provoke`: a device that makes the kernel do what its name is written for, so that oopses and panics can be tested from
 //! a program. It exists only if `image` registers it (with `linnet.provoke` on the command line). Locks: none.
 
+use crate::nodes;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use machine::provoke::Bug;
@@ -10,7 +11,7 @@ use vfs::chardev::{self, Device};
 use vfs::{DeviceId, File, FileKind, FileOperations};
 
 /// Its number, among those that Linux leaves for local use (`devices.txt`, 240 to 254).
-pub const NUMBER: DeviceId = DeviceId::new(240, 0);
+const NUMBER: DeviceId = DeviceId::new(240, 0);
 /// More than the longest name.
 const NAME_MAX: usize = 32;
 
@@ -45,13 +46,9 @@ impl FileOperations for Provoke {
     }
 }
 
-/// Whether the device is there.
-pub fn is_registered() -> bool {
-    ACT.get().is_some()
-}
-
-/// Makes the device; `act` does what a write asks for. Errors: `EBUSY`.
+/// Makes the device and its node; `act` does what a write asks for. Errors: `EBUSY`; `ENODEV`: there is no `/dev` yet.
 pub fn register(act: fn(Bug)) -> Result<()> {
     chardev::register(FileKind::CharDevice, NUMBER.major, 0..=0, Arc::new(Provoke))?;
-    ACT.set(act).map_err(|_| Errno::EBUSY)
+    ACT.set(act).map_err(|_| Errno::EBUSY)?;
+    nodes::add_node("provoke", FileKind::CharDevice, NUMBER, 0o600)
 }

@@ -110,8 +110,9 @@ impl Drop for User {
         if state.users == 1
             && let Some(cache) = state.cache.take()
         {
-            // Whoever opens it meanwhile waits for this lock. What fails to be written is told to nobody any more, as on Linux.
-            if cache.sync(0..u64::MAX).and_then(|()| device.flush()).is_err() {
+            // Whoever opens it meanwhile waits for this lock. As on Linux the device's own cache is not flushed by closing, and what fails to be
+            // written is told to nobody any more.
+            if cache.sync(0..u64::MAX).is_err() {
                 log::error!("{}: writing failed at the last close", device.name());
             }
         }

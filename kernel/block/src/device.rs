@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use machine::PAGE_SIZE;
 use machine::memory::{AllocFlags, Frame};
 use machine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use machine::sync::{SpinLock, WaitKind, WaitQueue};
+use machine::sync::{IrqSpinLock, WaitKind, WaitQueue};
 use mm::BackingDevice;
 use vfs::DeviceId;
 
@@ -453,13 +453,13 @@ impl BlockDevice {
 pub(crate) struct Waiting(Arc<Outcome>);
 
 struct Outcome {
-    result: SpinLock<Option<Result<()>>>,
+    result: IrqSpinLock<Option<Result<()>>>,
     done: WaitQueue,
 }
 
 impl Waiting {
     pub(crate) fn new() -> Waiting {
-        Waiting(Arc::new(Outcome { result: SpinLock::new(None), done: WaitQueue::new() }))
+        Waiting(Arc::new(Outcome { result: IrqSpinLock::new(None), done: WaitQueue::new() }))
     }
 
     /// What the transfer is to call.

@@ -92,7 +92,7 @@ impl PlugList {
     pub(crate) fn hand_over(&self) {
         let mut requests = core::mem::take(&mut *self.requests.lock());
         // By disk, then by place, which gives the schedulers long runs.
-        requests.sort_by_key(|request| (request.disk_address(), request.sector));
+        sort(&mut requests);
         let mut previous = None;
         for request in requests {
             let Some(disk) = request.disk() else { continue };
@@ -113,5 +113,19 @@ impl PlugList {
 impl sched::plug::Plugged for PlugList {
     fn unplug(&self) {
         self.hand_over();
+    }
+}
+
+/// By disk, then by place; what is for the same place stays in the order of coming. There are few: the library's way would
+/// take memory, and a page of stack.
+fn sort(requests: &mut [Request]) {
+    let place = |request: &Request| (request.disk_address(), request.sector);
+    for end in 1..requests.len() {
+        let earlier = requests.get(..end).unwrap_or_default();
+        let Some(moved) = requests.get(end) else { return };
+        let to = earlier.partition_point(|request| place(request) <= place(moved));
+        if let Some(part) = requests.get_mut(to..=end) {
+            part.rotate_right(1);
+        }
     }
 }

@@ -296,12 +296,12 @@ fn neighbours_that_wait_become_one() {
 fn merging_stays_within_limits_and_can_be_switched_off() {
     let (driver, disk, device) = scripted(4096, 1, Limits { max_sectors: 16, ..limits() });
     let submit = |sector| device.submit(bio(Operation::Write, sector, 8, 1).0);
-    [1000, 0, 8, 16, 24].map(submit);
+    [1000, 0, 8, 16, 24].into_iter().for_each(submit);
     driver.run(&disk);
     let seen: Vec<_> = driver.seen().iter().map(|seen| (seen.sector, seen.sectors)).collect();
     assert_eq!(seen, [(1000, 8), (0, 16), (16, 16)]);
     disk.set_merges(false);
-    [1000, 0, 8].map(submit);
+    [1000, 0, 8].into_iter().for_each(submit);
     driver.run(&disk);
     assert_eq!(driver.seen().len(), 6);
 }
@@ -501,6 +501,32 @@ fn disks_and_partitions_are_known_and_go() {
     assert_eq!(whole.read_bytes(0, &mut bytes), Err(Errno::EIO));
 }
 
+#[test]
+fn the_partitions_of_a_disk_come_with_it() {
+    let mut bytes = vec![0; 1000 * SECTOR_SIZE];
+    // One of type 83 from 100 on, longer than the disk.
+    bytes[0x1be + 4] = 0x83;
+    bytes[0x1be + 8..][..4].copy_from_slice(&100u32.to_le_bytes());
+    bytes[0x1be + 12..][..4].copy_from_slice(&5000u32.to_le_bytes());
+    bytes[440..444].copy_from_slice(&0xabcd_0123u32.to_le_bytes());
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let disk = Disk::register("vdy", MemoryDisk::new(bytes), 1000, false, "virtual").unwrap();
+    let part = find_by_name("vdy1").unwrap();
+    assert_eq!((part.first_sector(), part.sectors()), (100, 900));
+    let by_uuid = crate::source::find_root("PARTUUID=ABCD0123-01").unwrap();
+    assert!(Arc::ptr_eq(&part, &by_uuid));
+    assert!(Arc::ptr_eq(&part, &crate::source::find_root("/dev/vdy1").unwrap()));
+    assert!(Arc::ptr_eq(&part, &crate::source::find_root("254:385").unwrap()));
+    assert!(crate::source::find_root("PARTUUID=abcd0123-01/PARTNROFF=1").is_none());
+    for nothing in ["", "=", "PARTUUID=", "UUID=x", "/dev/", "::", "4:-1", "LABEL=\0"] {
+        assert!(crate::source::find_root(nothing).is_none(), "{nothing:?}");
+    }
+    disk.rescan().unwrap();
+    assert!(part.is_gone() && find_by_name("vdy1").is_some());
+    disk.unregister();
+    assert!(find_by_name("vdy1").is_none());
+}
+
 /// In a machine with threads: a plug collects until it goes, or its thread sleeps.
 #[test]
 fn a_plug_collects_until_its_thread_sleeps() {
@@ -576,6 +602,9 @@ enum Step {
     Scheduler(bool),
 }
 
+/// A read that was submitted: its memory, its result, what it must give, and its first sector and end.
+type Expected = (Vec<Segment>, Told, Vec<u8>, u64, u64);
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let place = (0u64..60, 1u64..40);
     let step = prop_oneof![
@@ -603,7 +632,7 @@ proptest! {
         driver.state.lock().failing = failing;
         let mut model = vec![0u8; 300 * SECTOR_SIZE];
         let mut under_way: BTreeMap<u64, (u64, Told)> = BTreeMap::new();
-        let mut reads: Vec<(Vec<Segment>, Told, Vec<u8>, u64, u64)> = Vec::new();
+        let mut reads: Vec<Expected> = Vec::new();
         for step in steps {
             let (mut one, told) = match step {
                 Step::Write(at, length, byte) => bio(Operation::Write, at, length, byte),

@@ -284,7 +284,7 @@ pub fn fadvise64(context: &mut Context<'_>, fd: Fd, offset: i64, length: i64, ad
     let Some(cache) = file.page_cache() else { return Ok(0) };
     // A negative offset is one far behind the end, as on Linux; no length means up to the end.
     let start = offset as u64;
-    let end = if length == 0 { u64::MAX } else { start.checked_add(length as u64).unwrap_or(u64::MAX) };
+    let end = if length == 0 { u64::MAX } else { start.saturating_add(length as u64) };
     match advice {
         POSIX_FADV_NORMAL => file.read_ahead().set_pattern(Pattern::Normal),
         POSIX_FADV_SEQUENTIAL => file.read_ahead().set_pattern(Pattern::Sequential),

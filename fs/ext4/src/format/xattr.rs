@@ -156,7 +156,9 @@ pub fn store(bytes: &mut [u8], list: &[Attribute], place: Place) -> Result<bool>
     *at_mut::<U32>(bytes, 0)? = MAGIC.into();
     let mut sorted: Vec<&Attribute> = list.iter().collect();
     if place == Place::Block {
-        sorted.sort_by(|a, b| (a.prefix, a.name.len(), &a.name).cmp(&(b.prefix, b.name.len(), &b.name)));
+        sorted.sort_unstable_by(|a, b| {
+            (a.prefix, a.name.len(), &a.name).cmp(&(b.prefix, b.name.len(), &b.name))
+        });
     }
     let mut offset = place.header();
     // Values fill the area from its end.

@@ -210,6 +210,9 @@ pub(crate) fn command_line() -> &'static str {
 pub(crate) fn initramfs() -> Option<(u64, u64)> {
     None
 }
+pub(crate) fn initramfs_ram_end() -> u64 {
+    0
+}
 pub(crate) fn boot_entropy() -> [u8; 32] {
     let mut seed = [0; 32];
     if let Some(number) = simulator::seed() {

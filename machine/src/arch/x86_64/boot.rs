@@ -157,6 +157,7 @@ struct BootFacts {
     map: Option<([MemoryRegion; MAX_REGIONS], usize)>,
     command_line: &'static str,
     initramfs: Option<(u64, u64)>,
+    initramfs_ram_end: u64,
     entropy: [u8; 32],
 }
 
@@ -171,6 +172,11 @@ pub(crate) fn command_line() -> &'static str {
 /// Physical address and length of the first boot module.
 pub(crate) fn initramfs() -> Option<(u64, u64)> {
     FACTS.get().and_then(|facts| facts.initramfs)
+}
+
+/// Where the RAM ends that the first boot module begins in: the loader may put it over what the firmware keeps.
+pub(crate) fn initramfs_ram_end() -> u64 {
+    FACTS.get().map_or(0, |facts| facts.initramfs_ram_end)
 }
 
 /// Whether the loader's memory map says nothing of a range, so that it is neither RAM nor the firmware's.
@@ -216,6 +222,7 @@ unsafe extern "C" fn boot_main(info: u64, delta: u64) -> ! {
         map: map.complete.then_some((map.all, map.all_count)),
         command_line: map.command_line(),
         initramfs: map.initramfs,
+        initramfs_ram_end: map.initramfs_ram_end(),
         entropy: cpu::gather_entropy(),
     });
     acpi::init(rsdp);
@@ -342,6 +349,26 @@ impl BootMemory {
     /// Bytes of usable memory.
     pub(super) fn total(&self) -> u64 {
         self.usable[..self.usable_count].iter().map(|region| region.end - region.start).sum()
+    }
+
+    /// The end of the usable memory that the initramfs begins in; its beginning if that is in none.
+    fn initramfs_ram_end(&self) -> u64 {
+        let mut end = self.taken[3].start;
+        let usable = &self.usable[..self.usable_count];
+        while let Some(region) = usable.iter().find(|region| (region.start..region.end).contains(&end)) {
+            end = region.end;
+        }
+        end
+    }
+
+    /// What of the initramfs is beyond the usable memory that it begins in. QEMU puts it at the end of memory, where the firmware may have
+    /// taken more for itself than QEMU thought.
+    pub(super) fn initramfs_rest(&self) -> Option<MemoryRegion> {
+        let start = self.initramfs_ram_end();
+        let usable = self.usable[..self.usable_count].iter();
+        let next = usable.map(|region| region.start).filter(|next| *next > start).min().unwrap_or(u64::MAX);
+        let end = self.taken[3].end.min(next);
+        (start < end).then_some(MemoryRegion { start, end })
     }
 
     fn command_line(&self) -> &'static str {

@@ -30,7 +30,7 @@ mod user;
 
 pub(crate) use acpi::{isa_to_gsi, possible_cpus, virtio_mmio_devices};
 pub(crate) use apic::{Ipi, MESSAGES_PER_CPU, message_for, register_irq, send_ipi};
-pub(crate) use boot::{boot_entropy, command_line, initramfs};
+pub(crate) use boot::{boot_entropy, command_line, initramfs, initramfs_ram_end};
 pub(crate) use clock::{boot_realtime_ns, cancel_timer, clock_parameters, now_ns, set_timer};
 pub(crate) use context::{Context, context_switch};
 pub(crate) use cpu::{

@@ -157,6 +157,9 @@ pub(super) unsafe fn init(map: &BootMemory, delta: u64) -> &'static [MemoryRegio
         for region in &map.usable[..map.usable_count] {
             map_direct(root, base, *region, &mut pages);
         }
+        if let Some(rest) = map.initramfs_rest() {
+            map_direct(root, base, rest, &mut pages);
+        }
         DIRECT_MAP.store(base, Ordering::Relaxed);
         RESERVE.lock().fill_with(|| pages.take());
         load_root(root, 0, false);

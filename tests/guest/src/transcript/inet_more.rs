@@ -135,7 +135,8 @@ fn probe(t: &mut Transcript, family: i32) -> Outcome {
             t.note("  got", lossy(&got.bytes));
         }
     };
-    for (what, flags) in [("probe", 0x10), ("confirm and probe", PROBE), ("and more", PROBE | libc::MSG_MORE)] {
+    for (what, flags) in [("probe", 0x10), ("confirm and probe", PROBE), ("and more", PROBE | libc::MSG_MORE)]
+    {
         for bytes in [&b""[..], b"text"] {
             t.call(what, send_to(b, bytes, flags, &place));
             all(t);

@@ -234,6 +234,15 @@ fn version(t: &mut Transcript) {
     t.note("version", line.split_whitespace().last());
 }
 
+/// What is told when a group is joined, and when it is left.
+fn join_and_leave(t: &mut Transcript, ear: &Ear, fd: i32) -> Outcome {
+    t.call("join", change(fd, V4, JOIN, 1)?);
+    ear.note(t, "joined");
+    t.call("leave", change(fd, V4, LEAVE, 1)?);
+    ear.note(t, "left");
+    Ok(())
+}
+
 /// A router that speaks IGMPv1: it asks while there is nothing to say, since an answer may come as late as it likes.
 fn igmpv1(t: &mut Transcript) -> Outcome {
     let ear = Ear::new(V4)?;
@@ -243,10 +252,7 @@ fn igmpv1(t: &mut Transcript) -> Outcome {
     ear.note(t, "a router has asked");
     version(t);
     let fd = socket(V4, libc::SOCK_DGRAM, 0)?;
-    t.call("join", change(fd, V4, JOIN, 1)?);
-    ear.note(t, "joined");
-    t.call("leave", change(fd, V4, LEAVE, 1)?);
-    ear.note(t, "left");
+    join_and_leave(t, &ear, fd)?;
     close(fd);
     Ok(())
 }
@@ -277,10 +283,7 @@ fn igmpv2(t: &mut Transcript) -> Outcome {
     ask_4(&ear, &[0x11, 1, 0, 0, 0, 0, 0, 0]);
     ear.note(t, "a router has asked");
     let fd = socket(V4, libc::SOCK_DGRAM, 0)?;
-    t.call("join", change(fd, V4, JOIN, 1)?);
-    ear.note(t, "joined");
-    t.call("leave", change(fd, V4, LEAVE, 1)?);
-    ear.note(t, "left");
+    join_and_leave(t, &ear, fd)?;
     close(fd);
     Ok(())
 }
@@ -292,10 +295,7 @@ fn forced(t: &mut Transcript) -> Outcome {
     for number in ["1", "2"] {
         setting("force_igmp_version", number)?;
         version(t);
-        t.call("join", change(fd, V4, JOIN, 1)?);
-        ear.note(t, "joined");
-        t.call("leave", change(fd, V4, LEAVE, 1)?);
-        ear.note(t, "left");
+        join_and_leave(t, &ear, fd)?;
     }
     close(fd);
     Ok(())
