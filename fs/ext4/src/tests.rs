@@ -138,10 +138,9 @@ fn images_of_mke2fs_are_read() {
     ];
     for (name, options) in kinds {
         let Some(bytes) = image(name, options, "32M", &root) else { return };
-        sched::host::run(1, 2, || {
-            std::println!("{name}");
-            compare(&mount(bytes).unwrap(), &root);
-        });
+        std::println!("{name}");
+        let tree = root.clone();
+        sched::host::run(1, 2, move || compare(&mount(bytes).unwrap(), &tree));
     }
     fs::remove_dir_all(&root).unwrap();
 }
