@@ -16,8 +16,8 @@ use crate::journal::Handle;
 use abi::errno::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use machine::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use machine::sync::{RwLock, SpinLock, WaitQueue};
+use machine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use machine::sync::{Mutex, RwLock, SpinLock, WaitQueue};
 use mm::PageCache;
 use vfs::Times;
 
@@ -89,6 +89,12 @@ pub struct Body {
     pub changed_in: AtomicU64,
     /// Times that are newer than the inode's on the disk.
     pub late_times: SpinLock<Option<Times>>,
+    /// Held while a small file's contents move out of its inode.
+    pub moving: Mutex<()>,
+    /// See `regular`.
+    pub layout: RwLock<()>,
+    /// It was cut to nothing and is being written again: the new contents are not kept waiting.
+    pub was_replaced: AtomicBool,
     /// Where the next blocks may well be, when the file grows: behind the last that were allotted.
     pub goal: AtomicU64,
 }
@@ -175,7 +181,11 @@ impl Body {
             reserved: SpinLock::new(Reserved::default()),
             in_flight: SpinLock::new(BTreeMap::new()),
             landed: WaitQueue::new(),
-            changed_in: AtomicU64::new(0),
+            // What an earlier life of the inode changed may not be committed yet.
+            changed_in: AtomicU64::new(fs.journal().map_or(0, |journal| u64::from(journal.newest().0))),
+            moving: Mutex::new(()),
+            layout: RwLock::new(()),
+            was_replaced: AtomicBool::new(false),
             late_times: SpinLock::new(None),
             goal: AtomicU64::new(0),
         };
@@ -283,6 +293,32 @@ impl Body {
         // Files of one group begin at different places of it.
         let spread = (index % 16) * (self.fs.geometry.blocks_per_group / 16);
         self.fs.geometry.group_start(group) + u64::from(spread)
+    }
+
+    /// Reserves room for blocks that have none. Errors: `ENOSPC`: for some there is none; the others keep theirs.
+    pub fn reserve_blocks(&self, block: u32, length: u32) -> Result<()> {
+        let mut reserved = self.reserved.lock();
+        for block in block..block + length {
+            if reserved.insert(block, 1) > 0
+                && let Err(error) = self.fs.reserve(1)
+            {
+                reserved.remove(block, 1);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the reservation of blocks back, as far as there is one.
+    pub fn unreserve_blocks(&self, block: u32, length: u32) {
+        let removed = self.reserved.lock().remove(block, length);
+        self.fs.unreserve(removed);
+    }
+
+    /// Whether this block is being written and not yet in the map.
+    pub fn is_in_flight(&self, block: u32) -> bool {
+        let flights = self.in_flight.lock();
+        flights.range(..=block).next_back().is_some_and(|(start, length)| block - start < *length)
     }
 
     /// Something is being written to blocks that are not in the map yet.

@@ -1,9 +1,9 @@
 //! One mounted file system: everything that its inodes share.
 //!
-//! Key types: [`FileSystem`], [`ErrorPolicy`], [`Options`]. Neighbours: `mount` (makes it), `groups` (free space), `inodes` (who is in memory),
-//! `buffer` and `journal` (metadata blocks and how they change).
+//! Key types: [`FileSystem`]. Neighbours: `mount` (makes it), `groups` (free space), `inodes` (who is in memory),
+//! `buffer` and `journal` (metadata blocks and how they change), `worker` (its thread).
 //!
-//! Locks: [`FileSystem::options`] is a leaf. The counters are atomics that may disagree for a moment.
+//! Locks: [`FileSystem::options`], [`FileSystem::late_times`] and the journal's place are leaves. The counters are atomics that may disagree for a moment.
 
 use crate::body::Body;
 use crate::buffer::{Buffer, Buffers};
@@ -13,71 +13,20 @@ use crate::format::superblock::{self, RawSuperBlock};
 use crate::format::{self, CORRUPTED, Geometry};
 use crate::groups::Group;
 use crate::inodes::InodeCache;
-use crate::journal::{Handle, Journal};
+use crate::journal::{Handle, Journal, Tid};
+use crate::options::{ErrorPolicy, Options};
 use crate::orphans::Orphans;
+use crate::worker::Worker;
 use abi::errno::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use block::BlockDevice;
+use block::{BioFlags, BlockDevice, Operation, Segment};
 use core::fmt;
+use machine::memory::{AllocFlags, Frame};
 use machine::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use machine::sync::{Mutex, Once, RwSpinLock, SpinLock};
-use mm::BackingDevice;
-use vfs::Timestamp;
-
-/// What is done when the file system is found to contradict itself (`errors=`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ErrorPolicy {
-    /// Goes on.
-    Continue,
-    /// Nothing is written any more.
-    ReadOnly,
-    /// The machine stops.
-    Panic,
-}
-
-/// How contents of files and the journal are in order (`data=`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DataMode {
-    /// Contents are on the disk before what names them.
-    Ordered,
-    /// In no order.
-    Writeback,
-    /// Contents go through the journal.
-    Journal,
-}
-
-/// Mount options that can change with a remount.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Options {
-    /// `errors=`.
-    pub errors: ErrorPolicy,
-    /// `data=`; cannot change.
-    pub data: DataMode,
-    /// `barrier`.
-    pub barrier: bool,
-    /// `discard`: what is freed is told to the device.
-    pub discard: bool,
-    /// `commit=`, seconds.
-    pub commit_seconds: u32,
-    /// `delalloc`.
-    pub delayed_allocation: bool,
-    /// `acl`.
-    pub acl: bool,
-    /// `user_xattr`.
-    pub user_xattr: bool,
-    /// `grpid`: a new file has its directory's group.
-    pub directory_group: bool,
-    /// `noload`: the journal is not looked at.
-    pub no_load: bool,
-    /// `resuid=`: who may use the reserved blocks.
-    pub reserved_uid: u32,
-    /// `resgid=`.
-    pub reserved_gid: u32,
-    /// `min_batch_time` and the like are accepted and do nothing: there is nothing here that they could change.
-    pub ignored: bool,
-}
+use machine::sync::{Mutex, RwSpinLock, SpinLock};
+use vfs::{Times, Timestamp};
 
 /// A mounted file system.
 pub struct FileSystem {
@@ -85,12 +34,12 @@ pub struct FileSystem {
     pub geometry: Geometry,
     /// The device.
     pub device: Arc<BlockDevice>,
-    /// For the page cache: whose flusher writes.
-    pub backing: Arc<BackingDevice>,
     /// Its metadata.
     pub buffers: Arc<Buffers>,
-    /// How metadata changes.
-    journal: Once<Arc<Journal>>,
+    /// How metadata changes, while anything may.
+    journal: RwSpinLock<Option<Arc<Journal>>>,
+    /// Its thread, while anything may change.
+    pub worker: Worker,
     /// The block groups.
     pub groups: Vec<Group>,
     /// Group descriptors by block, so that no look-up is needed to change one.
@@ -117,9 +66,13 @@ pub struct FileSystem {
     pub next_directory_group: AtomicU32,
     /// Bodies whose times are newer in memory than in their inode.
     pub late_times: SpinLock<BTreeMap<u32, Arc<Body>>>,
+    /// When the first of them became late, [`machine::time::now_ns`].
+    late_since_ns: AtomicU64,
     /// Nothing is written: mounted so, or after an error.
     read_only: AtomicBool,
-    /// An error was noted in the superblock.
+    /// An error was found since it was mounted.
+    has_error: AtomicBool,
+    /// It is in the superblock.
     error_noted: AtomicBool,
     /// Groups by their largest free run, those that are loaded.
     pub by_largest: Mutex<alloc::collections::BTreeSet<(u32, u32)>>,
@@ -164,21 +117,22 @@ impl FileSystem {
             groups.push(Group::new(number, descriptor));
         }
         let overhead = crate::statfs::overhead(&geometry);
-        let name = alloc::format!("{}:{}", device.number().major, device.number().minor);
         const POOL: i64 = 4096;
         Ok(Arc::new(FileSystem {
             metadata_pool: POOL.min(geometry.blocks as i64 / 50),
             inodes: InodeCache::new(),
             orphans: Orphans::new(),
-            backing: BackingDevice::new(&name),
-            journal: Once::new(),
+            journal: RwSpinLock::new(None),
+            worker: Worker::new(),
             options: RwSpinLock::new(options),
             free_blocks: AtomicI64::new(free_blocks),
             delayed_blocks: AtomicI64::new(0),
             free_inodes: AtomicI64::new(free_inodes),
             next_directory_group: AtomicU32::new(0),
             late_times: SpinLock::new(BTreeMap::new()),
+            late_since_ns: AtomicU64::new(0),
             read_only: AtomicBool::new(read_only),
+            has_error: AtomicBool::new(false),
             error_noted: AtomicBool::new(false),
             by_largest: Mutex::new(alloc::collections::BTreeSet::new()),
             lifetime_writes: AtomicU64::new(0),
@@ -192,14 +146,15 @@ impl FileSystem {
         }))
     }
 
-    /// Sets the journal, once, before anything changes.
-    pub fn set_journal(&self, journal: Arc<Journal>) {
-        let _ = self.journal.set(journal);
+    /// Sets the journal, or takes it away.
+    pub fn set_journal(&self, journal: Option<Arc<Journal>>) {
+        let old = core::mem::replace(&mut *self.journal.write(), journal);
+        drop(old);
     }
 
     /// How metadata changes. Errors: `EROFS`: there is nothing that could be changed.
-    pub fn journal(&self) -> Result<&Arc<Journal>> {
-        self.journal.get().ok_or(Errno::EROFS)
+    pub fn journal(&self) -> Result<Arc<Journal>> {
+        self.journal.read().clone().ok_or(Errno::EROFS)
     }
 
     /// Begins an operation that changes at most `credits` blocks. Errors: `EROFS`, `ENOMEM`.
@@ -333,14 +288,136 @@ impl FileSystem {
         error
     }
 
-    /// Leaves word for fsck. Not from within a handle's `modify`, and once only: a worker does it, since the caller may hold any lock.
-    fn note_error(&self) {
-        self.error_noted.store(true, Ordering::Release);
+    /// Whether an error was found since it was mounted.
+    pub fn has_error(&self) -> bool {
+        self.has_error.load(Ordering::Acquire)
     }
 
-    /// Whether an error has been found since the file system was mounted.
-    pub fn has_error(&self) -> bool {
-        self.error_noted.load(Ordering::Acquire)
+    /// The last use ended with an error of the journal.
+    pub fn has_been_wrong(&self, error: i32) {
+        log::error!("ext4 ({}): error {error} ended the last use", self.device.name());
+        self.note_error();
+    }
+
+    /// Leaves word for fsck. Whoever complains may hold any lock: the worker does it.
+    fn note_error(&self) {
+        self.has_error.store(true, Ordering::Release);
+        self.worker.shared().ring();
+    }
+
+    /// What the worker does besides landing flights; when it is to look again, [`machine::time::now_ns`].
+    pub fn do_late_work(self: &Arc<Self>) -> Option<u64> {
+        if self.has_error.load(Ordering::Acquire) && !self.error_noted.swap(true, Ordering::AcqRel) {
+            self.write_error();
+        }
+        let since = self.late_since_ns.load(Ordering::Acquire);
+        if since == 0 {
+            return None;
+        }
+        let due = since + u64::from(self.options.read().commit_seconds.max(1)) * 1_000_000_000;
+        if due > machine::time::now_ns() {
+            return Some(due);
+        }
+        // What fails is told by whoever asks for it to be kept.
+        let _ = self.write_late_times();
+        None
+    }
+
+    /// Says in the superblock that fsck is wanted.
+    fn write_error(&self) {
+        let change = |raw: &mut RawSuperBlock| {
+            raw.state = (raw.state.get() | superblock::STATE_ERROR).into();
+            raw.error_count = raw.error_count.get().saturating_add(1).into();
+            raw.last_error_time = (now_seconds() as u32).into();
+            if raw.first_error_time.get() == 0 {
+                raw.first_error_time = raw.last_error_time;
+            }
+        };
+        let written = match self.start(1) {
+            Ok(mut handle) => self.change_super(&mut handle, change),
+            Err(_) => self.write_super_now(change),
+        };
+        if let Err(error) = written {
+            log::error!("ext4 ({}): an error could not be noted: {}", self.device.name(), error.name());
+        }
+    }
+
+    /// Changes the superblock in its place on the disk at once, past the journal: only what has to be there whether or not transactions
+    /// survive. Sleeps. Errors: `EIO`, `ENOMEM`, `EROFS`: the device cannot be written.
+    pub fn write_super_now(&self, change: impl FnOnce(&mut RawSuperBlock)) -> Result<()> {
+        let frame = Frame::alloc(AllocFlags::ZEROED).map_err(Errno::from)?;
+        {
+            let mut bytes = self.super_buffer.write();
+            let raw: &mut RawSuperBlock = format::at_mut(&mut bytes, self.super_offset())?;
+            change(raw);
+            superblock::seal(raw);
+            frame.write(0, &bytes);
+        }
+        let segment = Segment { frame, offset: 0, length: self.geometry.block_size };
+        let sector = self.buffers.sector(self.super_buffer.block());
+        self.device.transfer(Operation::Write, BioFlags::FUA | BioFlags::SYNC, sector, &[segment])
+    }
+
+    /// Notes that a body's times are late.
+    pub fn note_late(&self, body: &Arc<Body>) {
+        let first = {
+            let mut late = self.late_times.lock();
+            late.insert(body.number, body.clone());
+            late.len() == 1
+        };
+        if first {
+            self.late_since_ns.store(machine::time::now_ns().max(1), Ordering::Release);
+            self.worker.shared().ring();
+        }
+    }
+
+    /// Writes all times that are late. Errors: `EROFS`, `EIO`.
+    pub fn write_late_times(self: &Arc<Self>) -> Result<()> {
+        loop {
+            let next = {
+                let mut late = self.late_times.lock();
+                let next = late.pop_first();
+                if next.is_none() {
+                    self.late_since_ns.store(0, Ordering::Release);
+                }
+                next
+            };
+            let Some((_, body)) = next else { return Ok(()) };
+            body.write_late_times()?;
+        }
+    }
+
+    /// Writes everything there is to the device, and waits. Errors: `EIO` and the like.
+    pub fn sync(self: &Arc<Self>) -> Result<()> {
+        self.device.backing().write_all(mm::write_back::Wait::ForAll);
+        if self.is_read_only() {
+            return Ok(());
+        }
+        self.write_late_times()?;
+        let journal = self.journal()?;
+        let (newest, committed) = journal.newest();
+        if newest == committed { self.device.flush() } else { journal.force_commit() }
+    }
+}
+
+impl Body {
+    /// The times are newer than the inode's on the disk; they are written some time.
+    pub fn note_times(self: &Arc<Self>, times: Times) {
+        let was_late = self.late_times.lock().replace(times).is_some();
+        if !was_late {
+            self.fs.note_late(self);
+        }
+    }
+
+    /// Writes late times to the inode; gives the transaction. Errors: `EROFS`, `EIO`.
+    pub fn write_late_times(&self) -> Result<Option<Tid>> {
+        if self.late_times.lock().is_none() {
+            return Ok(None);
+        }
+        let mut handle = self.fs.start(1)?;
+        let Some(times) = self.late_times.lock().take() else { return Ok(Some(handle.tid())) };
+        self.fs.change_inode(&mut handle, self.number, |inode| inode.set_times(&times))?;
+        Ok(Some(handle.tid()))
     }
 }
 

@@ -457,6 +457,16 @@ impl FileSystem {
         Err(Errno::ENOSPC)
     }
 
+    /// The same, but leaves what is reserved for dirty pages and their trees. Errors: `ENOSPC`.
+    pub fn claim_spare(self: &Arc<Self>, goal: u64, wanted: u32) -> Result<Claim> {
+        let kept = self.metadata_pool + self.delayed_blocks.load(Ordering::Acquire);
+        let spare = self.free_blocks.load(Ordering::Relaxed) - kept;
+        if spare <= 0 {
+            return Err(Errno::ENOSPC);
+        }
+        self.claim(goal, u32::try_from(spare).map_or(wanted, |spare| spare.min(wanted)))
+    }
+
     /// Claims and takes one block for metadata. Changes two blocks. Errors: `ENOSPC`.
     pub fn allot_block(self: &Arc<Self>, handle: &mut Handle, goal: u64) -> Result<u64> {
         let claim = self.claim(goal, 1)?;

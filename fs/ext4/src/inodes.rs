@@ -145,7 +145,7 @@ pub fn make(
     if size > limit {
         return Err(fs.complain(CORRUPTED, format_args!("inode {}: a size of {size}", body.number)));
     }
-    let content = content_of(body, kind, size)?;
+    let content = content_of(superblock, body, kind, size)?;
     let mut state_bits = 0;
     let flags = raw.flags()?;
     for (bit, state) in [
@@ -181,7 +181,7 @@ pub fn make(
     machine::memory::try_arc(inode).map_err(Errno::from)
 }
 
-fn content_of(body: &Arc<Body>, kind: FileKind, size: u64) -> Result<Content> {
+fn content_of(superblock: &SuperBlock, body: &Arc<Body>, kind: FileKind, size: u64) -> Result<Content> {
     Ok(match kind {
         FileKind::Directory => Content::Directory,
         FileKind::Symlink => Content::Symlink(crate::symlink::read(body, size)?),
@@ -190,7 +190,8 @@ fn content_of(body: &Arc<Body>, kind: FileKind, size: u64) -> Result<Content> {
             if let Some(cache) = known.upgrade() {
                 return Ok(Content::Regular(cache));
             }
-            let cache = PageCache::new(Arc::new(FilePager::new(body.clone())), size);
+            let cache =
+                PageCache::new(Arc::new(FilePager::new(body.clone(), superblock.errors().clone())), size);
             *known = Arc::downgrade(&cache);
             Content::Regular(cache)
         }

@@ -9,7 +9,6 @@ use abi::errno::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use machine::sync::atomic::Ordering;
 use mm::PageCache;
 use mm::io::IoWriter;
 use security::Credentials;
@@ -75,7 +74,7 @@ impl InodeOperations for Node {
     fn file_operations(&self) -> &dyn FileOperations {
         match &self.content {
             Content::Directory => &DirectoryFile,
-            Content::Regular(_) => &RegularFile,
+            Content::Regular(_) => &crate::regular::RegularFile,
             _ => &vfs::file::NoOperations,
         }
     }
@@ -121,26 +120,4 @@ impl FileOperations for DirectoryFile {
     fn sync(&self, _file: &File, _kind: SyncKind) -> Result<()> {
         Ok(())
     }
-}
-
-/// An open regular file.
-pub struct RegularFile;
-
-impl FileOperations for RegularFile {
-    fn read(&self, file: &File, to: &mut dyn IoWriter, offset: u64) -> Result<usize> {
-        file.inode()?.operations().page_cache().ok_or(Errno::EINVAL)?.read(offset, to)
-    }
-
-    fn can_poll(&self) -> bool {
-        false
-    }
-
-    fn sync(&self, _file: &File, _kind: SyncKind) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// The size that the inode has on the disk.
-pub fn disk_size(body: &Body) -> u64 {
-    body.disk_size.load(Ordering::Acquire)
 }

@@ -12,7 +12,7 @@ use crate::format::CORRUPTED;
 use crate::format::inode::{InodeRef, flag};
 use crate::groups::Contents;
 use crate::indirect;
-use crate::journal::Handle;
+use crate::journal::{Handle, OrderedData};
 use crate::{allocate, orphans, xattrs};
 use abi::errno::Result;
 use alloc::sync::Arc;
@@ -65,8 +65,10 @@ pub fn release(body: &Body, blocks: Range<u64>, kind: Contents) -> Result<()> {
     Ok(())
 }
 
-/// Cuts a file to `size` bytes on the disk; the page cache has been cut already. Errors: `EUCLEAN`, `EIO`, `EROFS`.
-pub fn shrink(body: &Body, size: u64) -> Result<()> {
+/// Cuts a file to `size` bytes on the disk; the page cache has been cut already. `tail`: its last page, where the end is within a block.
+///
+/// Errors: `EUCLEAN`, `EIO`, `EROFS`.
+pub fn shrink(body: &Body, size: u64, tail: Option<Arc<dyn OrderedData>>) -> Result<()> {
     let fs = &body.fs;
     let first = body.blocks_of(size);
     body.wait_for_flights(u32::try_from(first).unwrap_or(u32::MAX));
@@ -74,6 +76,9 @@ pub fn shrink(body: &Body, size: u64) -> Result<()> {
         let mut handle = fs.start(orphans::CREDITS + 2)?;
         fs.orphans.add(fs, &mut handle, body.number)?;
         body.write_size(&mut handle, size)?;
+        if let Some(tail) = tail {
+            handle.order(tail)?;
+        }
     }
     if !body.is_inline() {
         release(body, first..1 << 32, Contents::Data)?;
@@ -126,7 +131,7 @@ pub fn clean_orphan(fs: &Arc<FileSystem>, superblock: &Arc<SuperBlock>, number: 
         return remove(body, inode.kind());
     }
     if inode.kind() == FileKind::Regular {
-        return shrink(body, body.disk_size.load(Ordering::Acquire));
+        return shrink(body, body.disk_size.load(Ordering::Acquire), None);
     }
     let mut handle = fs.start(orphans::CREDITS + 1)?;
     fs.orphans.remove(fs, &mut handle, number)?;

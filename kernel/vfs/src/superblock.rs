@@ -76,7 +76,7 @@ pub trait SuperBlockOperations: Any + Send + Sync {
         Ok(())
     }
     /// `mount -o remount` with new options. `EINVAL`.
-    fn remount(&self, superblock: &SuperBlock, flags: MountFlags, data: &[u8]) -> Result<()> {
+    fn remount(&self, superblock: &Arc<SuperBlock>, flags: MountFlags, data: &[u8]) -> Result<()> {
         let _ = (superblock, flags, data);
         Ok(())
     }

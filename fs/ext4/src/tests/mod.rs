@@ -1,4 +1,6 @@
-//! Host tests: images that e2fsprogs makes are mounted, walked and read.
+//! Host tests: images that e2fsprogs makes are mounted, walked, read and changed, and judged by e2fsck.
+
+mod data;
 
 use crate::mount::mount_device;
 use crate::node::Node;
@@ -39,11 +41,42 @@ fn image(name: &str, options: &[&str], size: &str, from: &Path) -> Option<Vec<u8
     Some(bytes)
 }
 
-fn mount(bytes: Vec<u8>) -> Result<Arc<Inode>> {
-    let sectors = bytes.len() / block::SECTOR_SIZE;
-    let disk = Disk::new("test0".into(), MemoryDisk::new(bytes), sectors as u64, false);
+/// What mke2fs is told for each kind of image.
+const KINDS: [(&str, &[&str]); 6] = [
+    ("ext4", &["-t", "ext4"]),
+    ("ext4-1k", &["-t", "ext4", "-b", "1024"]),
+    ("ext3", &["-t", "ext3"]),
+    ("ext2", &["-t", "ext2", "-b", "1024"]),
+    ("inline", &["-t", "ext4", "-O", "inline_data"]),
+    ("plain", &["-t", "ext4", "-O", "^metadata_csum,^64bit,^dir_index,uninit_bg"]),
+];
+
+/// Mounts a disk; the root keeps it mounted.
+fn mount_disk(disk: Arc<MemoryDisk>, flags: MountFlags) -> Result<Arc<Inode>> {
+    let sectors = disk.contents().len() / block::SECTOR_SIZE;
+    let disk = Disk::new("test0".into(), disk, sectors as u64, false);
     let device = BlockDevice::whole(disk, vfs::DeviceId::new(254, 0));
-    mount_device("ext4", &device, MountFlags::RDONLY, &security::Credentials::initial())
+    mount_device("ext4", &device, flags, b"", &security::Credentials::initial())
+}
+
+fn mount(bytes: Vec<u8>) -> Result<Arc<Inode>> {
+    mount_disk(MemoryDisk::new(bytes), MountFlags::RDONLY)
+}
+
+/// Has e2fsck look at an image, and fails if it finds anything.
+fn check_with_fsck(name: &str, bytes: &[u8]) {
+    let path = std::env::temp_dir().join(std::format!("linnet-ext4-{}-{name}.fsck", std::process::id()));
+    fs::write(&path, bytes).unwrap();
+    let judge = |program: &&str| Command::new(program).args(["-fn"]).arg(&path).output().ok();
+    let verdict = ["e2fsck", "/usr/sbin/e2fsck"].iter().find_map(judge).expect("e2fsck comes with mke2fs");
+    let said = String::from_utf8_lossy(&verdict.stdout).into_owned();
+    assert!(verdict.status.success(), "{name}: {said}\nthe image is {}", path.display());
+    fs::remove_file(&path).unwrap();
+}
+
+/// How long a random test is: short under an interpreter.
+fn length(steps: usize) -> usize {
+    if cfg!(miri) { steps / 100 + 1 } else { steps }
 }
 
 struct Names(Vec<(Vec<u8>, u64)>, usize);
@@ -128,15 +161,7 @@ fn tree(name: &str) -> PathBuf {
 #[test]
 fn images_of_mke2fs_are_read() {
     let root = tree("read");
-    let kinds: [(&str, &[&str]); 6] = [
-        ("ext4", &["-t", "ext4"]),
-        ("ext4-1k", &["-t", "ext4", "-b", "1024"]),
-        ("ext3", &["-t", "ext3"]),
-        ("ext2", &["-t", "ext2", "-b", "1024"]),
-        ("inline", &["-t", "ext4", "-O", "inline_data"]),
-        ("plain", &["-t", "ext4", "-O", "^metadata_csum,^64bit,^dir_index,uninit_bg"]),
-    ];
-    for (name, options) in kinds {
+    for (name, options) in KINDS {
         let Some(bytes) = image(name, options, "32M", &root) else { return };
         std::println!("{name}");
         let tree = root.clone();
