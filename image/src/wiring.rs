@@ -84,6 +84,7 @@ fn show_devices() -> Result<()> {
 pub fn register_late() -> Result<()> {
     mm::reclaim::register_shrinker(vfs::dentry::shrink_all);
     tmpfs::register()?;
+    ext4::mount::register()?;
     let _ = syscall::MEMORY_FILE.set(tmpfs::memory_file);
     sched::clock::on_set(ipc::timerfd::clock_was_set);
     let (release, version) = (syscall::system::RELEASE, syscall::system::VERSION);
