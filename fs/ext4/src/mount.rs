@@ -3,7 +3,7 @@
 //! Key types: [`Ext4`], `Instance`. As long as the file system may change, the superblock says so (`RECOVER`, or not `VALID` where there is no
 //! journal): who finds it so later recovers it.
 //!
-//! Locks: `Instance::changing` (sleeping) is held by a remount; everything else is inside it.
+//! Locks: `Instance::changing` (sleeping) is held by a remount; everything else is inside it. `Instance::claim` is a leaf.
 
 use crate::body::{Body, State};
 use crate::buffer::Buffers;
@@ -38,7 +38,8 @@ struct Instance {
     fs: Arc<FileSystem>,
     usual: Options,
     changing: Mutex<()>,
-    _claim: block::Claim,
+    /// Nobody else may have the device meanwhile.
+    claim: Mutex<Option<block::Claim>>,
 }
 
 impl SuperBlockOperations for Instance {
@@ -88,6 +89,8 @@ impl SuperBlockOperations for Instance {
             log::error!("ext4 ({}): unmounting: {}", self.fs.device.name(), error.name());
         }
         self.fs.buffers.shrink(usize::MAX);
+        let claim = self.claim.lock().take();
+        drop(claim);
     }
 }
 
@@ -181,6 +184,9 @@ fn end_writing(fs: &Arc<FileSystem>) -> Result<()> {
     let emptied = journal.shut_down();
     fs.worker.stop();
     fs.set_journal(None);
+    // What could not be written is lost with the mount.
+    let late = core::mem::take(&mut *fs.late_times.lock());
+    drop(late);
     result.and(emptied)?;
     fs.write_super_now(say_clean)?;
     fs.device.flush()
@@ -287,7 +293,12 @@ pub fn mount_device(
         flags,
         device: Some(device.number()),
     };
-    let instance = Box::new(Instance { fs: fs.clone(), usual, changing: Mutex::new(()), _claim: claim });
+    let instance = Box::new(Instance {
+        fs: fs.clone(),
+        usual,
+        changing: Mutex::new(()),
+        claim: Mutex::new(Some(claim)),
+    });
     let superblock = SuperBlock::new(attributes, instance, credentials.user_namespace.clone());
     if !read_only {
         begin_writing(&fs)?;

@@ -79,6 +79,10 @@ impl InodeOperations for Node {
         }
     }
 
+    fn times_changed(&self, inode: &Inode) {
+        self.body.note_times(inode.times());
+    }
+
     fn page_cache(&self) -> Option<&Arc<PageCache>> {
         match &self.content {
             Content::Regular(cache) => Some(cache),

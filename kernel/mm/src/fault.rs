@@ -196,7 +196,13 @@ impl AddressSpace {
                 cache.read_behind(index, limits);
                 Ok(false)
             }
-            Attempt::NeedStore(cache, index) => retry_after(cache.prepare_store(index)),
+            Attempt::NeedStore(cache, index) => {
+                let prepared = retry_after(cache.prepare_store(index))?;
+                if let Some(file) = self.find_vma(request.page).as_ref().and_then(|vma| vma.file()) {
+                    file.stored();
+                }
+                Ok(prepared)
+            }
             Attempt::NeedMemory => self.fault_with_reclaim(request),
         }
     }

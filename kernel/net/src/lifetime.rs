@@ -13,8 +13,8 @@ use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use linnet_lib::tree::{Item, Node, Pile};
 use machine::sync::atomic::{AtomicUsize, Ordering};
-use machine::sync::{IrqSpinLock, WaitKind, WaitQueue};
-use sched::errand::{self, Errand};
+use machine::sync::{IrqSpinLock, Once, WaitKind, WaitQueue};
+use sched::errand::{self, Errand, ErrandId};
 
 use alloc::boxed::Box;
 
@@ -48,6 +48,7 @@ impl Item for Grave {
 
 static QUEUE: IrqSpinLock<Pile<Grave>> = IrqSpinLock::new(Pile::new());
 static QUEUED: WaitQueue = WaitQueue::new();
+static ERRAND: Once<ErrandId> = Once::new();
 static GONE: WaitQueue = WaitQueue::new();
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static DYING: AtomicUsize = AtomicUsize::new(0);
@@ -72,7 +73,7 @@ pub(crate) fn bury(grave: Box<Node<Grave>>) {
     LIVE.fetch_sub(1, Ordering::Relaxed);
     DYING.fetch_add(1, Ordering::AcqRel);
     QUEUE.lock().push(grave);
-    if !errand::take_on() {
+    if !ERRAND.get().is_some_and(|errand| errand::take_on(*errand)) {
         QUEUED.wake_all();
     }
 }
@@ -80,7 +81,9 @@ pub(crate) fn bury(grave: Box<Node<Grave>>) {
 /// Makes the initial namespace and starts the thread that cleans. Once, at boot. `ENOMEM`.
 pub fn start() -> Result<()> {
     let _ = NetNamespace::initial();
-    errand::register(Errand { run: clean_queued, hand_back: || QUEUED.wake_all() });
+    if let Some(id) = errand::register(Errand { run: clean_queued, hand_back: || QUEUED.wake_all() }) {
+        let _ = ERRAND.set(id);
+    }
     sched::spawn("netns", sched::SpawnOptions::default(), || {
         loop {
             let some = || (!QUEUE.lock().is_empty()).then_some(());

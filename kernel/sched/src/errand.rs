@@ -5,7 +5,7 @@
 //! a program [takes it on](take_on) and does it at the end of its system call, which is where [`run_taken_on`] is called. A thread that goes to sleep
 //! or ends before then hands the errand back, so that it waits for nobody.
 //!
-//! There is one errand in the system: the end of network namespaces. Neighbours: [`crate::sleep`] and
+//! There are two errands in the system: the end of network namespaces, and the end of files. Neighbours: [`crate::sleep`] and
 //! [`crate::exit_current`] hand back. Locks: none.
 
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -23,57 +23,70 @@ pub struct Errand {
     pub hand_back: fn(),
 }
 
-static ERRAND: Once<Errand> = Once::new();
+/// Which of the errands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ErrandId(u8);
 
-/// How a thread stands to errands; only the thread itself changes it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Stand {
-    /// It does not come to the end of a call: a kernel thread.
-    Unfit = 0,
-    Fit = 1,
-    TakenOn = 2,
-}
+/// The most that there may be.
+const MOST: usize = 4;
 
-/// A thread's part.
+static ERRANDS: [Once<Errand>; MOST] = [const { Once::new() }; MOST];
+
+/// The thread comes to the end of a call: it is no kernel thread.
+const FIT: u8 = 1 << MOST;
+
+/// How a thread stands to errands: [`FIT`], and a bit for each that it has taken on. Only the thread itself changes it.
 pub(crate) struct Errands(AtomicU8);
 
 impl Errands {
     pub(crate) const fn new() -> Self {
-        Self(AtomicU8::new(Stand::Unfit as u8))
+        Self(AtomicU8::new(0))
     }
 
-    fn stands(&self, stand: Stand) -> bool {
-        self.0.load(Ordering::Relaxed) == stand as u8
+    fn get(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
     }
 
-    fn set(&self, stand: Stand) {
-        self.0.store(stand as u8, Ordering::Relaxed);
+    fn set(&self, bits: u8) {
+        self.0.store(bits, Ordering::Relaxed);
+    }
+
+    /// Those taken on, which it has no longer.
+    fn take(&self) -> impl Iterator<Item = &'static Errand> {
+        let taken = self.get();
+        self.set(taken & FIT);
+        ERRANDS
+            .iter()
+            .enumerate()
+            .filter(move |(id, _)| taken & 1 << id != 0)
+            .filter_map(|(_, errand)| errand.get())
     }
 }
 
-/// Says what the errand is; once, at boot.
-pub fn register(errand: Errand) {
-    let _ = ERRAND.set(errand);
+/// Says what an errand is; at boot. `None`: there are too many.
+pub fn register(errand: Errand) -> Option<ErrandId> {
+    let free = ERRANDS.iter().position(|place| place.set(errand).is_ok());
+    free.map(|id| ErrandId(id as u8))
 }
 
 /// The running thread will call [`run_taken_on`] soon after whatever it does from now on.
 pub fn note_fit() {
     if let Some(thread) = try_current() {
-        thread.errands.set(Stand::Fit);
+        thread.errands.set(FIT);
     }
 }
 
 /// There is something to do. False: nobody will do it unless the caller wakes the thread whose work it is. Any context.
-pub fn take_on() -> bool {
+pub fn take_on(errand: ErrandId) -> bool {
     // Not in an interrupt, which may have come after the thread decided to sleep, nor under a spin lock.
     if !preempt::may_sleep() {
         return false;
     }
     let Some(thread) = try_current() else { return false };
-    let fit = !thread.errands.stands(Stand::Unfit);
+    let bits = thread.errands.get();
+    let fit = bits & FIT != 0;
     if fit {
-        thread.errands.set(Stand::TakenOn);
+        thread.errands.set(bits | 1 << errand.0);
     }
     fit
 }
@@ -81,21 +94,15 @@ pub fn take_on() -> bool {
 /// Does what the running thread has taken on. No lock is held.
 #[inline]
 pub fn run_taken_on(thread: &Thread) {
-    if thread.errands.stands(Stand::TakenOn) {
-        thread.errands.set(Stand::Fit);
-        if let Some(errand) = ERRAND.get() {
-            (errand.run)();
-        }
+    if thread.errands.get() & !FIT != 0 {
+        thread.errands.take().for_each(|errand| (errand.run)());
     }
 }
 
-/// The thread goes to sleep, or ends: what it has taken on is done by the other.
+/// The thread goes to sleep, or ends: what it has taken on is done by the others.
 #[inline]
 pub(crate) fn hand_back(thread: &Thread) {
-    if thread.errands.stands(Stand::TakenOn) {
-        thread.errands.set(Stand::Fit);
-        if let Some(errand) = ERRAND.get() {
-            (errand.hand_back)();
-        }
+    if thread.errands.get() & !FIT != 0 {
+        thread.errands.take().for_each(|errand| (errand.hand_back)());
     }
 }

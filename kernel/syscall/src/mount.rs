@@ -70,7 +70,7 @@ pub fn umount2(context: &mut Context<'_>, target: UserString, flags: u32) -> Res
         mount_tree::topmost(&found)
     };
     check_privilege(context)?;
-    context.with_context(|lookup| mount_tree::unmount(lookup, &target, flags)).map(|()| 0)
+    context.with_context(|lookup| mount_tree::unmount(lookup, target, flags)).map(|()| 0)
 }
 
 /// pivot_root(2). Errors: `EPERM`, `EBUSY`, `EINVAL`, `ENOTDIR`.

@@ -51,6 +51,8 @@ pub(crate) fn finish_thread(task: &Arc<Task>, status: ExitStatus) {
     release_user_memory(task);
     drop(task.replace_files(None));
     drop(task.replace_fs(None));
+    // Whoever waits for the end of the process finds that what it had open last is gone.
+    sched::errand::run_taken_on(&sched::current());
     task.leave_namespaces();
     task.set_rseq(None);
     let (last, stopped) = leave_process(task, &process, status);
@@ -66,6 +68,7 @@ pub(crate) fn finish_thread(task: &Arc<Task>, status: ExitStatus) {
         }
         drop(space);
         drop(process.replace_executable(None));
+        sched::errand::run_taken_on(&sched::current());
         end_process(&process, status);
     } else {
         sched::current().set_page_table(None);

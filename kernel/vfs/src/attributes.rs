@@ -26,7 +26,9 @@ fn with_write<R>(place: &Path, change: impl FnOnce(&Arc<Inode>) -> Result<R>) ->
     place.mount.begin_write()?;
     let result = {
         let _lock = inode.lock.write();
-        if inode.has_state(state::IMMUTABLE | state::APPEND_ONLY) { Err(Errno::EPERM) } else { change(inode) }
+        let fixed = inode.has_state(state::IMMUTABLE | state::APPEND_ONLY);
+        let allowed = if fixed { Err(Errno::EPERM) } else { inode.check_alive() };
+        allowed.and_then(|()| change(inode))
     };
     place.mount.end_write();
     result
@@ -138,7 +140,7 @@ pub fn set_times(
     place.mount.begin_write()?;
     let result = {
         let _lock = inode.lock.write();
-        let allowed = check_time_change(inode, only_now, credentials);
+        let allowed = inode.check_alive().and_then(|()| check_time_change(inode, only_now, credentials));
         let now = Timestamp::now();
         let time = |change| match change {
             TimeChange::Keep => None,
@@ -280,5 +282,12 @@ pub fn touch_accessed(place: &Path) {
         && now.seconds - times.accessed.seconds < DAY_SECONDS;
     if !recent && now != times.accessed {
         inode.update_times(|times| times.accessed = now);
+        inode.operations().times_changed(inode);
     }
+}
+
+/// A program stores into a page of the file through a shared mapping, which was clean till now.
+pub(crate) fn touch_stored(inode: &Inode) {
+    inode.touch_modified();
+    inode.operations().times_changed(inode);
 }

@@ -4,6 +4,7 @@
 //! Locks: one spin lock orders changes; readers take none.
 
 use alloc::sync::Arc;
+use core::ops::Deref;
 
 use machine::sync::{RcuArc, RcuGuard, SpinLock};
 use security::Credentials;
@@ -24,16 +25,49 @@ pub struct FsState {
     pub namespace: Arc<MountNamespace>,
 }
 
+/// The contents of a context, which keep their directories' contents though those may be removed.
+pub struct KeptState {
+    state: FsState,
+    holds: [bool; 2],
+}
+
+impl KeptState {
+    fn new(state: FsState) -> Arc<KeptState> {
+        // One that is removed just now is as empty as it will ever be.
+        let holds = [&state.root, &state.working_directory]
+            .map(|place| place.inode().is_ok_and(|inode| inode.hold().is_ok()));
+        Arc::new(KeptState { state, holds })
+    }
+}
+
+impl Deref for KeptState {
+    type Target = FsState;
+    fn deref(&self) -> &FsState {
+        &self.state
+    }
+}
+
+impl Drop for KeptState {
+    /// Any context.
+    fn drop(&mut self) {
+        for (place, held) in [&self.state.root, &self.state.working_directory].into_iter().zip(self.holds) {
+            if held && let Ok(inode) = place.inode() {
+                inode.release();
+            }
+        }
+    }
+}
+
 /// Root, working directory and umask, as tasks share them.
 pub struct FsContext {
-    state: RcuArc<FsState>,
+    state: RcuArc<KeptState>,
     changes: SpinLock<()>,
 }
 
 impl FsContext {
     /// A context with these contents.
     pub fn new(state: FsState) -> Arc<FsContext> {
-        Arc::new(FsContext { state: RcuArc::new(Some(Arc::new(state))), changes: SpinLock::new(()) })
+        Arc::new(FsContext { state: RcuArc::new(Some(KeptState::new(state))), changes: SpinLock::new(()) })
     }
 
     /// A context of its own with the same contents (fork without `CLONE_FS`, `unshare`).
@@ -44,11 +78,11 @@ impl FsContext {
     /// The contents, as long as the guard lives.
     #[inline]
     pub fn load<'g>(&self, guard: &'g RcuGuard) -> Option<&'g FsState> {
-        self.state.load(guard)
+        self.state.load(guard).map(|kept| &kept.state)
     }
 
     /// The contents, counted. (Never `None` between [`FsContext::new`] and the drop.)
-    pub fn state(&self) -> Option<Arc<FsState>> {
+    pub fn state(&self) -> Option<Arc<KeptState>> {
         self.state.load_arc()
     }
 
@@ -56,9 +90,9 @@ impl FsContext {
     pub fn update(&self, change: impl FnOnce(&mut FsState)) {
         let _changes = self.changes.lock();
         if let Some(state) = self.state.load_arc() {
-            let mut state = (*state).clone();
+            let mut state = state.state.clone();
             change(&mut state);
-            self.state.replace(Some(Arc::new(state)));
+            self.state.replace(Some(KeptState::new(state)));
         }
     }
 

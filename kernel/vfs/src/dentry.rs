@@ -26,6 +26,7 @@ use machine::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use machine::sync::{Lazy, Once, RcuArc, RcuGuard, SpinLock, SpinLockGuard, rcu};
 
 use crate::inode::Inode;
+use crate::reaper;
 use crate::superblock::SuperBlock;
 
 /// Bits of [`Dentry::flags`].
@@ -270,6 +271,15 @@ impl Dentry {
     }
 }
 
+impl Drop for Dentry {
+    /// Any context.
+    fn drop(&mut self) {
+        if let Some(inode) = self.inode.take() {
+            reaper::let_go(inode);
+        }
+    }
+}
+
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[inline]
@@ -479,6 +489,7 @@ fn find_locked(parent: &Arc<Dentry>, hash: u64, name: &[u8]) -> Option<Arc<Dentr
 /// Puts a dentry into the table; if its name is there already, gives that one instead.
 pub(crate) fn insert(dentry: Arc<Dentry>) -> Arc<Dentry> {
     shrink_if_crowded();
+    reaper::help_if_crowded();
     let Some(place) = dentry.place_arc() else { return dentry };
     let Some(parent) = place.parent() else { return dentry };
     let hash = hash_of(parent, hash_name(place.name()));
@@ -618,6 +629,8 @@ pub(crate) fn drop_superblock(superblock: &SuperBlock) {
         drop(guard);
         for dentry in doomed.iter().filter_map(Weak::upgrade) {
             unhash(&dentry);
+            // Nobody asks for its place any more. Names would else go one level for each grace period.
+            dentry.place.replace(None);
         }
     }
 }

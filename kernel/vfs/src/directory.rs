@@ -247,7 +247,11 @@ fn link_locked(
     if inode.link_count() == 0 && !unnamed {
         return Err(Errno::ENOENT);
     }
-    directory.operations().link(directory, &parent.name, inode)?;
+    // One without a name must not lose its contents just now.
+    inode.hold()?;
+    let linked = directory.operations().link(directory, &parent.name, inode);
+    inode.release();
+    linked?;
     dentry.instantiate(inode.clone());
     dentry::insert(dentry);
     notify::linked(directory, &parent.name, inode);
@@ -329,10 +333,11 @@ pub fn remove_directory(context: &LookupContext<'_>, start: Start<'_>, path: &[u
     parent.directory.mount.begin_write()?;
     let result = remove_directory_locked(context, &parent);
     parent.directory.mount.end_write();
-    result
+    result?.evict_if_unused();
+    Ok(())
 }
 
-fn remove_directory_locked(context: &LookupContext<'_>, parent: &Parent) -> Result<()> {
+fn remove_directory_locked(context: &LookupContext<'_>, parent: &Parent) -> Result<Arc<Inode>> {
     let directory = parent.directory.inode()?;
     let _lock = directory.lock.write();
     let dentry = lookup_locked(&parent.directory.dentry, directory, &parent.name)?;
@@ -341,12 +346,14 @@ fn remove_directory_locked(context: &LookupContext<'_>, parent: &Parent) -> Resu
         return Err(Errno::ENOTDIR);
     }
     check_not_mountpoint(&parent.directory, &dentry)?;
-    let _victim = victim.lock.write();
-    directory.operations().rmdir(directory, &parent.name, &victim)?;
-    victim.set_state(state::DEAD);
+    {
+        let _victim = victim.lock.write();
+        directory.operations().rmdir(directory, &parent.name, &victim)?;
+        victim.set_state(state::DEAD);
+    }
     dentry::delete(&dentry);
     notify::unlinked(directory, &parent.name, &victim);
-    Ok(())
+    Ok(victim)
 }
 
 /// The locks of a rename.

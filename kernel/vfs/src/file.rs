@@ -307,6 +307,8 @@ pub struct File {
     /// A file lock of some kind was taken through it: closing has to look.
     locked: AtomicBool,
     counted: Counted,
+    /// It keeps the contents of its inode ([`Inode::hold`]).
+    holds: bool,
     credentials: Arc<Credentials>,
     owner: Once<Box<SpinLock<SignalOwner>>>,
     read_ahead: ReadAhead,
@@ -334,8 +336,8 @@ impl File {
             Counted::Reader
         };
         let mut file = File::with(path, flags, credentials.clone());
-        inode.count_open();
         file.counted = counted;
+        file.hold(&inode)?;
         // Only the opening of a terminal looks at the one, and of a disk at the other.
         file.flags.fetch_or((flags & OpenFlags::EXCL).bits(), Ordering::Relaxed);
         file.operations = crate::open::open_operations(&inode, &file)?;
@@ -361,8 +363,21 @@ impl File {
     }
 
     /// A handle on a place only (`O_PATH`).
-    pub(crate) fn new_place(path: Path, flags: OpenFlags, credentials: &Arc<Credentials>) -> Arc<File> {
-        Arc::new(File::with(path, flags, credentials.clone()))
+    pub(crate) fn new_place(
+        path: Path,
+        flags: OpenFlags,
+        credentials: &Arc<Credentials>,
+    ) -> Result<Arc<File>> {
+        let inode = path.inode()?.clone();
+        let mut file = File::with(path, flags, credentials.clone());
+        file.hold(&inode)?;
+        Ok(Arc::new(file))
+    }
+
+    fn hold(&mut self, inode: &Inode) -> Result<()> {
+        inode.hold()?;
+        self.holds = true;
+        Ok(())
     }
 
     fn with(path: Path, flags: OpenFlags, credentials: Arc<Credentials>) -> File {
@@ -376,6 +391,7 @@ impl File {
             position_lock: Mutex::new(()),
             locked: AtomicBool::new(false),
             counted: Counted::Not,
+            holds: false,
             credentials,
             owner: Once::new(),
             read_ahead: ReadAhead::new(),
@@ -698,8 +714,8 @@ impl Drop for File {
             inode.end_write();
             self.path.mount.end_write();
         }
-        if self.counted != Counted::Not {
-            inode.count_close();
+        if self.holds {
+            inode.release();
         }
     }
 }

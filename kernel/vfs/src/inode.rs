@@ -16,13 +16,14 @@ use core::any::Any;
 use abi::errno::{Errno, Result};
 use machine::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use machine::sync::{Once, RwLock, SeqLock};
-use mm::PageCache;
+use mm::{PageCache, Retention};
 use security::{Credentials, Kgid, Kuid};
 
 use crate::file::{File, FileOperations};
 use crate::locks::LockContext;
 use crate::notify::{LazyWatchSet, WatchSet};
 use crate::path::Path;
+use crate::reaper;
 use crate::seals::Seals;
 use crate::superblock::SuperBlock;
 use crate::types::{AccessMask, DeviceId, FileKind, FileStatus, Times, Timestamp};
@@ -58,8 +59,9 @@ pub struct Inode {
     blocks: AtomicU64,
     times: SeqLock<Times>,
     state: AtomicU32,
-    /// Descriptions open; the contents go when this and the link count are both zero.
-    opens: AtomicU32,
+    /// Who keeps the contents though there may be no name, or [`EVICTED`].
+    holds: AtomicU32,
+    reaping: reaper::Link<Inode>,
     /// Positive: writers; negative: those who forbid writing (running programs).
     writers: AtomicI32,
     locks: Once<Box<LockContext>>,
@@ -68,6 +70,9 @@ pub struct Inode {
     /// Orders changes; see the head of this file.
     pub lock: RwLock<()>,
 }
+
+/// In `holds`: the contents are gone.
+const EVICTED: u32 = 1 << 31;
 
 /// What a new inode is like.
 pub struct InodeAttributes {
@@ -115,6 +120,7 @@ impl Inode {
         attributes: InodeAttributes,
         operations: Box<dyn InodeOperations>,
     ) -> Inode {
+        superblock.note_inode(attributes.link_count == 0);
         Inode {
             number: attributes.number,
             kind: attributes.kind,
@@ -129,7 +135,8 @@ impl Inode {
             blocks: AtomicU64::new(0),
             times: SeqLock::new(Times::now()),
             state: AtomicU32::new(attributes.state),
-            opens: AtomicU32::new(0),
+            holds: AtomicU32::new(0),
+            reaping: reaper::Link::new(),
             writers: AtomicI32::new(0),
             locks: Once::new(),
             watches: LazyWatchSet::new(),
@@ -205,17 +212,21 @@ impl Inode {
     }
     /// Sets the number of names (under the locks of a directory change).
     pub fn set_link_count(&self, count: u32) {
-        self.link_count.store(count, Ordering::Release);
+        let before = self.link_count.swap(count, Ordering::AcqRel);
+        self.superblock.note_links(before, count);
     }
     /// One name more.
     pub fn add_link(&self) {
-        self.link_count.fetch_add(1, Ordering::AcqRel);
+        let before = self.link_count.fetch_add(1, Ordering::AcqRel);
+        self.superblock.note_links(before, 1);
     }
     /// One name fewer; gives what is left.
     pub fn drop_link(&self) -> u32 {
         let update = |count: u32| Some(count.saturating_sub(1));
-        let before = self.link_count.fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
-        before.unwrap_or(0).saturating_sub(1)
+        let before = self.link_count.fetch_update(Ordering::AcqRel, Ordering::Acquire, update).unwrap_or(0);
+        let left = before.saturating_sub(1);
+        self.superblock.note_links(before, left);
+        left
     }
     /// Bytes: the page cache's size where there is one.
     #[inline]
@@ -229,11 +240,15 @@ impl Inode {
     pub fn set_size(&self, size: u64) {
         self.size.store(size, Ordering::Release);
     }
-    /// Space taken, in units of 512 bytes: what the page cache holds for files in memory, else what was set.
+    /// Space taken, in units of 512 bytes: the pages of a file that is nowhere else, else what the file system set.
     pub fn blocks(&self) -> u64 {
-        self.blocks.load(Ordering::Relaxed)
+        const PER_PAGE: u64 = (machine::PAGE_SIZE / 512) as u64;
+        match self.operations.page_cache() {
+            Some(cache) if cache.retention() == Retention::OnlyCopy => cache.page_count() * PER_PAGE,
+            _ => self.blocks.load(Ordering::Relaxed),
+        }
     }
-    /// Sets the space taken, in units of 512 bytes.
+    /// Sets the space taken, in units of 512 bytes, of a file that is not only in memory.
     pub fn set_blocks(&self, blocks: u64) {
         self.blocks.store(blocks, Ordering::Relaxed);
     }
@@ -310,7 +325,6 @@ impl Inode {
 
     /// What stat(2) tells, from the attributes as they are. Takes no lock.
     pub fn cached_status(&self) -> FileStatus {
-        let cache = self.operations.page_cache();
         FileStatus {
             device: self.superblock.device(),
             inode_number: self.number,
@@ -319,9 +333,9 @@ impl Inode {
             uid: self.uid(),
             gid: self.gid(),
             special_device: self.special_device,
-            size: cache.map_or_else(|| self.size.load(Ordering::Acquire), |cache| cache.size()),
+            size: self.size(),
             block_size: self.superblock.block_size(),
-            blocks: cache.map_or_else(|| self.blocks(), |cache| cache.page_count() * 8),
+            blocks: self.blocks(),
             times: self.times(),
             mount_id: 0,
             mount_root: false,
@@ -349,28 +363,73 @@ impl Inode {
         self.writers.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(crate) fn count_open(&self) {
-        self.opens.fetch_add(1, Ordering::AcqRel);
+    /// Keeps the contents though the last name may go, until [`release`](Self::release). `ENOENT`: they are gone already.
+    pub(crate) fn hold(&self) -> Result<()> {
+        let add = |holds: u32| (holds & EVICTED == 0).then_some(holds + 1);
+        self.holds.fetch_update(Ordering::AcqRel, Ordering::Acquire, add).map_err(|_| Errno::ENOENT)?;
+        Ok(())
     }
-    /// The last close of a file without a name frees its contents.
-    pub(crate) fn count_close(&self) {
-        if self.opens.fetch_sub(1, Ordering::AcqRel) == 1 && self.link_count() == 0 {
-            self.evict();
+    /// Ends a [`hold`](Self::hold). The last one of a file without a name has it evicted. Any context.
+    pub(crate) fn release(self: &Arc<Self>) {
+        if self.holds.fetch_sub(1, Ordering::AcqRel) == 1 && self.link_count() == 0 {
+            reaper::consider(self.clone());
         }
     }
-    /// The last name is gone: frees the contents unless someone has it open.
+    /// Whether neither a name nor anybody who holds it is left.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.link_count() == 0 && self.holds.load(Ordering::Acquire) == 0
+    }
+    /// Whether the contents are gone.
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.holds.load(Ordering::Acquire) & EVICTED != 0
+    }
+    /// With the lock held: whether it can be changed. `ENOENT`: it was found just before its last name went, and its contents are gone.
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        if self.is_evicted() { Err(Errno::ENOENT) } else { Ok(()) }
+    }
+    /// Frees the contents if neither a name nor a holder is left. Thread context, no locks held.
     pub(crate) fn evict_if_unused(&self) {
         if self.is_unused() {
-            self.evict();
+            // Whoever changes it meanwhile has found it by its name, and looks again under the lock.
+            let _lock = self.lock.write();
+            self.try_evict();
         }
     }
-    /// Whether neither a name nor an open description is left.
-    pub(crate) fn is_unused(&self) -> bool {
-        self.link_count() == 0 && self.opens.load(Ordering::Acquire) == 0
-    }
-    fn evict(&self) {
+    fn try_evict(&self) {
+        if self.holds.compare_exchange(0, EVICTED, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return;
+        }
+        if self.link_count() > 0 {
+            // It got a name by somebody who held it meanwhile (linkat(2) of an `O_TMPFILE`).
+            self.holds.store(0, Ordering::Release);
+            return;
+        }
         crate::notify::removed(self);
         self.operations.evict(self);
+        self.superblock.note_links(0, 1);
+    }
+    pub(crate) fn reaping(&self) -> &reaper::Link<Inode> {
+        &self.reaping
+    }
+}
+
+impl Drop for Inode {
+    /// Of a file system on a device: where sleeping is allowed (see [`reaper`]).
+    fn drop(&mut self) {
+        let on_device = self.superblock.is_on_device();
+        debug_assert!(!on_device || machine::preempt::may_sleep(), "an inode goes where nothing may sleep");
+        if self.superblock.is_shut_down() {
+            log::error!(
+                "VFS: inode {} of {} outlives its file system",
+                self.number,
+                self.superblock.type_name()
+            );
+        } else if self.link_count() == 0 {
+            self.try_evict();
+        } else {
+            self.operations.forget(self);
+        }
+        self.superblock.note_inode_gone();
     }
 }
 
@@ -623,8 +682,25 @@ pub trait InodeOperations: Any + Send + Sync {
     fn seals(&self) -> Option<&Seals> {
         None
     }
-    /// Neither a name nor an open description is left: gives the space back.
+    /// Neither a name nor anybody who uses the file is left (descriptions, working directories, mounts, mappings): gives the space back, and the
+    /// number. Called exactly once for each inode whose link count is zero, in thread context, where it may sleep and do I/O, with the
+    /// inode's lock held for writing and no other. Afterwards nothing is called on the inode any more, but that its node is dropped, perhaps later:
+    /// somebody may still look at its attributes.
     fn evict(&self, inode: &Inode) {
+        let _ = inode;
+    }
+    /// The memory of a file that has a name goes, because nothing refers to it now and room is needed: the last chance to write what the file
+    /// system only has here (late times, [`times_changed`](Self::times_changed)). Called at most once, and never after [`evict`](Self::evict); thread context,
+    /// where it may sleep and do I/O, no locks held, if the file system is on a device. The node is dropped right after it; another
+    /// inode of the same file may be made meanwhile.
+    fn forget(&self, inode: &Inode) {
+        let _ = inode;
+    }
+    /// The kernel changed times of the inode, which has them already: the access time by a read, a listing or a readlink (as the mount's options
+    /// say), or the times of modification and change by a store through a shared mapping, once for each page that becomes dirty by it. A file
+    /// system with a device notes that they are to be written, now or (`lazytime`, [`SuperBlock::flags`]) with the next change, `sync` or
+    /// [`forget`](Self::forget). Thread context; may sleep, but every such read waits for it. The offset's lock of the description may be held, no other.
+    fn times_changed(&self, inode: &Inode) {
         let _ = inode;
     }
     /// The value of an extended attribute, its full name given. `ENODATA`; `EOPNOTSUPP`.

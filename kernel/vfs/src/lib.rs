@@ -9,6 +9,7 @@
 //! | `file`, `open`, `descriptor`, `readdir`, `mapping`, `splice`, `locks` | open files |
 //! | `directory`, `attributes`, `xattr`, `permission` | changing names and attributes; who may |
 //! | `poll` | waiting for readiness |
+//! | `reaper` | the end of files and file systems |
 //! | `notify` | watches: telling of what happens to files |
 //! | `chardev`, `fifo`, `anonymous`, `pseudo` | files that are not on a disk |
 //!
@@ -47,6 +48,7 @@ pub mod poll;
 mod propagation;
 pub mod pseudo;
 pub mod readdir;
+pub mod reaper;
 pub mod seals;
 pub mod splice;
 pub mod superblock;

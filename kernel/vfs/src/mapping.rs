@@ -53,6 +53,12 @@ impl MappedFile for FileMapping {
         }
     }
 
+    fn stored(&self) {
+        if let Ok(inode) = self.file.inode() {
+            crate::attributes::touch_stored(inode);
+        }
+    }
+
     /// All data of the file, which is more than was asked for.
     fn sync(&self, _range: Range<u64>) -> Result<()> {
         self.file.sync(SyncKind::Data)

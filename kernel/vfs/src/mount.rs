@@ -21,6 +21,7 @@ use security::{NamespaceHead, NamespaceKind, UserNamespace};
 
 use crate::dentry::{self, Dentry};
 use crate::path::Path;
+use crate::reaper;
 use crate::superblock::SuperBlock;
 
 /// Held by whoever changes any mount tree; outermost of all locks of this crate.
@@ -132,6 +133,8 @@ pub struct Mount {
     id: u64,
     superblock: Arc<SuperBlock>,
     root: Arc<Dentry>,
+    /// What it shows has not lost its contents when it was mounted, and does not while it is.
+    is_held: bool,
     source: Box<[u8]>,
     flags: AtomicU32,
     /// See [`lock`].
@@ -151,9 +154,71 @@ pub struct Mount {
 struct ActiveSuperBlock(Arc<SuperBlock>);
 
 impl Drop for ActiveSuperBlock {
+    /// Any context on a device; else thread context.
     fn drop(&mut self) {
-        crate::notify::unmounted(&self.0);
-        dentry::drop_superblock(&self.0);
+        if self.0.is_on_device() {
+            reaper::retire(self.0.clone());
+        } else {
+            crate::notify::unmounted(&self.0);
+            dentry::drop_superblock(&self.0);
+        }
+    }
+}
+
+/// Nobody writes to a file system through any of its mounts, and nobody begins to while this lives: then they get `EROFS`. The topology is locked.
+pub(crate) struct WritersBarred(Vec<Arc<Mount>>);
+
+impl WritersBarred {
+    /// Keeps writers away. `EBUSY`: there is one.
+    pub(crate) fn new(superblock: &SuperBlock) -> Result<WritersBarred> {
+        let mut barred = WritersBarred(Vec::new());
+        for mount in superblock.mounts() {
+            let free = mount.writers.compare_exchange(0, i32::MIN, Ordering::AcqRel, Ordering::Relaxed);
+            free.map_err(|_| Errno::EBUSY)?;
+            barred.0.push(mount);
+        }
+        Ok(barred)
+    }
+}
+
+impl Drop for WritersBarred {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|mount| mount.writers.store(0, Ordering::Release));
+    }
+}
+
+/// Tells whether a file system is still mounted somewhere.
+pub(crate) struct Watched {
+    active: Weak<ActiveSuperBlock>,
+    superblock: Arc<SuperBlock>,
+}
+
+impl Watched {
+    /// The file systems on devices that no other mounts show than these, which are being taken off.
+    pub(crate) fn all(gone: &[Arc<Mount>]) -> Vec<Watched> {
+        let mut by_address: BTreeMap<usize, (usize, &Arc<Mount>)> = BTreeMap::new();
+        for mount in gone.iter().filter(|mount| mount.superblock.is_on_device()) {
+            by_address.entry(Arc::as_ptr(&mount.active).addr()).or_insert((0, mount)).0 += 1;
+        }
+        let alone = by_address.values().filter(|(count, mount)| Arc::strong_count(&mount.active) == *count);
+        alone
+            .map(|(_, mount)| Watched {
+                active: Arc::downgrade(&mount.active),
+                superblock: mount.superblock.clone(),
+            })
+            .collect()
+    }
+
+    /// After its mounts have been taken off: waits until it is shut down, unless it is mounted or in use elsewhere. The caller refers to none of them any more.
+    pub(crate) fn wait_for_end(self) {
+        /// How often to wait for what RCU still holds: the places of mounts, and the mounts that those hold.
+        const BARRIERS: u32 = 3;
+        for _ in 0..BARRIERS {
+            rcu::barrier();
+            if self.active.strong_count() == 0 {
+                return reaper::wait_for_end(&self.superblock);
+            }
+        }
     }
 }
 
@@ -186,11 +251,14 @@ impl Mount {
         flags: MountFlags,
         active: Arc<ActiveSuperBlock>,
     ) -> Arc<Mount> {
-        Arc::new_cyclic(|this| Mount {
+        let superblock = active.0.clone();
+        let is_held = root.inode().is_some_and(|inode| inode.hold().is_ok());
+        let mount = Arc::new_cyclic(|this| Mount {
             this: this.clone(),
             id: NEXT_MOUNT_ID.fetch_add(1, Ordering::Relaxed),
-            superblock: active.0.clone(),
+            superblock,
             root,
+            is_held,
             source: Box::from(source),
             flags: AtomicU32::new((flags & OWN_FLAGS).bits()),
             locks: AtomicU32::new(0),
@@ -201,7 +269,9 @@ impl Mount {
             writers: AtomicI32::new(0),
             expiring: AtomicBool::new(false),
             active,
-        })
+        });
+        mount.superblock.add_mount(mount.id, mount.this.clone());
+        mount
     }
 
     /// Another mount of the same file system, of the tree below `root`, attached nowhere and private (bind).
@@ -359,9 +429,9 @@ impl Mount {
     pub(crate) fn end_write(&self) {
         self.writers.fetch_sub(1, Ordering::AcqRel);
     }
-    /// Whether someone has a file open to write, or changes something just now.
-    pub(crate) fn is_written(&self) -> bool {
-        self.writers.load(Ordering::Acquire) > 0
+    /// Sets its own flags, writers being kept away.
+    pub(crate) fn store_flags(&self, flags: MountFlags) {
+        self.flags.store((flags & OWN_FLAGS).bits(), Ordering::Release);
     }
     /// Sets its own flags. `EBUSY`: read-only is asked for and someone is writing.
     pub(crate) fn set_flags(&self, flags: MountFlags) -> Result<()> {
@@ -370,7 +440,7 @@ impl Mount {
             let barrier = self.writers.compare_exchange(0, i32::MIN, Ordering::AcqRel, Ordering::Relaxed);
             barrier.map_err(|_| Errno::EBUSY)?;
         }
-        self.flags.store((flags & OWN_FLAGS).bits(), Ordering::Release);
+        self.store_flags(flags);
         if becomes_read_only {
             self.writers.store(0, Ordering::Release);
         }
@@ -445,6 +515,12 @@ impl Mount {
 impl Drop for Mount {
     /// Thread context, unless nothing covers anything in it.
     fn drop(&mut self) {
+        self.superblock.remove_mount(self.id);
+        if self.is_held
+            && let Some(inode) = self.root.inode()
+        {
+            inode.release();
+        }
         // Only mounts whose children forgot their places have any now.
         if let Some(children) = self.children.load_arc() {
             let _topology = lock_topology();

@@ -5,7 +5,7 @@
 //! its mount namespace is the caller's to check, what else privilege decides is checked here.
 
 use crate::context::LookupContext;
-use crate::mount::{ACCESS_TIME_FLAGS, Mount, MountNamespace, lock, lock_topology};
+use crate::mount::{ACCESS_TIME_FLAGS, Mount, MountNamespace, WritersBarred, lock, lock_topology};
 use crate::mount_tree::{
     Attaching, CopyRule, all_below, attach, check_own, copy_tree, discard, has_locked_children, namespace_of,
     topmost,
@@ -13,7 +13,8 @@ use crate::mount_tree::{
 use crate::namei::{self, LookupFlags, Start};
 use crate::path::Path;
 use crate::propagation::{self, Relation};
-use crate::superblock::{FileSystemType, MountRequest, find_filesystem};
+use crate::reaper;
+use crate::superblock::{FileSystemType, MountRequest, SuperBlock, find_filesystem};
 use crate::types::{DeviceId, FileKind};
 use abi::errno::{Errno, Result};
 use abi::mount::MountFlags;
@@ -256,27 +257,51 @@ fn change_flags(context: &LookupContext<'_>, arguments: &MountArguments<'_>) -> 
 fn remount(context: &LookupContext<'_>, arguments: &MountArguments<'_>) -> Result<()> {
     require_mount_root(arguments.target)?;
     let mount = &arguments.target.mount;
+    let superblock = mount.superblock();
+    if arguments.flags.contains(MountFlags::RDONLY) {
+        prepare_to_stop(superblock);
+    }
     let _topology = lock_topology();
     let namespace = check_own(context, arguments.target)?;
-    let superblock = mount.superblock();
     let flags = remount_flags(mount, arguments.flags);
     if !mount.may_have_flags(flags)
         || !context.credentials.capable(superblock.user_namespace(), Capability::SysAdmin)
     {
         return Err(Errno::EPERM);
     }
-    let read_only = flags.contains(MountFlags::RDONLY);
-    if read_only && !superblock.is_read_only() {
-        let shares = |other: &Arc<Mount>| core::ptr::eq(&**other.superblock(), &**superblock);
-        if namespace.mounts().iter().any(|other| shares(other) && other.is_written()) {
-            return Err(Errno::EBUSY);
-        }
-    }
+    let becomes_read_only = flags.contains(MountFlags::RDONLY) && !superblock.is_read_only();
+    let barred = if becomes_read_only { Some(stop_writing(superblock)?) } else { None };
     superblock.operations().remount(superblock, arguments.flags, arguments.data)?;
-    mount.set_flags(flags)?;
+    if barred.is_some() {
+        mount.store_flags(flags)
+    } else {
+        mount.set_flags(flags)?
+    }
     superblock.set_flags((superblock.flags() - INSTANCE_FLAGS) | (arguments.flags & INSTANCE_FLAGS));
     namespace.notify();
     Ok(())
+}
+
+/// Before anything is locked: lets what is about to go go, and writes what there is, so that little is left when others wait.
+fn prepare_to_stop(superblock: &SuperBlock) {
+    if superblock.has_unnamed() {
+        // RCU may still hold a working directory that was just left.
+        machine::sync::rcu::barrier();
+        reaper::settle(superblock);
+    }
+    // What fails now fails again.
+    let _ = superblock.sync();
+}
+
+/// Keeps writers away from an instance and writes all that is in memory. The topology is locked. Errors: `EBUSY`: a file is open to be written, or is still to
+/// be removed from the device when it is closed; `EIO` and the like.
+fn stop_writing(superblock: &SuperBlock) -> Result<WritersBarred> {
+    let barred = WritersBarred::new(superblock)?;
+    if superblock.has_unnamed() {
+        return Err(Errno::EBUSY);
+    }
+    superblock.sync()?;
+    Ok(barred)
 }
 
 fn change_propagation(context: &LookupContext<'_>, arguments: &MountArguments<'_>) -> Result<()> {

@@ -6,7 +6,7 @@
 
 use crate::context::LookupContext;
 use crate::dentry::Dentry;
-use crate::mount::{Mount, MountNamespace, TopologyGuard, lock, lock_topology, mount_max};
+use crate::mount::{Mount, MountNamespace, TopologyGuard, Watched, lock, lock_topology, mount_max};
 use crate::path::Path;
 use crate::propagation::{self, Placement, Relation};
 use abi::errno::{Errno, Result};
@@ -313,8 +313,8 @@ fn lock_unused(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result
     Err(Errno::EBUSY)
 }
 
-/// umount2(2) of the mount whose root is `target`.
-pub fn unmount(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result<()> {
+/// umount2(2) of the mount whose root is `target`. If nothing else shows a file system on a device, it is shut down when this comes back.
+pub fn unmount(context: &LookupContext<'_>, target: Path, flags: u32) -> Result<()> {
     if !target.is_mount_root() {
         return Err(Errno::EINVAL);
     }
@@ -322,7 +322,7 @@ pub fn unmount(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result
     if expires && flags & (MNT_DETACH | MNT_FORCE) != 0 {
         return Err(Errno::EINVAL);
     }
-    let topology = lock_unused(context, target, flags)?;
+    let topology = lock_unused(context, &target, flags)?;
     if expires && !target.mount.mark_expiring() {
         return Err(Errno::EAGAIN);
     }
@@ -334,8 +334,11 @@ pub fn unmount(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result
             crate::notify::unmounted(mount.superblock());
         }
     }
+    let watched = Watched::all(&gone);
     // The last references go without the lock: dropping a mount may take it.
     drop(gone);
+    drop(target);
+    watched.into_iter().for_each(Watched::wait_for_end);
     Ok(())
 }
 

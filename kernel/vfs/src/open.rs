@@ -81,7 +81,7 @@ fn open_place(
     let kept = flags & (OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW | OpenFlags::CLOEXEC);
     let place = namei::resolve(context, start, path, lookup | end_flags(flags))?;
     crate::file::check_open_files(context.credentials)?;
-    Ok(File::new_place(place, kept - OpenFlags::NOFOLLOW, context.credentials))
+    File::new_place(place, kept - OpenFlags::NOFOLLOW, context.credentials)
 }
 
 /// The rules for opening something that is there, and the opening itself.

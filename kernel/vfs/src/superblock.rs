@@ -5,6 +5,7 @@
 //! [`SuperBlock::rename_lock`] (sleeping) is the outermost lock of a rename that moves a directory.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
@@ -12,14 +13,16 @@ use core::any::Any;
 use abi::errno::{Errno, Result};
 use abi::fs::Statfs;
 use abi::mount::MountFlags;
-use machine::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use machine::sync::{Mutex, RwSpinLock, SpinLock};
+use machine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use machine::sync::{Mutex, RwLock, RwSpinLock, SpinLock};
 use mm::page_cache::ErrorSequence;
 use security::{Credentials, UserNamespace};
 
 use crate::dentry::Dentry;
 use crate::inode::Inode;
+use crate::mount::Mount;
 use crate::notify::WatchSet;
+use crate::reaper;
 use crate::types::{DeviceId, NAME_MAX};
 
 /// One instance of a file system.
@@ -40,6 +43,20 @@ pub struct SuperBlock {
     watches: WatchSet,
     /// Errors of write-back of any of its files, for syncfs(2).
     errors: Arc<ErrorSequence>,
+    is_on_device: bool,
+    /// Inodes in memory (only counted on a device).
+    inodes: AtomicUsize,
+    /// Inodes without a name that are not evicted yet.
+    unnamed: AtomicUsize,
+    /// Inodes that the reaper has to do with.
+    reaping: AtomicUsize,
+    retiring: reaper::Link<SuperBlock>,
+    /// Set once nothing is written any more.
+    is_shut_down: AtomicBool,
+    /// Held for reading by those who write it to its device, for writing at its end.
+    end_lock: RwLock<()>,
+    /// All mounts that show it, by their numbers.
+    mounts: SpinLock<BTreeMap<u64, Weak<Mount>>>,
 }
 
 /// What a new instance is like.
@@ -65,7 +82,7 @@ pub trait SuperBlockOperations: Any + Send + Sync {
         let _ = (superblock, status);
         Ok(())
     }
-    /// Writes everything to the device.
+    /// Writes everything to the device and waits for it: sync(2), syncfs(2), before going read-only, before [`shut_down`](Self::shut_down).
     fn sync(&self, superblock: &SuperBlock) -> Result<()> {
         let _ = superblock;
         Ok(())
@@ -75,7 +92,8 @@ pub trait SuperBlockOperations: Any + Send + Sync {
         let _ = (superblock, out);
         Ok(())
     }
-    /// `mount -o remount` with new options. `EINVAL`.
+    /// `mount -o remount` with new options. Going read-only (`RDONLY` in `flags`, not yet in [`SuperBlock::flags`]), nobody writes any more, no file
+    /// without a name is left, and everything was [written](Self::sync): the device must be clean when this comes back. `EINVAL`.
     fn remount(&self, superblock: &Arc<SuperBlock>, flags: MountFlags, data: &[u8]) -> Result<()> {
         let _ = (superblock, flags, data);
         Ok(())
@@ -84,7 +102,10 @@ pub trait SuperBlockOperations: Any + Send + Sync {
     fn makes_own_devices(&self) -> bool {
         false
     }
-    /// The last mount is gone and nothing is open.
+    /// The last mount is gone and nothing is open. Called once, in thread context. On a device, everything was [written](Self::sync) before, if it was
+    /// mounted writable, and all inodes are gone from memory; umount(2) comes back when this does. So whatever another mount or a program
+    /// that opens the device needs (that the journal is empty, that the device is not claimed any more) is done here: the memory of the
+    /// file system may go later. It is also called, without all that, for one that could not be mounted.
     fn shut_down(&self, superblock: &SuperBlock) {
         let _ = superblock;
     }
@@ -132,6 +153,14 @@ impl SuperBlock {
             rename_lock: Mutex::new(()),
             watches: WatchSet::new(),
             errors: Arc::new(ErrorSequence::new()),
+            is_on_device: attributes.device.is_some(),
+            inodes: AtomicUsize::new(0),
+            unnamed: AtomicUsize::new(0),
+            reaping: AtomicUsize::new(0),
+            retiring: reaper::Link::new(),
+            is_shut_down: AtomicBool::new(false),
+            end_lock: RwLock::new(()),
+            mounts: SpinLock::new(BTreeMap::new()),
         });
         let mut all = SUPERBLOCKS.lock();
         if all.len() == all.capacity() {
@@ -149,10 +178,94 @@ impl SuperBlock {
 
     /// Writes everything to the device and waits for it: syncfs(2), and sync(2) for each. Errors: `EIO` and the like.
     pub fn sync(&self) -> Result<()> {
-        if self.is_read_only() {
+        let _end = self.end_lock.read();
+        if self.is_read_only() || self.is_shut_down() {
             return Ok(());
         }
         self.operations.sync(self)
+    }
+
+    /// Writes everything and ends it, once.
+    pub(crate) fn shut_down(&self) {
+        let _end = self.end_lock.write();
+        if !self.is_read_only()
+            && let Err(error) = self.operations.sync(self)
+        {
+            log::error!("VFS: {} was not written completely: {error:?}", self.type_name);
+        }
+        self.operations.shut_down(self);
+        self.is_shut_down.store(true, Ordering::Release);
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.is_shut_down.load(Ordering::Acquire)
+    }
+
+    /// Whether it is on a device: what ends its files sleeps ([`reaper`]).
+    #[inline]
+    pub fn is_on_device(&self) -> bool {
+        self.is_on_device
+    }
+
+    /// An inode is made.
+    pub(crate) fn note_inode(&self, unnamed: bool) {
+        if self.is_on_device {
+            self.inodes.fetch_add(1, Ordering::Relaxed);
+        }
+        if unnamed {
+            self.unnamed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    /// An inode's memory goes.
+    pub(crate) fn note_inode_gone(&self) {
+        if self.is_on_device {
+            self.inodes.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+    /// How many inodes are in memory, on a device.
+    pub(crate) fn inodes(&self) -> usize {
+        self.inodes.load(Ordering::Acquire)
+    }
+    /// The link count of an inode has changed.
+    pub(crate) fn note_links(&self, before: u32, after: u32) {
+        match (before, after) {
+            (0, 1..) => drop(self.unnamed.fetch_sub(1, Ordering::Relaxed)),
+            (1.., 0) => drop(self.unnamed.fetch_add(1, Ordering::Relaxed)),
+            _ => {}
+        }
+    }
+    /// The reaper has one inode more to do with.
+    pub(crate) fn note_reaping(&self) {
+        self.reaping.fetch_add(1, Ordering::Relaxed);
+    }
+    /// The reaper is done with an inode. Whether that was the last one.
+    pub(crate) fn note_reaped(&self) -> bool {
+        self.reaping.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+    /// Whether the reaper has nothing to do with it now.
+    pub(crate) fn is_reaped(&self) -> bool {
+        self.reaping.load(Ordering::Acquire) == 0
+    }
+    pub(crate) fn retiring(&self) -> &reaper::Link<SuperBlock> {
+        &self.retiring
+    }
+    /// A mount shows it.
+    pub(crate) fn add_mount(&self, id: u64, mount: Weak<Mount>) {
+        self.mounts.lock().insert(id, mount);
+    }
+    /// A mount goes.
+    pub(crate) fn remove_mount(&self, id: u64) {
+        let removed = self.mounts.lock().remove(&id);
+        drop(removed);
+    }
+    /// All mounts that show it.
+    pub(crate) fn mounts(&self) -> Vec<Arc<Mount>> {
+        self.mounts.lock().values().filter_map(Weak::upgrade).collect()
+    }
+    /// Whether some file has no name any more but is still in use.
+    pub(crate) fn has_unnamed(&self) -> bool {
+        self.unnamed.load(Ordering::Acquire) > 0
     }
 
     /// The device number that stat(2) tells.
@@ -242,7 +355,9 @@ impl SuperBlock {
 
 impl Drop for SuperBlock {
     fn drop(&mut self) {
-        self.operations.shut_down(self);
+        if !self.is_shut_down() {
+            self.operations.shut_down(self);
+        }
     }
 }
 

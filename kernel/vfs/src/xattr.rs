@@ -64,7 +64,7 @@ fn change(place: &Path, make: impl FnOnce(&Arc<Inode>) -> Result<()>) -> Result<
     place.mount.begin_write()?;
     let result = {
         let _lock = inode.lock.write();
-        make(inode)
+        inode.check_alive().and_then(|()| make(inode))
     };
     place.mount.end_write();
     result?;

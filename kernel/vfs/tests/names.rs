@@ -89,7 +89,7 @@ impl World {
 
     fn unmount(&self, path: &str) -> Result<()> {
         let target = namei::resolve(&self.context(), HERE, path.as_bytes(), LookupFlags::FOLLOW)?;
-        mount_tree::unmount(&self.context(), &target, 0)
+        mount_tree::unmount(&self.context(), target, 0)
     }
 
     fn rename(&self, old: &str, new: &str, flags: u32) -> Result<()> {

@@ -65,6 +65,16 @@ impl<T> Once<T> {
         self.init_slow(make)
     }
 
+    /// Takes the value out of a cell that is nobody else's: it is empty again.
+    pub fn take(&mut self) -> Option<T> {
+        if self.state.load(Ordering::Relaxed) != READY {
+            return None;
+        }
+        self.state.store(EMPTY, Ordering::Relaxed);
+        // SAFETY: READY meant that the value is there; `self` is borrowed mutably, and EMPTY keeps it from being dropped again.
+        Some(unsafe { self.value.get_mut().assume_init_read() })
+    }
+
     #[cold]
     fn init_slow(&self, make: impl FnOnce() -> T) -> &T {
         struct Reset<'a>(&'a AtomicU8);
