@@ -1,6 +1,7 @@
 //! Host tests: images that e2fsprogs makes are mounted, walked, read and changed, and judged by e2fsck.
 
 mod data;
+mod names;
 
 use crate::mount::mount_device;
 use crate::node::Node;
