@@ -13,7 +13,7 @@ use crate::format::{Incompatible, ReadOnlyCompatible};
 use crate::inodes;
 use crate::journal::Handle;
 use crate::node::{Node, write_attributes};
-use crate::truncate::{self, raw_inode};
+use crate::truncate::raw_inode;
 use crate::{allocate, extents, orphans, symlink};
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
@@ -31,12 +31,17 @@ fn node_of(inode: &Inode) -> Result<&Node> {
     inode.private::<Node>().ok_or(Errno::EXDEV)
 }
 
-/// Does it once more if there was no room: what was freed comes back when the transaction commits that freed it.
-fn with_room<R>(fs: &FileSystem, mut operation: impl FnMut() -> Result<R>) -> Result<R> {
+/// Does an operation once more if there was no room: what was freed comes back when the transaction commits that freed it. An operation takes
+/// what room it needs before it changes anything else.
+pub fn with_room<R>(fs: &FileSystem, mut operation: impl FnMut() -> Result<R>) -> Result<R> {
     match operation() {
         Err(Errno::ENOSPC) => {
             fs.journal()?.force_commit()?;
             operation()
+        }
+        // What is wrong on the disk was said where it was found; this may have stopped half-way.
+        Err(error @ (Errno::EIO | Errno::ENOMEM)) => {
+            Err(fs.complain(error, format_args!("a change of names or attributes failed")))
         }
         other => other,
     }
@@ -49,17 +54,17 @@ struct Made {
 }
 
 impl Made {
-    /// It is not wanted after all.
+    /// It is not wanted after all: without a name it is evicted when it is dropped.
     fn give_up(self, mut handle: Handle) {
         let (fs, number) = (&self.body.fs, self.body.number);
         self.inode.set_link_count(0);
         let noted = fs
             .change_inode(&mut handle, number, |raw| raw.set_links(0))
             .and_then(|()| fs.orphans.add(fs, &mut handle, number));
-        drop(handle);
-        if let Err(error) = noted.and_then(|()| truncate::remove(&self.body, self.inode.kind())) {
+        if let Err(error) = noted {
             log::error!("ext4: inode {number} is lost until fsck: {}", error.name());
         }
+        drop(handle);
     }
 }
 
@@ -250,10 +255,12 @@ fn lose_name(handle: &mut Handle, target: &Inode) -> Result<()> {
 /// Removes a name.
 pub fn unlink(directory: &Arc<Inode>, name: &[u8], target: &Arc<Inode>) -> Result<()> {
     let parent = node_of(directory)?.body();
-    let mut handle = parent.fs.start(NAME_CREDITS)?;
-    directory::remove(directory, parent, &mut handle, name)?;
-    lose_name(&mut handle, target)?;
-    directory_changed(&mut handle, directory)
+    with_room(&parent.fs, || {
+        let mut handle = parent.fs.start(NAME_CREDITS)?;
+        directory::remove(directory, parent, &mut handle, name)?;
+        lose_name(&mut handle, target)?;
+        directory_changed(&mut handle, directory)
+    })
 }
 
 /// Removes an empty directory. Errors: `ENOTEMPTY`.
@@ -262,11 +269,13 @@ pub fn rmdir(directory: &Arc<Inode>, name: &[u8], target: &Arc<Inode>) -> Result
         return Err(Errno::ENOTEMPTY);
     }
     let parent = node_of(directory)?.body();
-    let mut handle = parent.fs.start(NAME_CREDITS)?;
-    directory::remove(directory, parent, &mut handle, name)?;
-    drop_directory_link(directory);
-    lose_name(&mut handle, target)?;
-    directory_changed(&mut handle, directory)
+    with_room(&parent.fs, || {
+        let mut handle = parent.fs.start(NAME_CREDITS)?;
+        directory::remove(directory, parent, &mut handle, name)?;
+        drop_directory_link(directory);
+        lose_name(&mut handle, target)?;
+        directory_changed(&mut handle, directory)
+    })
 }
 
 /// Moves a name, replacing what has the new one. Errors: `ENOTEMPTY`, `EMLINK`, `ENOSPC`.
@@ -290,7 +299,14 @@ fn rename_once(rename: &Rename<'_>, moves_directory: bool) -> Result<()> {
     let (old, new) = (node_of(rename.old_directory)?.body(), node_of(rename.new_directory)?.body());
     let body = node_of(rename.inode)?.body();
     let (number, kind) = (body.number, rename.inode.kind());
-    let mut handle = old.fs.start(NAME_CREDITS + 3 * directory::REMOVE_CREDITS + 2)?;
+    let moves = if moves_directory { 3 } else { 2 };
+    let mut handle =
+        old.fs.start(NAME_CREDITS + 3 * directory::REMOVE_CREDITS + 2 + moves * move_credits(&old.fs))?;
+    directory::move_out(rename.old_directory, old, &mut handle)?;
+    directory::move_out(rename.new_directory, new, &mut handle)?;
+    if moves_directory {
+        directory::move_out(rename.inode, body, &mut handle)?;
+    }
     match rename.target {
         None => directory::add(rename.new_directory, new, &mut handle, rename.new_name, number, kind)?,
         Some(_) => directory::replace(rename.new_directory, new, &mut handle, rename.new_name, number, kind)?,
@@ -310,12 +326,28 @@ fn rename_once(rename: &Rename<'_>, moves_directory: bool) -> Result<()> {
     finish(&mut handle, rename)
 }
 
+/// What a directory more needs that has its names in its inode and gets them out.
+fn move_credits(fs: &FileSystem) -> u32 {
+    if fs.geometry.incompatible.contains(Incompatible::INLINE_DATA) { directory::MOVE_CREDITS } else { 0 }
+}
+
 /// Swaps two names.
 pub fn exchange(rename: &Rename<'_>, target: &Arc<Inode>) -> Result<()> {
+    let fs = &node_of(rename.old_directory)?.body().fs;
+    with_room(fs, || exchange_once(rename, target))
+}
+
+fn exchange_once(rename: &Rename<'_>, target: &Arc<Inode>) -> Result<()> {
     let (old, new) = (node_of(rename.old_directory)?.body(), node_of(rename.new_directory)?.body());
     let (body, other) = (node_of(rename.inode)?.body(), node_of(target)?.body());
-    let mut handle = old.fs.start(NAME_CREDITS + 4 * directory::REMOVE_CREDITS)?;
     let apart = !rename.old_directory.is_same(rename.new_directory);
+    let mut handle =
+        old.fs.start(NAME_CREDITS + 4 * directory::REMOVE_CREDITS + 4 * move_credits(&old.fs))?;
+    directory::move_out(rename.old_directory, old, &mut handle)?;
+    directory::move_out(rename.new_directory, new, &mut handle)?;
+    for inode in [rename.inode, target].into_iter().filter(|inode| apart && inode.is_directory()) {
+        directory::move_out(inode, node_of(inode)?.body(), &mut handle)?;
+    }
     let (kind, other_kind) = (rename.inode.kind(), target.kind());
     directory::replace(rename.old_directory, old, &mut handle, rename.old_name, other.number, other_kind)?;
     directory::replace(rename.new_directory, new, &mut handle, rename.new_name, body.number, kind)?;

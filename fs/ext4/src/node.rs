@@ -52,10 +52,12 @@ impl Node {
 
 impl Node {
     fn change_xattr(&self, inode: &Inode, name: &[u8], value: Option<&[u8]>, mode: XattrMode) -> Result<()> {
-        let mut handle = self.body.fs.start(xattrs::CREDITS + 1)?;
-        xattrs::set(&self.body, &mut handle, name, value, mode)?;
-        inode.touch_changed();
-        write_attributes(&mut handle, inode)?;
+        names::with_room(&self.body.fs, || {
+            let mut handle = self.body.fs.start(xattrs::CREDITS + 1)?;
+            xattrs::set(&self.body, &mut handle, name, value, mode)?;
+            inode.touch_changed();
+            write_attributes(&mut handle, inode)
+        })?;
         self.refresh(inode)
     }
 }

@@ -128,7 +128,8 @@ pub fn clean_orphan(fs: &Arc<FileSystem>, superblock: &Arc<SuperBlock>, number: 
     let node = inode.private::<crate::node::Node>().ok_or(CORRUPTED)?;
     let body = node.body();
     if inode.link_count() == 0 {
-        return remove(body, inode.kind());
+        // It is evicted when it is dropped.
+        return Ok(());
     }
     if inode.kind() == FileKind::Regular {
         return shrink(body, body.disk_size.load(Ordering::Acquire), None);

@@ -19,7 +19,7 @@ use crate::format::extent::Extent;
 use crate::format::htree;
 use crate::format::inode::flag;
 use crate::format::{CORRUPTED, Incompatible};
-use crate::groups::Contents;
+use crate::groups::{Claim, Contents};
 use crate::indirect;
 use crate::inline;
 use crate::journal::Handle;
@@ -33,6 +33,9 @@ use vfs::{FileKind, Inode};
 pub const ADD_CREDITS: u32 = 4 * (extents::INSERT_CREDITS + 3) + 8;
 /// The most blocks that removing or replacing a name changes.
 pub const REMOVE_CREDITS: u32 = 3;
+
+/// The most blocks that moving names out of an inode changes.
+pub const MOVE_CREDITS: u32 = extents::INSERT_CREDITS + 4;
 
 /// What a block of a directory is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -163,9 +166,7 @@ pub fn add(
 ) -> Result<()> {
     let has_kinds = body.fs.geometry.incompatible.contains(Incompatible::FILETYPE);
     let entry = OwnedEntry { inode: number, kind: dirent::stored_kind(kind, has_kinds), name: name.to_vec() };
-    if body.is_inline() {
-        move_out(directory, body, handle)?;
-    }
+    move_out(directory, body, handle)?;
     if is_indexed(body) {
         return index::add(directory, body, handle, &entry);
     }
@@ -207,8 +208,24 @@ fn has_room(bytes: &[u8], needed: usize) -> Result<bool> {
     Ok(false)
 }
 
+/// A block that the directory may grow by, nobody else's but not taken yet. Errors: `ENOSPC`.
+fn claim_next(body: &Body) -> Result<Claim> {
+    let goal = body.goal_for(&body.map.read(), block_count(body));
+    body.fs.claim_spare(goal, 1)
+}
+
 /// A new block at the end of the directory, zeros.
 fn append(directory: &Inode, body: &Body, handle: &mut Handle) -> Result<(u32, Arc<Buffer>)> {
+    let claim = claim_next(body)?;
+    append_claimed(directory, body, handle, claim)
+}
+
+fn append_claimed(
+    directory: &Inode,
+    body: &Body,
+    handle: &mut Handle,
+    claim: Claim,
+) -> Result<(u32, Arc<Buffer>)> {
     let fs = &body.fs;
     let block = block_count(body);
     let size = (u64::from(block) + 1) << fs.geometry.block_bits;
@@ -219,8 +236,6 @@ fn append(directory: &Inode, body: &Body, handle: &mut Handle) -> Result<(u32, A
     }
     let place = {
         let mut map = body.map.write();
-        let goal = body.goal_for(&map, block);
-        let claim = fs.claim_spare(goal, 1)?;
         let place = claim.start();
         claim.take(handle)?;
         map.sectors += body.sectors_of(1);
@@ -252,20 +267,36 @@ fn append(directory: &Inode, body: &Body, handle: &mut Handle) -> Result<(u32, A
 
 /// The first block of a new directory, with `.` and `..`.
 pub fn create(directory: &Inode, body: &Body, handle: &mut Handle, parent: u32) -> Result<()> {
-    let (_, buffer) = append(directory, body, handle)?;
-    let has_kinds = body.fs.geometry.incompatible.contains(Incompatible::FILETYPE);
-    let kind = dirent::stored_kind(FileKind::Directory, has_kinds);
-    change_leaf(body, handle, &buffer, |bytes| dirent::put_dots(bytes, body.number, parent, kind))
+    let claim = claim_next(body)?;
+    create_claimed(directory, body, handle, parent, claim).map(drop)
 }
 
-/// Moves the names of a directory that has them in its inode into a block.
-fn move_out(directory: &Inode, body: &Body, handle: &mut Handle) -> Result<()> {
+fn create_claimed(
+    directory: &Inode,
+    body: &Body,
+    handle: &mut Handle,
+    parent: u32,
+    claim: Claim,
+) -> Result<Arc<Buffer>> {
+    let (_, buffer) = append_claimed(directory, body, handle, claim)?;
+    let has_kinds = body.fs.geometry.incompatible.contains(Incompatible::FILETYPE);
+    let kind = dirent::stored_kind(FileKind::Directory, has_kinds);
+    change_leaf(body, handle, &buffer, |bytes| dirent::put_dots(bytes, body.number, parent, kind))?;
+    Ok(buffer)
+}
+
+/// Moves the names of a directory that has them in its inode into a block: before anything else of an operation that changes more than this
+/// directory, since there may be no room for it. Changes at most [`MOVE_CREDITS`] blocks. Errors: `ENOSPC`, `EUCLEAN`, `EIO`.
+pub fn move_out(directory: &Inode, body: &Body, handle: &mut Handle) -> Result<()> {
+    if !body.is_inline() {
+        return Ok(());
+    }
     let entries = list::inline_entries(body)?;
     let parent = list::inline_parent(body)?;
+    let claim = claim_next(body)?;
     inline::convert(body, handle, None)?;
     body.write_size(handle, 0)?;
-    create(directory, body, handle, parent)?;
-    let buffer = need_block(body, 0)?;
+    let buffer = create_claimed(directory, body, handle, parent, claim)?;
     change_leaf(body, handle, &buffer, |bytes| {
         for entry in entries.iter().filter(|entry| !matches!(entry.name.as_slice(), b"." | b"..")) {
             if !dirent::insert(bytes, &entry.name, entry.inode, entry.kind)? {
@@ -300,18 +331,14 @@ pub fn replace(
 }
 
 fn find_to_change(directory: &Inode, body: &Body, handle: &mut Handle, name: &[u8]) -> Result<Arc<Buffer>> {
-    if body.is_inline() {
-        move_out(directory, body, handle)?;
-    }
+    move_out(directory, body, handle)?;
     let found = find(body, name)?.ok_or(Errno::ENOENT)?;
     need_block(body, found.block)
 }
 
 /// Lets `..` stand for another directory.
 pub fn set_parent(directory: &Inode, body: &Body, handle: &mut Handle, parent: u32) -> Result<()> {
-    if body.is_inline() {
-        move_out(directory, body, handle)?;
-    }
+    move_out(directory, body, handle)?;
     let has_kinds = body.fs.geometry.incompatible.contains(Incompatible::FILETYPE);
     let kind = dirent::stored_kind(FileKind::Directory, has_kinds);
     let buffer = need_block(body, 0)?;

@@ -1,6 +1,8 @@
 //! Host tests: images that e2fsprogs makes are mounted, walked, read and changed, and judged by e2fsck.
 
+mod attributes;
 mod data;
+mod mutated;
 mod names;
 
 use crate::mount::mount_device;
@@ -54,10 +56,15 @@ const KINDS: [(&str, &[&str]); 6] = [
 
 /// Mounts a disk; the root keeps it mounted.
 fn mount_disk(disk: Arc<MemoryDisk>, flags: MountFlags) -> Result<Arc<Inode>> {
+    mount_disk_with(disk, flags, b"")
+}
+
+/// The same with mount options.
+fn mount_disk_with(disk: Arc<MemoryDisk>, flags: MountFlags, options: &[u8]) -> Result<Arc<Inode>> {
     let sectors = disk.contents().len() / block::SECTOR_SIZE;
     let disk = Disk::new("test0".into(), disk, sectors as u64, false);
     let device = BlockDevice::whole(disk, vfs::DeviceId::new(254, 0));
-    mount_device("ext4", &device, flags, b"", &security::Credentials::initial())
+    mount_device("ext4", &device, flags, options, &security::Credentials::initial())
 }
 
 fn mount(bytes: Vec<u8>) -> Result<Arc<Inode>> {
@@ -66,6 +73,8 @@ fn mount(bytes: Vec<u8>) -> Result<Arc<Inode>> {
 
 /// Has e2fsck look at an image, and fails if it finds anything.
 fn check_with_fsck(name: &str, bytes: &[u8]) {
+    const STATE: usize = 1024 + 58;
+    assert_eq!(bytes[STATE..STATE + 2], [1, 0], "{name}: errors were noted, or it was not unmounted");
     let path = std::env::temp_dir().join(std::format!("linnet-ext4-{}-{name}.fsck", std::process::id()));
     fs::write(&path, bytes).unwrap();
     let judge = |program: &&str| Command::new(program).args(["-fn"]).arg(&path).output().ok();
