@@ -15,8 +15,8 @@ use machine::sync::atomic::{AtomicBool, Ordering};
 use machine::sync::{Mutex, RwLock};
 use mm::PageCache;
 use vfs::{
-    AttributeChange, DeviceId, FileKind, FileOperations, Inode, InodeAttributes, InodeOperations, NewContent,
-    NewInode, Rename, RenameMode, Seals, SuperBlock, XattrMode,
+    Acl, AclKind, AttributeChange, DeviceId, FileKind, FileOperations, Inode, InodeAttributes,
+    InodeOperations, NewContent, NewInode, Rename, RenameMode, Seals, SuperBlock, XattrMode,
 };
 
 /// The most bytes that the extended attributes of one inode may take.
@@ -260,6 +260,18 @@ impl InodeOperations for Node {
         supported(name)?;
         self.xattrs.lock().remove(name).ok_or(Errno::ENODATA)?;
         inode.touch_changed();
+        Ok(())
+    }
+
+    /// There is nowhere else to store it than the inode, where the caller does.
+    fn set_acl(
+        &self,
+        inode: &Arc<Inode>,
+        _kind: AclKind,
+        _acl: Option<&Arc<Acl>>,
+        change: &AttributeChange,
+    ) -> Result<()> {
+        change.apply(inode);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use abi::mount::MountFlags;
 use machine::sync::Once;
 use security::{Capability, Credentials, Kgid, Kuid};
 
+use crate::acl;
 use crate::file::File;
 use crate::inode::{AttributeChange, Inode, state};
 use crate::notify;
@@ -48,14 +49,25 @@ pub fn change_mode(place: &Path, mode: u32, credentials: &Credentials) -> Result
         if !is_owner_or_capable(inode, credentials) {
             return Err(Errno::EPERM);
         }
-        let mut mode = mode & 0o7777;
-        if !credentials.in_group(inode.gid()) && !capable_for(inode, credentials, Capability::Fsetid) {
-            mode &= !SET_GROUP_ID;
+        let mode = mode_for_caller(inode, mode & 0o7777, credentials);
+        let change = AttributeChange {
+            mode: Some(mode),
+            changed: Some(Timestamp::now()),
+            ..AttributeChange::default()
+        };
+        if acl::change_mode(inode, &change)? {
+            return Ok(());
         }
-        apply(inode, AttributeChange { mode: Some(mode), ..AttributeChange::default() })
+        inode.operations().set_attributes(inode, &change)
     })?;
     notify::at(place, IN_ATTRIB);
     Ok(())
+}
+
+/// A mode that someone gives a file: without the set-group-ID bit if they are not in its group.
+pub(crate) fn mode_for_caller(inode: &Inode, mode: u32, credentials: &Credentials) -> u32 {
+    let keeps = credentials.in_group(inode.gid()) || capable_for(inode, credentials, Capability::Fsetid);
+    if keeps { mode } else { mode & !SET_GROUP_ID }
 }
 
 /// chown(2): `None` leaves an identifier. `EPERM`; `EINVAL`: an identifier that the namespace does not map.

@@ -15,6 +15,7 @@ use abi::fcntl::{RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT};
 use machine::sync::{MutexGuard, RwLockWriteGuard};
 use security::Capability;
 
+use crate::acl::{self, AclKind, Inherited};
 use crate::context::LookupContext;
 use crate::dentry::{self, Dentry, flag};
 use crate::inode::{Inode, NewContent, NewInode, Rename, RenameMode, state};
@@ -90,11 +91,33 @@ fn make_locked(
         return Ok(Created { dentry, is_new: false });
     }
     check_create(directory, parent, context)?;
-    let new = new_inode(context, parent, content, mode);
+    let (inherited, mode) = new_mode(context, parent, content.kind(), mode)?;
+    let new = new_inode(context, parent, content, mode, &inherited);
     let inode = parent.operations().create(parent, name, &new)?;
+    give_lists(&inode, &inherited);
     dentry.instantiate(inode.clone());
     notify::created(parent, name, &inode);
     Ok(Created { dentry: dentry::insert(dentry), is_new: true })
+}
+
+/// The mode of what someone makes in a directory: its default list takes the place of the umask. Errors: `ENOMEM`.
+fn new_mode(
+    context: &LookupContext<'_>,
+    directory: &Inode,
+    kind: FileKind,
+    mode: u32,
+) -> Result<(Inherited, u32)> {
+    if kind == FileKind::Symlink {
+        return Ok((Inherited::default(), 0o777));
+    }
+    let inherited = acl::inherit(directory, kind, mode & 0o7777)?;
+    Ok(inherited.unwrap_or_else(|| (Inherited::default(), mode & 0o7777 & !context.fs.umask())))
+}
+
+/// What the file system has stored is in memory as well.
+fn give_lists(inode: &Inode, inherited: &Inherited) {
+    inode.set_acl(AclKind::Access, inherited.access.clone());
+    inode.set_acl(AclKind::Default, inherited.default.clone());
 }
 
 /// Owner, group and mode of what someone makes in a directory: a set-group-ID directory gives its group, and the bit to
@@ -103,13 +126,10 @@ fn new_inode<'a>(
     context: &LookupContext<'_>,
     directory: &Inode,
     content: NewContent<'a>,
-    mode: u32,
+    mut mode: u32,
+    inherited: &'a Inherited,
 ) -> NewInode<'a> {
     let credentials = context.credentials;
-    let mut mode = match content {
-        NewContent::Symlink(_) => 0o777,
-        _ => mode & 0o7777 & !context.fs.umask(),
-    };
     let inherits = directory.permissions() & SET_GROUP_ID != 0;
     let gid = if inherits { directory.gid() } else { credentials.fsgid };
     if inherits && content.kind() == FileKind::Directory {
@@ -119,7 +139,8 @@ fn new_inode<'a>(
             credentials.in_group(gid) || permission::capable_for(directory, credentials, Capability::Fsetid);
         mode &= if keeps { !0 } else { !SET_GROUP_ID };
     }
-    NewInode { content, mode, uid: credentials.fsuid, gid }
+    let new = NewInode::new(content, mode, credentials.fsuid, gid);
+    NewInode { access_list: inherited.access.as_ref(), default_list: inherited.default.as_ref(), ..new }
 }
 
 /// An unnamed regular file in the file system of a directory (`O_TMPFILE`).
@@ -130,8 +151,10 @@ pub(crate) fn create_unnamed(
 ) -> Result<Arc<Dentry>> {
     let parent = directory.inode()?;
     check_create(directory, parent, context)?;
-    let new = new_inode(context, parent, NewContent::Regular, mode);
+    let (inherited, mode) = new_mode(context, parent, FileKind::Regular, mode)?;
+    let new = new_inode(context, parent, NewContent::Regular, mode, &inherited);
     let inode = parent.operations().create_unnamed(parent, &new)?;
+    give_lists(&inode, &inherited);
     let name = alloc::format!("#{}", inode.number());
     let dentry = Dentry::new_negative(&directory.dentry, name.as_bytes());
     dentry.set_flags(flag::DELETED);

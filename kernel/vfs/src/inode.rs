@@ -15,10 +15,11 @@ use core::any::Any;
 
 use abi::errno::{Errno, Result};
 use machine::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
-use machine::sync::{Once, RwLock, SeqLock};
+use machine::sync::{Once, RcuArc, RwLock, SeqLock};
 use mm::{PageCache, Retention};
 use security::{Credentials, Kgid, Kuid};
 
+use crate::acl::{Acl, AclKind};
 use crate::file::{File, FileOperations};
 use crate::locks::LockContext;
 use crate::notify::{LazyWatchSet, WatchSet};
@@ -42,6 +43,8 @@ pub mod state {
     pub const OWN_PERMISSIONS: u32 = 16;
     /// No access times (proc, sysfs, pipes).
     pub const NO_ACCESS_TIME: u32 = 32;
+    /// There is an access control list that says more than the mode; set by [`Inode::set_acl`](super::Inode::set_acl).
+    pub const HAS_ACCESS_LIST: u32 = 64;
 }
 
 /// A file.
@@ -66,6 +69,8 @@ pub struct Inode {
     writers: AtomicI32,
     locks: Once<Box<LockContext>>,
     watches: LazyWatchSet,
+    /// Access and default list; made when the first is set.
+    acls: Once<Box<[RcuArc<Acl>; 2]>>,
     attached: Once<Arc<dyn Any + Send + Sync>>,
     /// Orders changes; see the head of this file.
     pub lock: RwLock<()>,
@@ -140,6 +145,7 @@ impl Inode {
             writers: AtomicI32::new(0),
             locks: Once::new(),
             watches: LazyWatchSet::new(),
+            acls: Once::new(),
             attached: Once::new(),
             lock: RwLock::new(()),
         }
@@ -292,6 +298,26 @@ impl Inode {
     pub fn attached_if_any(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
         self.attached.get()
     }
+    /// One of its access control lists, if it has it. Any context.
+    pub fn acl(&self, kind: AclKind) -> Option<Arc<Acl>> {
+        let [access, default] = &**self.acls.get()?;
+        if kind == AclKind::Access { access.load_arc() } else { default.load_arc() }
+    }
+    /// Sets or removes a list in memory: by the file system when it makes the inode, later by [`crate::acl`]. One that says no more than the mode must not
+    /// be set.
+    pub fn set_acl(&self, kind: AclKind, acl: Option<Arc<Acl>>) {
+        if acl.is_none() && self.acls.get().is_none() {
+            return;
+        }
+        let [access, default] = &**self.acls.get_or_init(Box::default);
+        if kind == AclKind::Default {
+            default.replace(acl);
+            return;
+        }
+        let has = acl.is_some();
+        access.replace(acl);
+        if has { self.set_state(state::HAS_ACCESS_LIST) } else { self.clear_state(state::HAS_ACCESS_LIST) }
+    }
     /// The file locks on it; made at the first use.
     pub(crate) fn lock_context(&self) -> &LockContext {
         self.locks.get_or_init(|| Box::new(LockContext::new()))
@@ -438,12 +464,23 @@ impl Drop for Inode {
 pub struct NewInode<'a> {
     /// Kind and, where it has one, the target or device.
     pub content: NewContent<'a>,
-    /// Permission bits, umask applied.
+    /// Permission bits, umask or the directory's default list applied.
     pub mode: u32,
     /// Owner.
     pub uid: Kuid,
     /// Group: the creator's or, in a set-group-ID directory, the directory's.
     pub gid: Kgid,
+    /// Its access control list, of its directory's default list. To be stored; in memory the caller gives it to the inode.
+    pub access_list: Option<&'a Arc<Acl>>,
+    /// Its own default list, likewise.
+    pub default_list: Option<&'a Arc<Acl>>,
+}
+
+impl<'a> NewInode<'a> {
+    /// One without lists.
+    pub fn new(content: NewContent<'a>, mode: u32, uid: Kuid, gid: Kgid) -> NewInode<'a> {
+        NewInode { content, mode, uid, gid, access_list: None, default_list: None }
+    }
 }
 
 /// The kind of a new inode.
@@ -718,7 +755,20 @@ pub trait InodeOperations: Any + Send + Sync {
         let _ = (inode, name);
         Err(Errno::EOPNOTSUPP)
     }
-    /// The names of all extended attributes, each ended by NUL.
+    /// Stores an access control list, or removes it, and applies `change` (the mode that follows and the time of change) with
+    /// [`AttributeChange::apply`], both or neither. An access list given says more than the mode. The lock is held for writing. Removing one that is
+    /// not there is no error. `ENOSPC`; `EOPNOTSUPP`. See [`crate::acl`].
+    fn set_acl(
+        &self,
+        inode: &Arc<Inode>,
+        kind: AclKind,
+        acl: Option<&Arc<Acl>>,
+        change: &AttributeChange,
+    ) -> Result<()> {
+        let _ = (inode, kind, acl, change);
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// The names of all extended attributes, each ended by NUL; access control lists aside.
     fn list_xattrs(&self, inode: &Inode) -> Result<Vec<u8>> {
         let _ = inode;
         Ok(Vec::new())

@@ -7,7 +7,7 @@
 //! | `dentry`, `namei`, `path` | names: the cache, the walk, the text |
 //! | `mount`, `mount_calls`, `mount_tree`, `propagation`, `mount_text` | which file system is seen where |
 //! | `file`, `open`, `descriptor`, `readdir`, `mapping`, `splice`, `locks` | open files |
-//! | `directory`, `attributes`, `xattr`, `permission` | changing names and attributes; who may |
+//! | `directory`, `attributes`, `xattr`, `acl`, `permission` | changing names and attributes; who may |
 //! | `poll` | waiting for readiness |
 //! | `reaper` | the end of files and file systems |
 //! | `notify` | watches: telling of what happens to files |
@@ -23,6 +23,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod acl;
 pub mod anonymous;
 pub mod attributes;
 pub mod chardev;
@@ -55,6 +56,7 @@ pub mod superblock;
 pub mod types;
 pub mod xattr;
 
+pub use acl::{Acl, AclKind};
 pub use context::{FsContext, FsState, LookupContext};
 pub use descriptor::{CloseOnExec, DescriptorTable};
 pub use file::{Allocate, File, FileOperations, Positioning, SeekFrom, SyncKind};
