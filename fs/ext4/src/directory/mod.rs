@@ -97,7 +97,21 @@ pub(crate) fn read_block(body: &Body, block: u32) -> Result<Option<Arc<Buffer>>>
     Ok(Some(buffer))
 }
 
-/// The same for a block that must be there.
+/// The first block from `from` on that is there, with its number. Holes, which only a damaged directory has, are passed at once however long they are.
+pub(crate) fn next_block(body: &Body, from: u32) -> Result<Option<(u32, Arc<Buffer>)>> {
+    let count = block_count(body);
+    let mut block = from;
+    while block < count {
+        let mapping = body.find(block, count - block)?;
+        if mapping.state.place().is_some() {
+            return Ok(read_block(body, block)?.map(|buffer| (block, buffer)));
+        }
+        block = block.saturating_add(mapping.length.max(1));
+    }
+    Ok(None)
+}
+
+/// The same as [`read_block`] for a block that must be there.
 fn need_block(body: &Body, block: u32) -> Result<Arc<Buffer>> {
     read_block(body, block)?.ok_or_else(|| bad(body, block, CORRUPTED))
 }
@@ -141,14 +155,15 @@ pub fn find(body: &Body, name: &[u8]) -> Result<Option<Found>> {
             answer => return answer,
         }
     }
-    for block in 0..block_count(body) {
-        let Some(buffer) = read_block(body, block)? else { continue };
+    let mut at = 0;
+    while let Some((block, buffer)) = next_block(body, at)? {
         let found = dirent::find(&buffer.read(), name)
             .map_err(|error| bad(body, block, error))?
             .map(|entry| entry.inode);
         if let Some(number) = found {
             return Ok(Some(Found { number, block }));
         }
+        at = block + 1;
     }
     Ok(None)
 }
@@ -359,8 +374,9 @@ pub fn is_empty(body: &Body) -> Result<bool> {
             .iter()
             .all(|entry| matches!(entry.name.as_slice(), b"." | b"..")));
     }
-    for block in 0..block_count(body) {
-        let Some(buffer) = read_block(body, block)? else { continue };
+    let mut at = 0;
+    while let Some((block, buffer)) = next_block(body, at)? {
+        at = block + 1;
         let bytes = buffer.read();
         for entry in dirent::Entries::new(&bytes) {
             let entry = entry.map_err(|error| bad(body, block, error))?;

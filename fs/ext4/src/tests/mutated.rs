@@ -29,7 +29,7 @@ const PATIENCE: u64 = 240;
 const BLOCK: usize = 1024;
 
 fn new(content: NewContent<'_>) -> NewInode<'_> {
-    NewInode { content, mode: 0o755, uid: Kuid(1), gid: Kgid(2) }
+    NewInode::new(content, 0o755, Kuid(1), Kgid(2))
 }
 
 fn write(inode: &Inode, offset: u64, bytes: &[u8]) -> Result<()> {
