@@ -285,12 +285,13 @@ pub fn mount_device(
     if state & superblock::STATE_ERROR != 0 {
         log::warn!("ext4 ({}): has errors, e2fsck is recommended", device.name());
     }
+    let lists = if fs.options.read().acl { MountFlags::POSIXACL } else { MountFlags::empty() };
     let attributes = SuperBlockAttributes {
         type_name,
         magic: MAGIC,
         block_size,
         max_file_size,
-        flags,
+        flags: flags | lists,
         device: Some(device.number()),
     };
     let instance = Box::new(Instance {

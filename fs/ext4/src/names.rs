@@ -14,7 +14,7 @@ use crate::inodes;
 use crate::journal::Handle;
 use crate::node::{Node, write_attributes};
 use crate::truncate::raw_inode;
-use crate::{allocate, extents, orphans, symlink};
+use crate::{acl, allocate, extents, orphans, symlink, xattrs};
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
 use allocate::Wish;
@@ -23,6 +23,12 @@ use vfs::{FileKind, Inode, NewContent, NewInode, Rename, Times};
 
 /// The most blocks that making an inode with its first block changes, without its name.
 const MAKE_CREDITS: u32 = allocate::CREDITS + extents::INSERT_CREDITS + orphans::CREDITS + 5;
+/// The most blocks that making an inode changes.
+fn make_credits(new: &NewInode<'_>) -> u32 {
+    let lists = u32::from(new.access_list.is_some()) + u32::from(new.default_list.is_some());
+    MAKE_CREDITS + lists * xattrs::CREDITS
+}
+
 /// The most blocks that a name that comes or goes changes, with the inodes that it concerns.
 const NAME_CREDITS: u32 = directory::ADD_CREDITS + orphans::CREDITS + 4;
 
@@ -88,9 +94,17 @@ fn make(directory: &Arc<Inode>, handle: &mut Handle, new: &NewInode<'_>, links: 
         if let NewContent::Symlink(text) = new.content {
             symlink::write(&body, handle, text)?;
         }
-        let raw = raw_inode(fs, number)?;
-        let inode = inodes::make(directory.superblock(), &body, kind, InodeRef(&raw))?;
-        Ok(Made { inode, body })
+        let stored = acl::store_new(&body, handle, new).and_then(|()| {
+            let raw = raw_inode(fs, number)?;
+            inodes::make(directory.superblock(), &body, kind, InodeRef(&raw))
+        });
+        match stored {
+            Ok(inode) => Ok(Made { inode, body }),
+            Err(error) => {
+                xattrs::release_block(&body, handle)?;
+                Err(error)
+            }
+        }
     });
     match filled {
         Ok(made) => {
@@ -187,7 +201,7 @@ fn create_once(directory: &Arc<Inode>, name: &[u8], new: &NewInode<'_>) -> Resul
     let parent = node_of(directory)?.body();
     let kind = new.content.kind();
     let is_directory = kind == FileKind::Directory;
-    let mut handle = parent.fs.start(MAKE_CREDITS + NAME_CREDITS)?;
+    let mut handle = parent.fs.start(make_credits(new) + NAME_CREDITS)?;
     let made = make(directory, &mut handle, new, if is_directory { 2 } else { 1 })?;
     let number = made.body.number;
     let first = if is_directory {
@@ -211,7 +225,7 @@ fn create_once(directory: &Arc<Inode>, name: &[u8], new: &NewInode<'_>) -> Resul
 pub fn create_unnamed(directory: &Arc<Inode>, new: &NewInode<'_>) -> Result<Arc<Inode>> {
     let fs = &node_of(directory)?.body().fs;
     with_room(fs, || {
-        let mut handle = fs.start(MAKE_CREDITS)?;
+        let mut handle = fs.start(make_credits(new))?;
         let made = make(directory, &mut handle, new, 0)?;
         fs.orphans.add(fs, &mut handle, made.body.number)?;
         Ok(made.inode)

@@ -4,7 +4,6 @@
 //! holds the inode's lock.
 
 use crate::body::Body;
-use crate::format::acl::Acl;
 use crate::journal::Handle;
 use crate::{acl, directory, names, truncate, xattrs};
 use abi::errno::{Errno, Result};
@@ -13,9 +12,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mm::PageCache;
 use mm::io::IoWriter;
-use security::Credentials;
 use vfs::{
-    AccessMask, AttributeChange, DirectorySink, File, FileOperations, Inode, InodeOperations, NewInode,
+    Acl, AclKind, AttributeChange, DirectorySink, File, FileOperations, Inode, InodeOperations, NewInode,
     Rename, RenameMode, SinkState, SyncKind, XattrMode, emit_dots,
 };
 
@@ -35,13 +33,12 @@ pub enum Content {
 pub struct Node {
     body: Arc<Body>,
     content: Content,
-    access: Option<Arc<Acl>>,
 }
 
 impl Node {
     /// The node of a body.
-    pub fn new(body: Arc<Body>, content: Content, access: Option<Arc<Acl>>) -> Node {
-        Node { body, content, access }
+    pub fn new(body: Arc<Body>, content: Content) -> Node {
+        Node { body, content }
     }
 
     /// Where its blocks are.
@@ -145,6 +142,22 @@ impl InodeOperations for Node {
         self.change_xattr(inode, name, None, XattrMode::Replace)
     }
 
+    fn set_acl(
+        &self,
+        inode: &Arc<Inode>,
+        kind: AclKind,
+        acl: Option<&Arc<Acl>>,
+        change: &AttributeChange,
+    ) -> Result<()> {
+        names::with_room(&self.body.fs, || {
+            let mut handle = self.body.fs.start(xattrs::CREDITS + 1)?;
+            acl::store(&self.body, &mut handle, kind, acl)?;
+            change.apply(inode);
+            write_attributes(&mut handle, inode)
+        })?;
+        self.refresh(inode)
+    }
+
     fn link_text(&self) -> Option<&[u8]> {
         match &self.content {
             Content::Symlink(text) => Some(text),
@@ -156,10 +169,6 @@ impl InodeOperations for Node {
         let sectors = self.body.map.read().sectors;
         inode.set_blocks(sectors + self.body.sectors_of(self.body.reserved.lock().count()));
         Ok(())
-    }
-
-    fn permission(&self, inode: &Inode, credentials: &Credentials, mask: AccessMask) -> Option<Result<()>> {
-        self.access.as_ref().map(|list| acl::permits(list, inode, credentials, mask))
     }
 
     fn file_operations(&self) -> &dyn FileOperations {

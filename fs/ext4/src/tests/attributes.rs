@@ -14,7 +14,8 @@ use block::memory::MemoryDisk;
 use block::simulate::Dice;
 use security::{Kgid, Kuid};
 use std::{format, fs, println};
-use vfs::{AttributeChange, FileKind, Inode, NewContent, Timestamp, XattrMode};
+use vfs::acl::{Acl, AclKind, Entry, NO_ID, Tag};
+use vfs::{AttributeChange, FileKind, Inode, NewContent, NewInode, Timestamp, XattrMode};
 
 /// What a file should have.
 #[derive(Default)]
@@ -165,7 +166,7 @@ fn share(first: &Inode, other: &Inode) {
 fn shared_blocks_are_left_to_the_others() {
     let empty = std::env::temp_dir().join(format!("linnet-ext4-{}-shared", std::process::id()));
     fs::create_dir_all(&empty).unwrap();
-    let Some(bytes) = image("shared", &["-t", "ext4"], "16M", &empty) else { return };
+    let Some(bytes) = image("shared", &["-t", "ext4", "-b", "4096"], "16M", &empty) else { return };
     sched::host::run(1, 2, move || {
         let disk = MemoryDisk::new(bytes);
         let root = mount_disk(disk.clone(), MountFlags::empty()).unwrap();
@@ -197,5 +198,55 @@ fn shared_blocks_are_left_to_the_others() {
         drop((a, root));
         check_with_fsck("shared", &disk.contents());
     });
+    fs::remove_dir_all(&empty).unwrap();
+}
+
+/// A list with one named user more than the mode says.
+fn list(permissions: u16) -> Arc<Acl> {
+    let entry = |tag, permissions, id| Entry { tag, permissions, id };
+    let entries = alloc::vec![
+        entry(Tag::Owner, 7, NO_ID),
+        entry(Tag::User, permissions, 70_000),
+        entry(Tag::OwnerGroup, 5, NO_ID),
+        entry(Tag::Mask, 7, NO_ID),
+        entry(Tag::Other, 1, NO_ID),
+    ];
+    Arc::new(Acl::new(entries).unwrap())
+}
+
+#[test]
+fn access_control_lists_are_kept() {
+    let empty = std::env::temp_dir().join(format!("linnet-ext4-{}-lists", std::process::id()));
+    fs::create_dir_all(&empty).unwrap();
+    for (kind, options) in KINDS {
+        let Some(bytes) = image(&format!("lists-{kind}"), options, "16M", &empty) else { return };
+        sched::host::run(1, 2, move || {
+            let disk = MemoryDisk::new(bytes);
+            let root = mount_disk(disk.clone(), MountFlags::empty()).unwrap();
+            let (access, default) = (list(6), list(3));
+            let new = super::names::new(NewContent::Directory);
+            let new = NewInode { access_list: Some(&access), default_list: Some(&default), ..new };
+            let made = root.operations().create(&root, b"made", &new).unwrap();
+            let changed =
+                root.operations().create(&root, b"changed", &super::names::new(NewContent::Regular)).unwrap();
+            let mode = AttributeChange { mode: Some(0o640), ..AttributeChange::default() };
+            changed.operations().set_acl(&changed, AclKind::Access, Some(&access), &mode).unwrap();
+            assert!(names_of(&changed).is_empty(), "lists are the VFS's to show");
+            drop((made, changed, root));
+            check_with_fsck(&format!("lists-{kind}"), &disk.contents());
+            let root = mount_disk(disk.clone(), MountFlags::empty()).unwrap();
+            let find = |name: &[u8]| root.operations().lookup(&root, name).unwrap();
+            let (made, changed) = (find(b"made"), find(b"changed"));
+            assert_eq!(made.acl(AclKind::Access), Some(access.clone()));
+            assert_eq!(made.acl(AclKind::Default), Some(default));
+            assert_eq!((changed.acl(AclKind::Access), changed.permissions()), (Some(access), 0o640));
+            changed.operations().set_acl(&changed, AclKind::Access, None, &mode).unwrap();
+            drop((made, changed));
+            let changed = find(b"changed");
+            assert_eq!(changed.acl(AclKind::Access), None);
+            drop((changed, root));
+            check_with_fsck(&format!("lists-{kind}-fewer"), &disk.contents());
+        });
+    }
     fs::remove_dir_all(&empty).unwrap();
 }

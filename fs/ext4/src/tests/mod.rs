@@ -179,3 +179,18 @@ fn images_of_mke2fs_are_read() {
     }
     fs::remove_dir_all(&root).unwrap();
 }
+
+#[test]
+fn unknown_features_are_refused() {
+    let empty = std::env::temp_dir().join(std::format!("linnet-ext4-{}-refused", std::process::id()));
+    fs::create_dir_all(&empty).unwrap();
+    for (feature, read_only_too) in [("ea_inode", true), ("encrypt", true), ("verity", false)] {
+        let Some(bytes) = image(feature, &["-t", "ext4", "-O", feature], "16M", &empty) else { return };
+        sched::host::run(1, 2, move || {
+            let writing = mount_disk(MemoryDisk::new(bytes.clone()), MountFlags::empty());
+            assert!(writing.is_err(), "{feature} is written");
+            assert_eq!(mount(bytes).is_err(), read_only_too, "{feature}");
+        });
+    }
+    fs::remove_dir_all(&empty).unwrap();
+}

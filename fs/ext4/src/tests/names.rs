@@ -29,7 +29,7 @@ pub(super) struct Tree {
 }
 
 pub(super) fn new(content: NewContent<'_>) -> NewInode<'_> {
-    NewInode { content, mode: 0o755, uid: Kuid(1000), gid: Kgid(1_000_000) }
+    NewInode::new(content, 0o755, Kuid(1000), Kgid(1_000_000))
 }
 
 fn child(directory: &Arc<Inode>, name: &[u8]) -> Arc<Inode> {
