@@ -54,6 +54,12 @@ impl Shard {
     }
 }
 
+impl Default for InodeCache {
+    fn default() -> InodeCache {
+        InodeCache::new()
+    }
+}
+
 impl InodeCache {
     /// An empty one.
     pub fn new() -> InodeCache {

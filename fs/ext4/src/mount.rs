@@ -136,9 +136,8 @@ fn open_journal(fs: &Arc<FileSystem>, read_only: bool) -> Result<Arc<Journal>> {
     if !fs.geometry.compatible.contains(Compatible::HAS_JOURNAL) {
         return Journal::none(fs.buffers.clone(), options);
     }
-    let map = journal_map(fs).map_err(|error| {
+    let map = journal_map(fs).inspect_err(|error| {
         log::error!("ext4 ({}): the journal cannot be found: {}", fs.device.name(), error.name());
-        error
     })?;
     Journal::open(fs.buffers.clone(), map, options)
 }

@@ -1,6 +1,7 @@
 //! Host tests: images that e2fsprogs makes are mounted, walked, read and changed, and judged by e2fsck.
 
 mod attributes;
+mod cuts;
 mod data;
 mod mutated;
 mod names;
@@ -55,6 +56,18 @@ const KINDS: [(&str, &[&str]); 6] = [
 ];
 
 /// Mounts a disk; the root keeps it mounted.
+fn mount_driver(
+    driver: Arc<dyn block::Driver>,
+    sectors: usize,
+    flags: MountFlags,
+    options: &[u8],
+) -> Result<Arc<Inode>> {
+    let disk = Disk::new("test0".into(), driver, sectors as u64, false);
+    let device = BlockDevice::whole(disk, vfs::DeviceId::new(254, 0));
+    mount_device("ext4", &device, flags, options, &security::Credentials::initial())
+}
+
+/// The same of a disk in memory.
 fn mount_disk(disk: Arc<MemoryDisk>, flags: MountFlags) -> Result<Arc<Inode>> {
     mount_disk_with(disk, flags, b"")
 }
@@ -62,9 +75,7 @@ fn mount_disk(disk: Arc<MemoryDisk>, flags: MountFlags) -> Result<Arc<Inode>> {
 /// The same with mount options.
 fn mount_disk_with(disk: Arc<MemoryDisk>, flags: MountFlags, options: &[u8]) -> Result<Arc<Inode>> {
     let sectors = disk.contents().len() / block::SECTOR_SIZE;
-    let disk = Disk::new("test0".into(), disk, sectors as u64, false);
-    let device = BlockDevice::whole(disk, vfs::DeviceId::new(254, 0));
-    mount_device("ext4", &device, flags, options, &security::Credentials::initial())
+    mount_driver(disk, sectors, flags, options)
 }
 
 fn mount(bytes: Vec<u8>) -> Result<Arc<Inode>> {

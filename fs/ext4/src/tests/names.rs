@@ -10,6 +10,7 @@ use block::memory::MemoryDisk;
 use block::simulate::Dice;
 use mm::io::{SliceReader, VecWriter};
 use security::{Kgid, Kuid};
+use std::string::String;
 use std::{format, fs, println};
 use vfs::{DeviceId, FileKind, Inode, NewContent, NewInode, Rename, RenameMode};
 
@@ -193,6 +194,75 @@ impl Tree {
             self.files[to].1 += 1;
         }
         Ok(())
+    }
+
+    /// How many files were ever made.
+    pub(super) fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// All paths with their kinds and links.
+    pub(super) fn signature(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        self.describe(0, String::new(), &mut lines);
+        lines
+    }
+
+    fn describe(&self, id: usize, path: String, lines: &mut Vec<String>) {
+        let (model, links) = &self.files[id];
+        let kind = match model {
+            Model::Directory(_) => FileKind::Directory,
+            Model::Regular(_) => FileKind::Regular,
+            Model::Symlink(_) => FileKind::Symlink,
+            Model::Fifo => FileKind::Fifo,
+        };
+        lines.push(format!("{path} {kind:?} {}", links + u32::from(id == 0)));
+        if let Model::Directory(entries) = model {
+            for (name, id) in entries {
+                self.describe(*id, format!("{path}/{}", String::from_utf8_lossy(name)), lines);
+            }
+        }
+    }
+
+    /// The same of a tree that is there.
+    pub(super) fn signature_of(root: &Arc<Inode>) -> Vec<String> {
+        fn describe(inode: &Arc<Inode>, path: String, lines: &mut Vec<String>) {
+            lines.push(format!("{path} {:?} {}", inode.kind(), inode.link_count()));
+            if inode.is_directory() {
+                let mut listed = names(inode, 50).unwrap();
+                listed.sort();
+                for name in listed.iter().filter(|name| *name != b"lost+found") {
+                    let path = format!("{path}/{}", String::from_utf8_lossy(name));
+                    describe(&child(inode, name), path, lines);
+                }
+            }
+        }
+        let mut lines = Vec::new();
+        describe(root, String::new(), &mut lines);
+        lines
+    }
+
+    /// Contents after a cut: of files older than number `synced` all, of others what was written, or zeros, or nothing yet.
+    pub(super) fn check_contents(&self, root: &Arc<Inode>, synced: usize) {
+        let mut left = alloc::vec![(0, root.clone())];
+        while let Some((id, inode)) = left.pop() {
+            match &self.files[id].0 {
+                Model::Directory(entries) => {
+                    left.extend(entries.iter().map(|(name, id)| (*id, child(&inode, name))));
+                }
+                Model::Regular(bytes) => {
+                    let mut writer = VecWriter::new(1 << 16);
+                    inode.operations().page_cache().unwrap().read(0, &mut writer).unwrap();
+                    let found = writer.into_bytes();
+                    let fine = found.len() <= bytes.len()
+                        && found.iter().zip(bytes).all(|(found, byte)| found == byte || *found == 0);
+                    assert!(fine, "inode {} has what was never written to it", inode.number());
+                    assert!(id >= synced || found == *bytes, "inode {} lost what was synced", inode.number());
+                }
+                Model::Symlink(text) => assert_eq!(inode.operations().link_text().unwrap(), text),
+                Model::Fifo => {}
+            }
+        }
     }
 
     pub(super) fn step(&mut self, root: &Arc<Inode>, dice: &mut Dice) -> Result<()> {
