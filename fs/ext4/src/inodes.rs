@@ -41,7 +41,7 @@ struct Shard {
 
 /// See the head of this file.
 pub struct InodeCache {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: Box<[Mutex<Shard>]>,
 }
 
 impl Shard {
@@ -63,7 +63,7 @@ impl Default for InodeCache {
 impl InodeCache {
     /// An empty one.
     pub fn new() -> InodeCache {
-        InodeCache { shards: core::array::from_fn(|_| Mutex::new(Shard::default())) }
+        InodeCache { shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect() }
     }
 
     fn shard(&self, number: u32) -> &Mutex<Shard> {
@@ -96,7 +96,7 @@ impl InodeCache {
     /// All bodies in memory.
     pub fn bodies(&self) -> Vec<Arc<Body>> {
         let mut all = Vec::new();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             all.extend(shard.lock().known.values().filter_map(|known| known.body.upgrade()));
         }
         all

@@ -65,7 +65,7 @@ fn place(names: Vec<OwnedEntry>, hasher: &Hasher) -> Vec<Placed> {
         .filter(|entry| !matches!(entry.name.as_slice(), b"." | b".."))
         .map(|entry| (hasher.hash(&entry.name), entry))
         .collect();
-    hashed.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
+    hashed.sort_unstable_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
     let mut placed: Vec<Placed> = Vec::with_capacity(hashed.len());
     for (hash, entry) in hashed {
         let base = base_of(hash);
