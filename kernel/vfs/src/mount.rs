@@ -20,6 +20,7 @@ use machine::sync::{Mutex, MutexGuard, RcuArc, RcuGuard, SpinLock, WaitQueue, rc
 use security::{NamespaceHead, NamespaceKind, UserNamespace};
 
 use crate::dentry::{self, Dentry};
+use crate::freeze::Change;
 use crate::path::Path;
 use crate::reaper;
 use crate::superblock::SuperBlock;
@@ -184,6 +185,18 @@ impl WritersBarred {
 impl Drop for WritersBarred {
     fn drop(&mut self) {
         self.0.iter().for_each(|mount| mount.writers.store(0, Ordering::Release));
+    }
+}
+
+/// A call that changes something through a mount.
+pub(crate) struct MountChange<'a> {
+    mount: &'a Mount,
+    _change: Change<'a>,
+}
+
+impl Drop for MountChange<'_> {
+    fn drop(&mut self) {
+        self.mount.end_write();
     }
 }
 
@@ -414,7 +427,7 @@ impl Mount {
         *self.propagation.lock() = propagation;
     }
 
-    /// Counts a writer. `EROFS`: it is read-only or just becoming so.
+    /// Counts a description that is open to be written. `EROFS`: it is read-only or just becoming so.
     pub(crate) fn begin_write(&self) -> Result<()> {
         let add = |count: i32| (count >= 0).then_some(count + 1);
         let counted = self.writers.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
@@ -424,6 +437,12 @@ impl Mount {
             return Err(Errno::EROFS);
         }
         Ok(())
+    }
+    /// Begins a call that changes what it shows: it is writable until the call is over, and not frozen. No lock of the file system is held. `EROFS`.
+    pub(crate) fn begin_change(&self) -> Result<MountChange<'_>> {
+        let change = self.superblock.begin_change();
+        self.begin_write()?;
+        Ok(MountChange { mount: self, _change: change })
     }
     /// Takes one [`begin_write`](Self::begin_write) back.
     pub(crate) fn end_write(&self) {
