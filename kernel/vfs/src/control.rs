@@ -12,9 +12,9 @@ use crate::types::{FileKind, Timestamp};
 use abi::errno::{Errno, Result};
 use abi::fs::{
     FIEMAP_FLAG_SYNC, FS_APPEND_FL, FS_DAX_FL, FS_IMMUTABLE_FL, FS_NOATIME_FL, FS_NODUMP_FL,
-    FS_PROJINHERIT_FL, FS_SYNC_FL, FS_XFLAG_APPEND, FS_XFLAG_DAX, FS_XFLAG_IMMUTABLE, FS_XFLAG_NOATIME,
-    FS_XFLAG_NODUMP, FS_XFLAG_PROJINHERIT, FS_XFLAG_SYNC, FSLABEL_MAX, Fiemap, FiemapExtent, FsXattr,
-    FstrimRange,
+    FS_PROJINHERIT_FL, FS_SYNC_FL, FS_XFLAG_APPEND, FS_XFLAG_COWEXTSIZE, FS_XFLAG_DAX, FS_XFLAG_EXTSIZE,
+    FS_XFLAG_EXTSZINHERIT, FS_XFLAG_IMMUTABLE, FS_XFLAG_NOATIME, FS_XFLAG_NODUMP, FS_XFLAG_PROJINHERIT,
+    FS_XFLAG_SYNC, FSLABEL_MAX, Fiemap, FiemapExtent, FsXattr, FstrimRange,
 };
 use abi::ioctl::{
     FIBMAP, FIFREEZE, FIGETBSZ, FIOQSIZE, FITHAW, FITRIM, FS_IOC_FIEMAP, FS_IOC_FSGETXATTR,
@@ -45,7 +45,7 @@ pub fn ioctl(file: &File, command: u32, argument: usize, credentials: &Credentia
         FS_IOC_FSGETXATTR => get_xflags(inode, argument),
         FS_IOC_FSSETXATTR => {
             let given: FsXattr = UserPtr::new(argument).read()?;
-            change_flags(file, inode, credentials, |old| from_xflags(old, &given))
+            change_flags(file, inode, credentials, |old| from_xflags(old, &given, inode.kind()))
         }
         FIBMAP if inode.kind() == FileKind::Regular => block_of(inode, argument, credentials),
         FS_IOC_GETVERSION if is_ours => {
@@ -149,8 +149,16 @@ fn get_xflags(inode: &Inode, argument: usize) -> Result<()> {
     UserPtr::new(argument).write(&answer)
 }
 
-/// `old` with what the other form says. Errors: `EOPNOTSUPP`: something that no file system here has.
-fn from_xflags(old: FileFlags, given: &FsXattr) -> Result<FileFlags> {
+/// `old` with what the other form says. Errors: `EINVAL`: not for this kind of file; `EOPNOTSUPP`: something that no file system here has.
+fn from_xflags(old: FileFlags, given: &FsXattr, kind: FileKind) -> Result<FileFlags> {
+    let wrong = match kind {
+        FileKind::Regular => FS_XFLAG_EXTSZINHERIT,
+        FileKind::Directory => FS_XFLAG_EXTSIZE,
+        _ => FS_XFLAG_EXTSZINHERIT | FS_XFLAG_EXTSIZE | FS_XFLAG_COWEXTSIZE | FS_XFLAG_DAX,
+    };
+    if given.fsx_xflags & wrong != 0 {
+        return Err(Errno::EINVAL);
+    }
     let known = PAIRS.iter().fold(0, |all, (_, xflag)| all | xflag);
     if given.fsx_xflags & !known != 0 || given.fsx_extsize != 0 || given.fsx_cowextsize != 0 {
         return Err(Errno::EOPNOTSUPP);

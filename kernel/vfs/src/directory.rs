@@ -309,8 +309,8 @@ pub fn unlink(context: &LookupContext<'_>, start: Start<'_>, path: &[u8]) -> Res
     if parent.is_special() {
         return Err(Errno::EISDIR);
     }
+    let _change = parent.directory.mount.begin_change()?;
     let victim = {
-        let _change = parent.directory.mount.begin_change()?;
         let directory = parent.directory.inode()?;
         let _lock = directory.lock.write();
         let dentry = lookup_locked(&parent.directory.dentry, directory, &parent.name)?;
@@ -350,11 +350,8 @@ pub fn remove_directory(context: &LookupContext<'_>, start: Start<'_>, path: &[u
         b".." => return Err(Errno::ENOTEMPTY),
         _ => {}
     }
-    let victim = {
-        let _change = parent.directory.mount.begin_change()?;
-        remove_directory_locked(context, &parent)?
-    };
-    victim.evict_if_unused();
+    let _change = parent.directory.mount.begin_change()?;
+    remove_directory_locked(context, &parent)?.evict_if_unused();
     Ok(())
 }
 
@@ -422,11 +419,8 @@ pub fn rename(
         let exists = flags & RENAME_NOREPLACE != 0 && !old.is_special();
         return Err(if exists { Errno::EEXIST } else { Errno::EBUSY });
     }
-    let replaced = {
-        let _change = old.directory.mount.begin_change()?;
-        rename_locked(context, &old, &new, flags)?
-    };
-    if let Some(replaced) = replaced {
+    let _change = old.directory.mount.begin_change()?;
+    if let Some(replaced) = rename_locked(context, &old, &new, flags)? {
         replaced.evict_if_unused();
     }
     Ok(())

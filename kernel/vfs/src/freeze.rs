@@ -10,6 +10,7 @@
 //!
 //! Changes are counted where they begin, for each CPU, so that they meet nowhere. Locks: [`Freezer`]'s (sleeping), outermost, for freezing and thawing.
 
+use crate::reaper;
 use crate::superblock::SuperBlock;
 use abi::errno::{Errno, Result};
 use machine::cpu::PerCpu;
@@ -23,6 +24,8 @@ pub(crate) struct Freezer {
     /// Those who wait for the last change, and those who wait for the thaw.
     queue: WaitQueue,
     one_at_a_time: Mutex<()>,
+    /// Inodes that are to be evicted, or go from memory, when it is thawed.
+    parked: reaper::Parked,
 }
 
 /// A change of a file system that is under way: it is not frozen meanwhile.
@@ -43,6 +46,7 @@ impl Freezer {
             frozen: AtomicBool::new(false),
             queue: WaitQueue::new(),
             one_at_a_time: Mutex::new(()),
+            parked: reaper::Parked::new(),
         }
     }
 
@@ -57,17 +61,24 @@ impl Freezer {
         self.frozen.load(Ordering::SeqCst)
     }
 
+    fn try_begin(&self) -> Option<&AtomicI64> {
+        // Any CPU's would do; this one's is near.
+        let count = self.changes.get_on(machine::cpu::current());
+        count.fetch_add(1, Ordering::SeqCst);
+        // Either this sees the flag, or who sets it sees the count.
+        if self.is_frozen() {
+            self.end(count);
+            return None;
+        }
+        Some(count)
+    }
+
     fn begin(&self) -> &AtomicI64 {
         loop {
-            // Any CPU's would do; this one's is near.
-            let count = self.changes.get_on(machine::cpu::current());
-            count.fetch_add(1, Ordering::SeqCst);
-            // Either this sees the flag, or who sets it sees the count.
-            if !self.is_frozen() {
-                return count;
+            match self.try_begin() {
+                Some(count) => return count,
+                None => self.wait_for_thaw(),
             }
-            self.end(count);
-            self.wait_for_thaw();
         }
     }
 
@@ -90,6 +101,16 @@ impl SuperBlock {
     /// Begins a change; waits while it is frozen. No lock of the file system is held, nor another change.
     pub(crate) fn begin_change(&self) -> Change<'_> {
         Change(self.freezer().map(|freezer| (freezer, freezer.begin())))
+    }
+
+    /// Begins a change that nobody waits for. `Err`: it is frozen, and this is where to put what is to be done.
+    pub(crate) fn try_begin_change(&self) -> core::result::Result<Change<'_>, &reaper::Parked> {
+        match self.freezer() {
+            Some(freezer) => {
+                freezer.try_begin().map(|count| Change(Some((freezer, count)))).ok_or(&freezer.parked)
+            }
+            None => Ok(Change(None)),
+        }
     }
 
     /// Waits while it is frozen.
@@ -119,9 +140,9 @@ impl SuperBlock {
         frozen.inspect_err(|_| freezer.thaw())
     }
 
-    /// Thaws it. Errors: `EOPNOTSUPP`; `EINVAL`: it is not frozen; `EIO` and the like: it stays so.
+    /// Thaws it. Errors: `EINVAL`: it is not frozen; `EIO` and the like: it stays so.
     pub fn thaw(&self) -> Result<()> {
-        let freezer = self.freezer().filter(|_| self.operations().can_freeze()).ok_or(Errno::EOPNOTSUPP)?;
+        let freezer = self.freezer().ok_or(Errno::EINVAL)?;
         let _one = freezer.one_at_a_time.lock();
         if !freezer.is_frozen() {
             return Err(Errno::EINVAL);
@@ -130,6 +151,7 @@ impl SuperBlock {
             self.operations().thaw(self)?;
         }
         freezer.thaw();
+        reaper::unpark(&freezer.parked);
         Ok(())
     }
 }

@@ -152,7 +152,23 @@ pub struct Mount {
 }
 
 /// Counts the mounts of a superblock: with the last one, its names leave the cache and its watches end.
-struct ActiveSuperBlock(Arc<SuperBlock>);
+pub(crate) struct ActiveSuperBlock(Arc<SuperBlock>);
+
+impl SuperBlock {
+    /// Its count of mounts, for one mount more. `EBUSY`: it is on a device, and just being shut down.
+    fn activate(self: &Arc<Self>) -> Result<Arc<ActiveSuperBlock>> {
+        let mut known = self.active().lock();
+        if let Some(active) = known.as_ref().and_then(Weak::upgrade) {
+            return Ok(active);
+        }
+        if known.is_some() && self.is_on_device() {
+            return Err(Errno::EBUSY);
+        }
+        let active = Arc::new(ActiveSuperBlock(self.clone()));
+        *known = Some(Arc::downgrade(&active));
+        Ok(active)
+    }
+}
 
 impl Drop for ActiveSuperBlock {
     /// Any context on a device; else thread context.
@@ -254,7 +270,7 @@ impl Mount {
     /// A mount of the tree below `root`, attached nowhere.
     pub(crate) fn new(root: Arc<Dentry>, source: &[u8], flags: MountFlags) -> Result<Arc<Mount>> {
         let superblock = root.inode().ok_or(Errno::ENOENT)?.superblock().clone();
-        let active = Arc::new(ActiveSuperBlock(superblock));
+        let active = superblock.activate()?;
         Ok(Mount::with(root, source, flags, active))
     }
 

@@ -22,7 +22,7 @@ use security::{Credentials, UserNamespace};
 use crate::dentry::Dentry;
 use crate::freeze::Freezer;
 use crate::inode::Inode;
-use crate::mount::Mount;
+use crate::mount::{ActiveSuperBlock, Mount};
 use crate::notify::WatchSet;
 use crate::reaper;
 use crate::types::{DeviceId, NAME_MAX};
@@ -58,6 +58,8 @@ pub struct SuperBlock {
     is_shut_down: AtomicBool,
     /// Held for reading by those who write it to its device, for writing at its end.
     end_lock: RwLock<()>,
+    /// The count of its mounts, if it was ever mounted.
+    active: SpinLock<Option<Weak<ActiveSuperBlock>>>,
     /// All mounts that show it, by their numbers.
     mounts: SpinLock<BTreeMap<u64, Weak<Mount>>>,
 }
@@ -195,6 +197,7 @@ impl SuperBlock {
             retiring: reaper::Link::new(),
             is_shut_down: AtomicBool::new(false),
             end_lock: RwLock::new(()),
+            active: SpinLock::new(None),
             mounts: SpinLock::new(BTreeMap::new()),
         });
         let mut all = SUPERBLOCKS.lock();
@@ -222,8 +225,6 @@ impl SuperBlock {
 
     /// Writes everything and ends it, once.
     pub(crate) fn shut_down(&self) {
-        // Whoever froze it cannot thaw it any more.
-        let _ = self.thaw();
         let _end = self.end_lock.write();
         if !self.is_read_only()
             && let Err(error) = self.operations.sync(self)
@@ -289,6 +290,9 @@ impl SuperBlock {
     }
     pub(crate) fn retiring(&self) -> &reaper::Link<SuperBlock> {
         &self.retiring
+    }
+    pub(crate) fn active(&self) -> &SpinLock<Option<Weak<ActiveSuperBlock>>> {
+        &self.active
     }
     /// A mount shows it.
     pub(crate) fn add_mount(&self, id: u64, mount: Weak<Mount>) {

@@ -85,7 +85,8 @@ pub fn set(
 ) -> Result<()> {
     if let Some(kind) = AclKind::of_attribute(name) {
         // Whether there is one already does not matter, whatever `mode` says; as on Linux.
-        let acl = Acl::from_visible(value, &credentials.user_namespace)?;
+        let acl =
+            if value.is_empty() { None } else { Acl::from_visible(value, &credentials.user_namespace)? };
         return change_list(place, kind, acl, credentials);
     }
     check(place.inode()?, name, Access::Change, credentials)?;

@@ -80,6 +80,12 @@ fn unlinked(t: &mut Transcript) -> Outcome {
     t.call("unlink", sys!(SYS_unlink, c(&file).as_ptr()));
     t.note("used by a mapping", used(&root));
     sys!(SYS_munmap, map, 65536);
+    for _ in 0..100 {
+        // Not at once everywhere: another thread might be using the mapping.
+        if used(&root) > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
     t.note("used after munmap", used(&root));
     let fd = t.call("nameless", open(&root, libc::O_TMPFILE | libc::O_RDWR));
     t.call("allocate", sys!(SYS_fallocate, fd, 0, 0, 65536));
@@ -438,7 +444,8 @@ fn ioctl(t: &mut Transcript) -> Outcome {
     ];
     for (what, on) in [("file", fd), ("directory", directory), ("proc", proc), ("null", null), ("pipe", i64::from(ends[0]))] {
         t.note("on", what);
-        for (name, number) in calls {
+        // proc has blocks of 1024 bytes on Linux, for no reason that anybody sees.
+        for (name, number) in calls.into_iter().filter(|(name, _)| (what, *name) != ("proc", "FIGETBSZ")) {
             let mut room = [0_u64; 32];
             if t.call(name, sys!(SYS_ioctl, on, number, room.as_mut_ptr())) == 0 {
                 t.note("gives", room[0]);
