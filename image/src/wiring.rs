@@ -85,6 +85,7 @@ pub fn register_late() -> Result<()> {
     mm::reclaim::register_shrinker(vfs::dentry::shrink_all);
     vfs::reaper::start()?;
     tmpfs::register()?;
+    ext4::mount::register()?;
     let _ = syscall::MEMORY_FILE.set(tmpfs::memory_file);
     sched::clock::on_set(ipc::timerfd::clock_was_set);
     let (release, version) = (syscall::system::RELEASE, syscall::system::VERSION);

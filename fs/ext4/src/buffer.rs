@@ -51,6 +51,8 @@ pub struct Buffer {
     state: IrqSpinLock<State>,
     ready: AtomicBool,
     referenced: AtomicBool,
+    /// See [`Buffer::is_verified`].
+    verified: AtomicBool,
     /// Whoever waits for `state` or `membership` to change.
     changed: WaitQueue,
     /// What the journal knows of it.
@@ -278,9 +280,20 @@ impl Buffer {
             state: IrqSpinLock::new(State::Empty),
             ready: AtomicBool::new(false),
             referenced: AtomicBool::new(true),
+            verified: AtomicBool::new(false),
             changed: WaitQueue::new(),
             membership: SpinLock::new(Membership::new()),
         })
+    }
+
+    /// Whether its owner has checked what it holds since it was read.
+    pub fn is_verified(&self) -> bool {
+        self.verified.load(Ordering::Relaxed)
+    }
+
+    /// Its owner has.
+    pub fn set_verified(&self) {
+        self.verified.store(true, Ordering::Relaxed);
     }
 
     /// Its place on the device.

@@ -10,3 +10,28 @@ extern crate std;
 pub mod buffer;
 pub mod format;
 pub mod journal;
+
+pub mod acl;
+pub mod allocate;
+pub mod body;
+pub mod directory;
+pub mod extents;
+pub mod filesystem;
+pub mod flight;
+pub mod groups;
+pub mod indirect;
+pub mod inline;
+pub mod inodes;
+pub mod mount;
+pub mod node;
+pub mod options;
+pub mod orphans;
+pub mod pager;
+pub mod regular;
+pub mod statfs;
+pub mod symlink;
+#[cfg(test)]
+mod tests;
+pub mod truncate;
+pub mod worker;
+pub mod xattrs;

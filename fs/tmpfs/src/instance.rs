@@ -205,7 +205,7 @@ impl SuperBlockOperations for Instance {
         Ok(())
     }
 
-    fn remount(&self, _superblock: &SuperBlock, _flags: MountFlags, data: &[u8]) -> Result<()> {
+    fn remount(&self, _superblock: &Arc<SuperBlock>, _flags: MountFlags, data: &[u8]) -> Result<()> {
         let total = machine::memory::stats().total_pages;
         let now = Options {
             max_pages: self.usage.pages.limited(),

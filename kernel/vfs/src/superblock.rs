@@ -131,7 +131,7 @@ pub trait SuperBlockOperations: Any + Send + Sync {
     }
     /// `mount -o remount` with new options. Going read-only (`RDONLY` in `flags`, not yet in [`SuperBlock::flags`]), nobody writes any more, no file
     /// without a name is left, and everything was [written](Self::sync): the device must be clean when this comes back. `EINVAL`.
-    fn remount(&self, superblock: &SuperBlock, flags: MountFlags, data: &[u8]) -> Result<()> {
+    fn remount(&self, superblock: &Arc<SuperBlock>, flags: MountFlags, data: &[u8]) -> Result<()> {
         let _ = (superblock, flags, data);
         Ok(())
     }

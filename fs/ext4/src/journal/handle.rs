@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use machine::sync::atomic::Ordering;
+use machine::thread::AllocationScope;
 
 /// One operation: all that it changes survives a cut, or nothing. Dropping it ends the operation.
 pub struct Handle {
@@ -17,6 +18,8 @@ pub struct Handle {
     transaction: Arc<Transaction>,
     /// How many more blocks it may change.
     credits: u32,
+    /// While it lives, its thread must not wait for what may wait for it.
+    _scope: AllocationScope,
 }
 
 /// What starting a handle found.
@@ -32,7 +35,7 @@ impl Journal {
     /// contents locked. Errors: `EROFS`: the journal is aborted or was opened so; `ENOSPC`: more than a transaction can have.
     pub fn start(self: &Arc<Self>, credits: u32) -> Result<Handle> {
         let transaction = self.join(credits)?;
-        Ok(Handle { journal: self.clone(), transaction, credits })
+        Ok(Handle { journal: self.clone(), transaction, credits, _scope: mm::reclaim::no_file_system() })
     }
 
     fn join(&self, credits: u32) -> Result<Arc<Transaction>> {

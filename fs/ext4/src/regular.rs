@@ -1,0 +1,376 @@
+//! Regular files as programs open them: reading, writing, syncing, sizes, room allotted and given back.
+//!
+//! Key types: [`RegularFile`]. Neighbours: `pager` (contents), `flight` (what follows a write), `truncate` (blocks cut off).
+//!
+//! Locks: a writer holds the inode's lock for writing. [`Body::layout`] (sleeping) is held to write by whoever takes blocks out of the map or puts
+//! some in that hold nothing yet, and to read by the pager while it decides where contents go: below the inode's lock, above handles.
+
+use crate::body::{Body, State};
+use crate::flight;
+use crate::format::extent::{Extent, MAX_UNWRITTEN};
+use crate::format::inode::flag;
+use crate::groups::Contents;
+use crate::journal::OrderedData;
+use crate::node::Node;
+use crate::{extents, indirect, inline, truncate};
+use abi::errno::{Errno, Result};
+use abi::fcntl::OpenFlags;
+use alloc::sync::{Arc, Weak};
+use block::{BioFlags, Operation, Segment};
+use core::ops::Range;
+use machine::PAGE_SIZE;
+use machine::memory::{AllocFlags, Frame};
+use machine::sync::atomic::Ordering;
+use mm::io::{IoReader, IoWriter};
+use mm::{PageCache, WriteBackMode};
+use security::{Capability, Credentials};
+use vfs::{Allocate, File, FileOperations, Inode, SeekFrom, SyncKind, attributes};
+
+/// An open regular file.
+pub struct RegularFile;
+
+/// The first `left` bytes of a source: what the limit on file sizes leaves of a write.
+struct Limited<'a> {
+    from: &'a mut dyn IoReader,
+    left: usize,
+}
+
+impl IoReader for Limited<'_> {
+    fn remaining(&self) -> usize {
+        self.from.remaining().min(self.left)
+    }
+
+    fn read_bytes(&mut self, into: &mut [u8]) -> Result<usize> {
+        let length = into.len().min(self.left);
+        let count = self.from.read_bytes(into.get_mut(..length).unwrap_or_default())?;
+        self.left -= count;
+        Ok(count)
+    }
+
+    fn read_frame(&mut self, frame: &Frame, offset: usize, length: usize) -> Result<usize> {
+        let count = self.from.read_frame(frame, offset, length.min(self.left))?;
+        self.left -= count;
+        Ok(count)
+    }
+}
+
+/// The node and the pages of an inode. Errors: `EINVAL`: no regular file of this type.
+fn parts(inode: &Inode) -> Result<(&Node, &Arc<PageCache>)> {
+    let node = inode.private::<Node>().ok_or(Errno::EINVAL)?;
+    Ok((node, inode.operations().page_cache().ok_or(Errno::EINVAL)?))
+}
+
+impl FileOperations for RegularFile {
+    fn read(&self, file: &File, to: &mut dyn IoWriter, offset: u64) -> Result<usize> {
+        let (_, cache) = parts(file.inode()?)?;
+        cache.read_ahead_of(file.read_ahead(), offset, to)
+    }
+
+    /// Errors: `ENOSPC`, `EFBIG`, `EIO`, `EROFS`.
+    fn write(&self, file: &File, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
+        let inode = file.inode()?;
+        let (node, cache) = parts(inode)?;
+        if from.remaining() == 0 {
+            return Ok(0);
+        }
+        let _change = inode.lock.write();
+        let append = file.flags().contains(OpenFlags::APPEND);
+        let offset = if append || offset == vfs::file::AT_END { cache.size() } else { offset };
+        let left = attributes::limit_write(inode, offset, from.remaining())?;
+        let left = limit_by_map(node.body(), offset, left)?;
+        attributes::remove_privileges(inode, file.credentials())?;
+        check_room(node.body(), file.credentials())?;
+        let count = cache.write(offset, &mut Limited { from, left })?;
+        inode.touch_modified();
+        node.body().note_times(inode.times());
+        let range = offset..offset + count as u64;
+        if file.flags().contains(OpenFlags::DIRECT) {
+            cache.sync(range)?;
+        } else if !node.body().fs.options.read().delayed_allocation {
+            cache.start_write_back(range, WriteBackMode::Background)?;
+        }
+        Ok(count)
+    }
+
+    fn can_poll(&self) -> bool {
+        false
+    }
+
+    /// Errors: `EIO` and what else the device gives.
+    fn sync(&self, file: &File, kind: SyncKind) -> Result<()> {
+        let (node, cache) = parts(file.inode()?)?;
+        let written = cache.sync(0..u64::MAX);
+        let kept = node.body().commit(kind);
+        written.and(kept)
+    }
+
+    fn seek(&self, file: &File, from: SeekFrom, current: u64) -> Result<u64> {
+        let (data, offset) = match from {
+            SeekFrom::Data(offset) => (true, offset),
+            SeekFrom::Hole(offset) => (false, offset),
+            other => return vfs::file::generic_seek(file, other, current),
+        };
+        let (node, cache) = parts(file.inode()?)?;
+        let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+        seek_for(node.body(), cache, offset, data)
+    }
+
+    /// Errors: `EFBIG`, `ENOSPC`, `EOPNOTSUPP`: it has a block map.
+    fn allocate(&self, file: &File, what: Allocate, offset: u64, length: u64) -> Result<()> {
+        let inode = file.inode()?;
+        let (node, cache) = parts(inode)?;
+        let body = node.body();
+        let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
+        if end > inode.superblock().max_file_size() {
+            return Err(Errno::EFBIG);
+        }
+        let _change = inode.lock.write();
+        if body.is_inline() {
+            move_out(body)?;
+        }
+        if !body.has_extents() && what != Allocate::PunchHole {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        attributes::remove_privileges(inode, file.credentials())?;
+        if matches!(what, Allocate::PunchHole | Allocate::Zero | Allocate::ZeroKeepSize) {
+            punch_hole(body, cache, offset..end)?;
+        }
+        if what != Allocate::PunchHole {
+            check_room(body, file.credentials())?;
+            let result = allot(body, offset..end);
+            if matches!(what, Allocate::Extend | Allocate::Zero) && result.is_ok() && end > cache.size() {
+                cache.truncate(end)?;
+                body.grow_to(end)?;
+            }
+            result?;
+        }
+        inode.touch_modified();
+        body.note_times(inode.times());
+        Ok(())
+    }
+
+    fn release(&self, file: &File) {
+        let Ok((node, cache)) = file.inode().and_then(|inode| parts(inode)) else { return };
+        if node.body().was_replaced.swap(false, Ordering::Relaxed) {
+            // Nobody waits; what fails is told by fsync.
+            let _ = cache.start_write_back(0..u64::MAX, WriteBackMode::Background);
+        }
+    }
+}
+
+/// How much of a write a file with a block map can take. Errors: `EFBIG`: nothing.
+fn limit_by_map(body: &Body, offset: u64, left: usize) -> Result<usize> {
+    let bits = body.fs.geometry.block_bits;
+    if body.has_extents() || body.is_inline() {
+        return Ok(left);
+    }
+    let most = indirect::max_blocks(body.fs.geometry.block_size) << bits;
+    let room = most.checked_sub(offset).filter(|room| *room > 0).ok_or(Errno::EFBIG)?;
+    Ok(left.min(usize::try_from(room).unwrap_or(usize::MAX)))
+}
+
+/// The last blocks are for those who administer the machine. Errors: `ENOSPC`.
+fn check_room(body: &Body, credentials: &Credentials) -> Result<()> {
+    let fs = &body.fs;
+    let (user, group) = {
+        let options = fs.options.read();
+        (options.reserved_uid, options.reserved_gid)
+    };
+    let free = fs.free_blocks.load(Ordering::Relaxed) - fs.delayed_blocks.load(Ordering::Relaxed);
+    let privileged = || {
+        credentials.fsuid.0 == user
+            || group != 0 && credentials.in_group(security::Kgid(group))
+            || security::capable(credentials, security::initial_namespace(), Capability::SysResource)
+    };
+    let enough = free > fs.geometry.reserved_blocks as i64 + fs.metadata_pool;
+    if enough || privileged() { Ok(()) } else { Err(Errno::ENOSPC) }
+}
+
+/// Moves the contents of a small file out of its inode. Errors: `ENOSPC`, `EIO`, `EROFS`.
+pub fn move_out(body: &Arc<Body>) -> Result<()> {
+    let _one = body.moving.lock();
+    if !body.is_inline() {
+        return Ok(());
+    }
+    let fs = &body.fs;
+    let size = body.disk_size.load(Ordering::Acquire);
+    if size == 0 {
+        let mut handle = fs.start(extents::INSERT_CREDITS)?;
+        return inline::convert(body, &mut handle, None);
+    }
+    let block_size = fs.geometry.block_size as usize;
+    let contents = inline::read(body, usize::try_from(size).map_err(|_| Errno::EUCLEAN)?)?;
+    let frame = Frame::alloc(AllocFlags::ZEROED).map_err(Errno::from)?;
+    frame.write(0, &contents);
+    let goal = body.goal_for(&body.map.read(), 0);
+    let claim = fs.claim(goal, 1)?;
+    let place = claim.start();
+    let segment = Segment { frame, offset: 0, length: block_size as u32 };
+    let sector = place << (fs.geometry.block_bits - 9);
+    fs.device.transfer(Operation::Write, BioFlags::SYNC, sector, &[segment])?;
+    let mut handle = fs.start(extents::INSERT_CREDITS + 4)?;
+    claim.take(&mut handle)?;
+    inline::convert(body, &mut handle, Some(place))
+}
+
+/// Where data or a hole begins at or after `offset`. Errors: `ENXIO`: there is none before the end.
+fn seek_for(body: &Arc<Body>, cache: &PageCache, offset: u64, data: bool) -> Result<u64> {
+    let size = cache.size();
+    if offset >= size {
+        return Err(Errno::ENXIO);
+    }
+    if body.is_inline() {
+        return Ok(if data { offset } else { size });
+    }
+    // What has no place yet gets one, so that the map tells everything.
+    cache.sync(offset..size)?;
+    let bits = body.fs.geometry.block_bits;
+    let mut block = (offset >> bits) as u32;
+    let end = body.blocks_of(size);
+    while u64::from(block) < end {
+        let mapping = body.find(block, (end - u64::from(block)).min(u64::from(u32::MAX)) as u32)?;
+        if matches!(mapping.state, State::Written(_)) == data {
+            return Ok((u64::from(block) << bits).max(offset));
+        }
+        block = block.saturating_add(mapping.length.max(1));
+    }
+    if data { Err(Errno::ENXIO) } else { Ok(size) }
+}
+
+/// The last page of a file that was cut: what is behind the end must be zeros on the disk before the file can grow again.
+struct Tail {
+    cache: Weak<PageCache>,
+    at: u64,
+}
+
+impl OrderedData for Tail {
+    fn write_data(&self) -> Result<()> {
+        self.cache.upgrade().map_or(Ok(()), |cache| cache.sync_allotted(self.at..self.at + 1))
+    }
+}
+
+/// Gives a file another size. The inode's lock is held. Errors: `EFBIG`, `EIO`, `ENOSPC`, `EROFS`.
+pub fn resize(node: &Node, inode: &Arc<Inode>, size: u64) -> Result<()> {
+    let (body, cache) = (node.body(), parts(inode)?.1);
+    if body.fs.is_read_only() {
+        return Err(Errno::EROFS);
+    }
+    let old = cache.size();
+    if size == old {
+        return Ok(());
+    }
+    if body.is_inline() {
+        move_out(body)?;
+    }
+    if size > old {
+        limit_by_map(body, size - 1, 1)?;
+        cache.truncate(size)?;
+        return body.grow_to(size);
+    }
+    cache.truncate(size)?;
+    if size == 0 && body.fs.options.read().write_replacements {
+        body.was_replaced.store(true, Ordering::Relaxed);
+    }
+    let within = !size.is_multiple_of(u64::from(body.fs.geometry.block_size));
+    let tail = within.then(|| Arc::new(Tail { cache: Arc::downgrade(cache), at: size }));
+    truncate::shrink(body, size, tail.map(|tail| tail as Arc<dyn OrderedData>))
+}
+
+/// Frees the whole blocks of a range and makes the rest zeros. The inode's lock is held.
+pub fn punch_hole(body: &Arc<Body>, cache: &PageCache, range: Range<u64>) -> Result<()> {
+    let bits = body.fs.geometry.block_bits;
+    let block_size = 1_u64 << bits;
+    cache.punch_hole(range.clone())?;
+    let end = if range.end >= cache.size() {
+        range.end.max(cache.size().next_multiple_of(block_size))
+    } else {
+        range.end
+    };
+    let blocks = range.start.div_ceil(block_size)..(end >> bits);
+    if blocks.is_empty() {
+        return Ok(());
+    }
+    // The pages at the edges are not written again for this, and what waits for a commit is there already.
+    cache.sync(range.start..range.start + 1)?;
+    cache.sync(end.saturating_sub(1)..end)?;
+    cache.sync(cache.size().saturating_sub(1)..cache.size())?;
+    let _layout = body.layout.write();
+    let page = PAGE_SIZE as u64;
+    let whole = range.start.next_multiple_of(page)..end / page * page;
+    if !whole.is_empty() {
+        cache.punch_hole(whole)?;
+    }
+    body.wait_for_flights(u32::try_from(blocks.start).unwrap_or(u32::MAX));
+    truncate::release(body, blocks, contents_of(body))
+}
+
+fn contents_of(body: &Body) -> Contents {
+    if body.has_flags(flag::JOURNAL_DATA) { Contents::Metadata } else { Contents::Data }
+}
+
+/// Gives the holes of a range blocks that read as zeros. The inode's lock is held.
+pub fn allot(body: &Arc<Body>, range: Range<u64>) -> Result<()> {
+    let bits = body.fs.geometry.block_bits;
+    let (mut at, end) = (range.start >> bits, body.blocks_of(range.end));
+    let _layout = body.layout.write();
+    body.wait_for_flights(u32::try_from(at).unwrap_or(u32::MAX));
+    let mut tried = false;
+    while at < end {
+        let block = u32::try_from(at).map_err(|_| Errno::EFBIG)?;
+        let most = (end - at).min(u64::from(MAX_UNWRITTEN)) as u32;
+        let mapping = body.find(block, most)?;
+        if mapping.state != State::Hole {
+            at += u64::from(mapping.length.max(1));
+            continue;
+        }
+        match body.add_unwritten(block, mapping.length) {
+            Ok(count) => at += u64::from(count),
+            Err(Errno::ENOSPC) if !tried => {
+                tried = true;
+                body.fs.journal()?.force_commit()?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+impl Body {
+    /// Puts up to `wanted` blocks that hold nothing into a hole; gives how many. [`Body::layout`] is held.
+    fn add_unwritten(&self, block: u32, wanted: u32) -> Result<u32> {
+        let fs = &self.fs;
+        let goal = self.goal_for(&self.map.read(), block);
+        let claim = fs.claim_spare(goal, wanted)?;
+        let extent = Extent { block, length: claim.length(), start: claim.start(), unwritten: true };
+        let mut handle = fs.start(flight::CREDITS)?;
+        let mut map = self.map.write();
+        claim.take(&mut handle)?;
+        map.sectors += self.sectors_of(u64::from(extent.length));
+        if let Err(error) = extents::insert(self, &mut map, &mut handle, extent) {
+            self.give_back(&mut map, &mut handle, extent.start, extent.length);
+            return Err(error);
+        }
+        self.write_map(&mut handle, &map)?;
+        // Dirty pages that waited for a place have one.
+        self.unreserve_blocks(block, extent.length);
+        Ok(extent.length)
+    }
+
+    /// Waits until everything about the inode that `kind` asks for survives a cut. The caller has no handle.
+    pub fn commit(self: &Arc<Self>, kind: SyncKind) -> Result<()> {
+        let fs = &self.fs;
+        let Ok(journal) = fs.journal() else { return fs.device.flush() };
+        let mut tid = self.changed_in.load(Ordering::Acquire) as u32;
+        if kind == SyncKind::All
+            && let Some(late) = self.write_late_times()?
+        {
+            tid = late;
+        }
+        let (_, committed) = journal.newest();
+        if crate::journal::is_newer(tid, committed) {
+            journal.commit_and_wait(tid)
+        } else {
+            fs.device.flush()
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Contents of files under random work, compared with a model, kept over mounts, and judged by e2fsck.
+
+use super::{check_with_fsck, image, mount_disk, tree};
+use crate::node::Node;
+use crate::regular;
+use abi::errno::Result;
+use abi::mount::MountFlags;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use block::memory::MemoryDisk;
+use block::simulate::Dice;
+use mm::io::{SliceReader, VecWriter};
+use mm::{PageCache, WriteBackMode};
+use std::fs;
+use std::string::String;
+use vfs::{Inode, SyncKind};
+
+/// An open file of the test, and what it should hold.
+struct Subject {
+    inode: Arc<Inode>,
+    expected: Vec<u8>,
+}
+
+/// The longest file that the random work makes.
+const LONGEST: u64 = 400_000;
+
+impl Subject {
+    fn new(root: &Arc<Inode>, name: &str, expected: Vec<u8>) -> Subject {
+        Subject { inode: root.operations().lookup(root, name.as_bytes()).unwrap(), expected }
+    }
+
+    fn cache(&self) -> &Arc<PageCache> {
+        self.inode.operations().page_cache().unwrap()
+    }
+
+    fn node(&self) -> &Node {
+        self.inode.private::<Node>().unwrap()
+    }
+
+    fn write(&mut self, dice: &mut Dice) {
+        let offset = dice.below(LONGEST * 2 / 3) as usize;
+        let longest = if dice.once_in(3) { 60_000 } else { 700 };
+        let length = 1 + dice.below(longest) as usize;
+        let bytes: Vec<u8> = (0..length).map(|_| dice.roll() as u8).collect();
+        let _change = self.inode.lock.write();
+        assert_eq!(self.cache().write(offset as u64, &mut SliceReader::new(&bytes)), Ok(length));
+        if self.expected.len() < offset + length {
+            self.expected.resize(offset + length, 0);
+        }
+        self.expected[offset..offset + length].copy_from_slice(&bytes);
+    }
+
+    fn resize(&mut self, dice: &mut Dice) {
+        let size = if dice.once_in(8) { 0 } else { dice.below(LONGEST) };
+        let _change = self.inode.lock.write();
+        regular::resize(self.node(), &self.inode, size).unwrap();
+        self.expected.resize(size as usize, 0);
+    }
+
+    fn punch(&mut self, dice: &mut Dice) {
+        let start = dice.below(LONGEST);
+        let end = start + 1 + dice.below(90_000);
+        let _change = self.inode.lock.write();
+        if self.node().body().is_inline() {
+            return;
+        }
+        regular::punch_hole(self.node().body(), self.cache(), start..end).unwrap();
+        let len = self.expected.len() as u64;
+        if start < len {
+            self.expected[start as usize..end.min(len) as usize].fill(0);
+        }
+    }
+
+    fn allot(&mut self, dice: &mut Dice) {
+        let start = dice.below(LONGEST);
+        let end = start + 1 + dice.below(90_000);
+        let _change = self.inode.lock.write();
+        if self.node().body().has_extents() && !self.node().body().is_inline() {
+            regular::allot(self.node().body(), start..end).unwrap();
+        }
+    }
+
+    fn compare(&self) {
+        let mut writer = VecWriter::new(8 << 20);
+        self.cache().read(0, &mut writer).unwrap();
+        let found = writer.into_bytes();
+        assert_eq!(found.len(), self.expected.len());
+        let differs = found.iter().zip(&self.expected).position(|(a, b)| a != b);
+        assert_eq!(differs, None, "byte that differs");
+    }
+}
+
+/// One step of random work.
+fn step(subject: &mut Subject, dice: &mut Dice) {
+    match dice.below(20) {
+        0..9 => subject.write(dice),
+        9 | 10 => subject.resize(dice),
+        11 | 12 => subject.punch(dice),
+        13 | 14 => subject.allot(dice),
+        15 => {
+            subject.cache().sync(0..u64::MAX).unwrap();
+            subject.node().body().commit(SyncKind::All).unwrap();
+        }
+        16 => drop(subject.cache().start_write_back(0..u64::MAX, WriteBackMode::Background).unwrap()),
+        17 => {
+            subject.cache().sync(0..u64::MAX).unwrap();
+            subject.cache().invalidate(0..u64::MAX);
+        }
+        _ => subject.compare(),
+    }
+}
+
+fn work(
+    disk: &Arc<MemoryDisk>,
+    expected: &mut [(String, Vec<u8>)],
+    dice: &mut Dice,
+    steps: usize,
+) -> Result<()> {
+    let root = mount_disk(disk.clone(), MountFlags::empty())?;
+    let mut subjects: Vec<Subject> =
+        expected.iter().map(|(name, bytes)| Subject::new(&root, name, bytes.clone())).collect();
+    for subject in &subjects {
+        subject.compare();
+    }
+    for _ in 0..steps {
+        let which = dice.below(subjects.len() as u64) as usize;
+        step(&mut subjects[which], dice);
+    }
+    for (subject, (_, bytes)) in subjects.into_iter().zip(expected) {
+        subject.compare();
+        *bytes = subject.expected;
+    }
+    Ok(())
+}
+
+#[test]
+fn contents_agree_with_a_model() {
+    let root = tree("data");
+    for (kind, options) in super::KINDS {
+        let Some(bytes) = image(&std::format!("data-{kind}"), options, "32M", &root) else { return };
+        let names = ["tiny", "large", "sparse"];
+        let read = |name: &&str| ((*name).into(), fs::read(root.join(name)).unwrap());
+        let mut expected: Vec<(String, Vec<u8>)> = names.iter().map(read).collect();
+        let steps = super::length(400);
+        sched::host::run(1, 2, move || {
+            std::println!("{kind}");
+            let disk = MemoryDisk::new(bytes);
+            let mut dice = Dice::new(7);
+            for round in 0..3 {
+                work(&disk, &mut expected, &mut dice, steps).unwrap();
+                check_with_fsck(&std::format!("data-{kind}-{round}"), &disk.contents());
+            }
+        });
+    }
+    fs::remove_dir_all(&root).unwrap();
+}
