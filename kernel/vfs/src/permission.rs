@@ -70,11 +70,6 @@ pub fn check_mode(inode: &Inode, credentials: &Credentials, mask: AccessMask) ->
     if override_allows(inode, credentials, wanted, mode) { Ok(()) } else { Err(Errno::EACCES) }
 }
 
-/// Whether capabilities permit what an access control list does not.
-pub fn may_override(inode: &Inode, credentials: &Credentials, mask: AccessMask) -> bool {
-    override_allows(inode, credentials, mask.bits() & 0o7, inode.permissions())
-}
-
 /// `CAP_DAC_READ_SEARCH` reads everything and searches directories; `CAP_DAC_OVERRIDE` does all but run what nobody may.
 fn override_allows(inode: &Inode, credentials: &Credentials, wanted: u32, mode: u32) -> bool {
     let (execute, write, read) =
