@@ -540,7 +540,7 @@ impl FileSystem {
     /// Whether blocks belong to a group's own metadata.
     fn is_metadata(&self, start: u64, count: u32) -> bool {
         let end = start + u64::from(count);
-        let touches = |first: u64, length: u64| first < end && start < first + length;
+        let touches = |first: u64, length: u64| length > 0 && first < end && start < first + length;
         let (Some((first, _)), Some((last, _))) =
             (self.geometry.group_of(start), self.geometry.group_of(end - 1))
         else {

@@ -156,7 +156,9 @@ fn store_block(body: &Body, handle: &mut Handle, block: u64, list: &[Attribute])
         (block, fs.read_block(block)?)
     } else {
         let (group, _) = fs.geometry.inode_place(body.number).ok_or(CORRUPTED)?;
-        let place = fs.allot_block(handle, fs.geometry.group_start(group))?;
+        let claim = fs.claim_spare(fs.geometry.group_start(group), 1)?;
+        let place = claim.start();
+        claim.take(handle)?;
         release_block(body, handle)?;
         let mut map = body.map.write();
         map.sectors += body.sectors_of(1);

@@ -220,7 +220,9 @@ fn append(directory: &Inode, body: &Body, handle: &mut Handle) -> Result<(u32, A
     let place = {
         let mut map = body.map.write();
         let goal = body.goal_for(&map, block);
-        let place = fs.allot_block(handle, goal)?;
+        let claim = fs.claim_spare(goal, 1)?;
+        let place = claim.start();
+        claim.take(handle)?;
         map.sectors += body.sectors_of(1);
         let put = if body.has_extents() {
             extents::insert(

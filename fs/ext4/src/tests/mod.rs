@@ -1,6 +1,8 @@
 //! Host tests: images that e2fsprogs makes are mounted, walked, read and changed, and judged by e2fsck.
 
+mod cuts;
 mod data;
+mod names;
 
 use crate::mount::mount_device;
 use crate::node::Node;
@@ -52,11 +54,16 @@ const KINDS: [(&str, &[&str]); 6] = [
 ];
 
 /// Mounts a disk; the root keeps it mounted.
-fn mount_disk(disk: Arc<MemoryDisk>, flags: MountFlags) -> Result<Arc<Inode>> {
-    let sectors = disk.contents().len() / block::SECTOR_SIZE;
-    let disk = Disk::new("test0".into(), disk, sectors as u64, false);
+fn mount_driver(driver: Arc<dyn block::Driver>, sectors: usize, flags: MountFlags) -> Result<Arc<Inode>> {
+    let disk = Disk::new("test0".into(), driver, sectors as u64, false);
     let device = BlockDevice::whole(disk, vfs::DeviceId::new(254, 0));
     mount_device("ext4", &device, flags, b"", &security::Credentials::initial())
+}
+
+/// The same of a disk in memory.
+fn mount_disk(disk: Arc<MemoryDisk>, flags: MountFlags) -> Result<Arc<Inode>> {
+    let sectors = disk.contents().len() / block::SECTOR_SIZE;
+    mount_driver(disk, sectors, flags)
 }
 
 fn mount(bytes: Vec<u8>) -> Result<Arc<Inode>> {
