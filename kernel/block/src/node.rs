@@ -152,7 +152,7 @@ impl FileOperations for Opened {
 
     /// Zeros, or a hole, which is zeros by whatever way the device has. Errors: `EOPNOTSUPP`; `EINVAL`: not in whole blocks, or beyond the end.
     fn allocate(&self, _file: &File, what: Allocate, offset: u64, length: u64) -> Result<()> {
-        if matches!(what, Allocate::Extend | Allocate::KeepSize) {
+        if !matches!(what, Allocate::PunchHole | Allocate::Zero | Allocate::ZeroKeepSize) {
             return Err(Errno::EOPNOTSUPP);
         }
         let size = self.device.size();

@@ -197,11 +197,10 @@ impl AddressSpace {
                 Ok(false)
             }
             Attempt::NeedStore(cache, index) => {
-                let prepared = retry_after(cache.prepare_store(index))?;
                 if let Some(file) = self.find_vma(request.page).as_ref().and_then(|vma| vma.file()) {
-                    file.stored();
+                    file.begin_store();
                 }
-                Ok(prepared)
+                retry_after(cache.prepare_store(index))
             }
             Attempt::NeedMemory => self.fault_with_reclaim(request),
         }

@@ -286,7 +286,7 @@ system_calls! {
     signalfd4 = 289 => event::signalfd4;
     epoll_create1 = 291 => event::epoll_create1;
     eventfd = 284 => event::eventfd;
-    fallocate = 285 => file::fallocate, "no collapsed, inserted or unshared ranges";
+    fallocate = 285 => file::fallocate;
     accept4 = 288 => socket::accept4;
     eventfd2 = 290 => event::eventfd2;
     dup3 = 292 => descriptor::dup3;

@@ -24,15 +24,11 @@ const SET_GROUP_ID: u32 = 0o2000;
 /// Runs a change on a writable mount with the inode locked. `EROFS`; `EPERM`: immutable or append-only.
 fn with_write<R>(place: &Path, change: impl FnOnce(&Arc<Inode>) -> Result<R>) -> Result<R> {
     let inode = place.inode()?;
-    place.mount.begin_write()?;
-    let result = {
-        let _lock = inode.lock.write();
-        let fixed = inode.has_state(state::IMMUTABLE | state::APPEND_ONLY);
-        let allowed = if fixed { Err(Errno::EPERM) } else { inode.check_alive() };
-        allowed.and_then(|()| change(inode))
-    };
-    place.mount.end_write();
-    result
+    let _change = place.mount.begin_change()?;
+    let _lock = inode.lock.write();
+    let fixed = inode.has_state(state::IMMUTABLE | state::APPEND_ONLY);
+    let allowed = if fixed { Err(Errno::EPERM) } else { inode.check_alive() };
+    allowed.and_then(|()| change(inode))
 }
 
 fn apply(inode: &Arc<Inode>, change: AttributeChange) -> Result<()> {
@@ -149,8 +145,8 @@ pub fn set_times(
     }
     let only_now = (accessed, modified) == (TimeChange::Now, TimeChange::Now);
     let inode = place.inode()?;
-    place.mount.begin_write()?;
-    let result = {
+    {
+        let _change = place.mount.begin_change()?;
         let _lock = inode.lock.write();
         let allowed = inode.check_alive().and_then(|()| check_time_change(inode, only_now, credentials));
         let now = Timestamp::now();
@@ -160,10 +156,9 @@ pub fn set_times(
             TimeChange::Set(time) => Some(time),
         };
         let (accessed, modified) = (time(accessed), time(modified));
-        allowed.and_then(|()| apply(inode, AttributeChange { accessed, modified, ..Default::default() }))
-    };
-    place.mount.end_write();
-    result?;
+        allowed?;
+        apply(inode, AttributeChange { accessed, modified, ..Default::default() })?;
+    }
     notify::at(
         place,
         match (accessed, modified) {
@@ -217,6 +212,7 @@ pub fn truncate_file(file: &File, length: u64) -> Result<()> {
 /// The same for a description that may do it (`O_TRUNC` as well).
 pub(crate) fn truncate_open(file: &File, length: u64) -> Result<()> {
     let inode = file.inode()?;
+    let _change = inode.superblock().begin_change();
     let _lock = inode.lock.write();
     if inode.has_state(state::IMMUTABLE | state::APPEND_ONLY) {
         return Err(Errno::EPERM);
@@ -282,7 +278,7 @@ pub fn touch_accessed(place: &Path) {
     let never = flags.contains(MountFlags::NOATIME)
         || flags.contains(MountFlags::NODIRATIME) && inode.is_directory()
         || inode.has_state(state::NO_ACCESS_TIME);
-    if never || place.mount.is_read_only() {
+    if never || place.mount.is_read_only() || inode.superblock().is_frozen() {
         return;
     }
     let now = Timestamp::now();
@@ -300,6 +296,7 @@ pub fn touch_accessed(place: &Path) {
 
 /// A program stores into a page of the file through a shared mapping, which was clean till now.
 pub(crate) fn touch_stored(inode: &Inode) {
+    inode.superblock().wait_for_thaw();
     inode.touch_modified();
     inode.operations().times_changed(inode);
 }

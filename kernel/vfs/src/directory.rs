@@ -63,17 +63,17 @@ pub(crate) fn make(
     content: NewContent<'_>,
     mode: u32,
 ) -> Result<Created> {
-    directory.mount.begin_write().or_else(|errno| absent_or(directory, name, errno))?;
-    let result = make_locked(context, directory, name, content, mode);
-    directory.mount.end_write();
-    result
+    match directory.mount.begin_change() {
+        Ok(_change) => make_locked(context, directory, name, content, mode),
+        Err(errno) => Err(absent_or(directory, name, errno)),
+    }
 }
 
 /// On a read-only mount an existing name is still `EEXIST`, which callers see by looking first: for the rest `EROFS`.
-fn absent_or(directory: &Path, name: &[u8], errno: Errno) -> Result<()> {
+fn absent_or(directory: &Path, name: &[u8], errno: Errno) -> Errno {
     match namei::lookup_child(&directory.dentry, name) {
-        Ok(dentry) if dentry.inode().is_some() => Err(Errno::EEXIST),
-        _ => Err(errno),
+        Ok(dentry) if dentry.inode().is_some() => Errno::EEXIST,
+        _ => errno,
     }
 }
 
@@ -150,6 +150,7 @@ pub(crate) fn create_unnamed(
     mode: u32,
 ) -> Result<Arc<Dentry>> {
     let parent = directory.inode()?;
+    let _change = directory.mount.begin_change()?;
     check_create(directory, parent, context)?;
     let (inherited, mode) = new_mode(context, parent, FileKind::Regular, mode)?;
     let new = new_inode(context, parent, NewContent::Regular, mode, &inherited);
@@ -242,10 +243,8 @@ pub fn link(context: &LookupContext<'_>, old: &Path, start: Start<'_>, path: &[u
     if !Arc::ptr_eq(&old.mount, &parent.directory.mount) {
         return Err(Errno::EXDEV);
     }
-    parent.directory.mount.begin_write()?;
-    let result = link_locked(context, inode, &parent, old.dentry.is_deleted());
-    parent.directory.mount.end_write();
-    result
+    let _change = parent.directory.mount.begin_change()?;
+    link_locked(context, inode, &parent, old.dentry.is_deleted())
 }
 
 fn link_locked(
@@ -310,6 +309,7 @@ pub fn unlink(context: &LookupContext<'_>, start: Start<'_>, path: &[u8]) -> Res
     if parent.is_special() {
         return Err(Errno::EISDIR);
     }
+    let _change = parent.directory.mount.begin_change()?;
     let victim = {
         let directory = parent.directory.inode()?;
         let _lock = directory.lock.write();
@@ -318,10 +318,7 @@ pub fn unlink(context: &LookupContext<'_>, start: Start<'_>, path: &[u8]) -> Res
         if parent.trailing_slash {
             return Err(if found.is_directory() { Errno::EISDIR } else { Errno::ENOTDIR });
         }
-        parent.directory.mount.begin_write()?;
-        let result = unlink_locked(context, &parent, directory, &dentry);
-        parent.directory.mount.end_write();
-        result?
+        unlink_locked(context, &parent, directory, &dentry)?
     };
     victim.evict_if_unused();
     Ok(())
@@ -353,10 +350,8 @@ pub fn remove_directory(context: &LookupContext<'_>, start: Start<'_>, path: &[u
         b".." => return Err(Errno::ENOTEMPTY),
         _ => {}
     }
-    parent.directory.mount.begin_write()?;
-    let result = remove_directory_locked(context, &parent);
-    parent.directory.mount.end_write();
-    result?.evict_if_unused();
+    let _change = parent.directory.mount.begin_change()?;
+    remove_directory_locked(context, &parent)?.evict_if_unused();
     Ok(())
 }
 
@@ -424,10 +419,8 @@ pub fn rename(
         let exists = flags & RENAME_NOREPLACE != 0 && !old.is_special();
         return Err(if exists { Errno::EEXIST } else { Errno::EBUSY });
     }
-    old.directory.mount.begin_write()?;
-    let result = rename_locked(context, &old, &new, flags);
-    old.directory.mount.end_write();
-    if let Some(replaced) = result? {
+    let _change = old.directory.mount.begin_change()?;
+    if let Some(replaced) = rename_locked(context, &old, &new, flags)? {
         replaced.evict_if_unused();
     }
     Ok(())

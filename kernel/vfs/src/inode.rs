@@ -12,8 +12,10 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::ops::Range;
 
 use abi::errno::{Errno, Result};
+use abi::fs::{FS_APPEND_FL, FS_IMMUTABLE_FL, FS_NOATIME_FL};
 use machine::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use machine::sync::{Once, RcuArc, RwLock, SeqLock};
 use mm::{PageCache, Retention};
@@ -24,6 +26,7 @@ use crate::file::{File, FileOperations};
 use crate::locks::LockContext;
 use crate::notify::{LazyWatchSet, WatchSet};
 use crate::path::Path;
+use crate::readdir::SinkState;
 use crate::reaper;
 use crate::seals::Seals;
 use crate::superblock::SuperBlock;
@@ -288,6 +291,17 @@ impl Inode {
     /// Clears [`state`] bits.
     pub fn clear_state(&self, bits: u32) {
         self.state.fetch_and(!bits, Ordering::AcqRel);
+    }
+    /// Sets the state that follows from `FS_*_FL` flags.
+    pub fn apply_flags(&self, flags: u32) {
+        let pairs = [
+            (FS_IMMUTABLE_FL, state::IMMUTABLE),
+            (FS_APPEND_FL, state::APPEND_ONLY),
+            (FS_NOATIME_FL, state::NO_ACCESS_TIME),
+        ];
+        for (flag, bit) in pairs {
+            if flags & flag != 0 { self.set_state(bit) } else { self.clear_state(bit) }
+        }
     }
     /// What the kernel keeps with the inode while it is in memory, made at the first use: the pipe of a FIFO, the socket
     /// bound to a name. `make` must not sleep.
@@ -607,6 +621,31 @@ pub enum XattrMode {
     Replace,
 }
 
+/// A run of a file's bytes, and where it lies (`FIEMAP`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileExtent {
+    /// First byte, in the file.
+    pub logical: u64,
+    /// First byte, on the device; 0 if it has no place.
+    pub physical: u64,
+    /// Bytes.
+    pub length: u64,
+    /// `FIEMAP_EXTENT_*`.
+    pub flags: u32,
+}
+
+/// Takes extents, in the order of the file. `Full`: the extent was not taken, no more are wanted.
+pub type ExtentSink<'a> = dyn FnMut(&FileExtent) -> Result<SinkState> + 'a;
+
+/// What `chattr` changes (`FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FileFlags {
+    /// `FS_*_FL`.
+    pub flags: u32,
+    /// The project, where there are such.
+    pub project: u32,
+}
+
 /// What a file system implements for its inodes. All defaults are "this kind of inode cannot do that", with Linux's errno.
 ///
 /// The caller has checked permissions and read-only mounts, and holds `directory.lock` for writing in all calls that
@@ -739,6 +778,32 @@ pub trait InodeOperations: Any + Send + Sync {
     /// [`forget`](Self::forget). Thread context; may sleep, but every such read waits for it. The offset's lock of the description may be held, no other.
     fn times_changed(&self, inode: &Inode) {
         let _ = inode;
+    }
+    /// Gives the extents that have a byte in `range`, whole, holes left out, the file's last one with `FIEMAP_EXTENT_LAST`. May sleep; no locks are held.
+    /// `EOPNOTSUPP`.
+    fn extents(&self, inode: &Inode, range: Range<u64>, sink: &mut ExtentSink<'_>) -> Result<()> {
+        let _ = (inode, range, sink);
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// `FIBMAP`: the block of the device at which block `block` of the file is, in blocks of [`SuperBlock::block_size`]; 0: a hole. `EINVAL`: not here.
+    fn block_of(&self, inode: &Inode, block: u64) -> Result<u64> {
+        let _ = (inode, block);
+        Err(Errno::EINVAL)
+    }
+    /// The flags of the file. `ENOTTY`: it has none.
+    fn flags(&self, inode: &Inode) -> Result<FileFlags> {
+        let _ = inode;
+        Err(Errno::ENOTTY)
+    }
+    /// Changes them: stores them with the time of change `now`, sets the inode's state ([`Inode::apply_flags`]). The lock is held for writing, the caller's rights
+    /// were checked. `EOPNOTSUPP`: a flag that cannot be changed; `EINVAL`, `ENOSPC`; `ENOTTY`.
+    fn set_flags(&self, inode: &Arc<Inode>, flags: FileFlags, now: Timestamp) -> Result<()> {
+        let _ = (inode, flags, now);
+        Err(Errno::ENOTTY)
+    }
+    /// Tells the file from others that had its number before. `ENOTTY`.
+    fn generation(&self) -> Result<u32> {
+        Err(Errno::ENOTTY)
     }
     /// The value of an extended attribute, its full name given. `ENODATA`; `EOPNOTSUPP`.
     fn get_xattr(&self, inode: &Inode, name: &[u8]) -> Result<Vec<u8>> {

@@ -9,6 +9,8 @@
 //! | `file`, `open`, `descriptor`, `readdir`, `mapping`, `splice`, `locks` | open files |
 //! | `directory`, `attributes`, `xattr`, `acl`, `permission` | changing names and attributes; who may |
 //! | `poll` | waiting for readiness |
+//! | `control` | ioctl(2)s that file systems have in common |
+//! | `freeze` | file systems that stay as they are for a while |
 //! | `reaper` | the end of files and file systems |
 //! | `notify` | watches: telling of what happens to files |
 //! | `chardev`, `fifo`, `anonymous`, `pseudo` | files that are not on a disk |
@@ -28,11 +30,13 @@ pub mod anonymous;
 pub mod attributes;
 pub mod chardev;
 pub mod context;
+pub mod control;
 pub mod dentry;
 pub mod descriptor;
 pub mod directory;
 pub mod fifo;
 pub mod file;
+mod freeze;
 pub mod inode;
 pub mod locks;
 pub mod mapping;
@@ -61,8 +65,8 @@ pub use context::{FsContext, FsState, LookupContext};
 pub use descriptor::{CloseOnExec, DescriptorTable};
 pub use file::{Allocate, File, FileOperations, Positioning, SeekFrom, SyncKind};
 pub use inode::{
-    AttributeChange, Inode, InodeAttributes, InodeOperations, LinkTarget, NameCaching, NewContent, NewInode,
-    Rename, RenameMode, XattrMode,
+    AttributeChange, ExtentSink, FileExtent, FileFlags, Inode, InodeAttributes, InodeOperations, LinkTarget,
+    NameCaching, NewContent, NewInode, Rename, RenameMode, XattrMode,
 };
 pub use mount::{Mount, MountNamespace};
 pub use namei::LookupFlags;

@@ -65,13 +65,12 @@ pub fn get(place: &Path, name: &[u8], credentials: &Credentials) -> Result<Vec<u
 /// Makes a change with the mount held writable and the inode locked.
 fn change(place: &Path, make: impl FnOnce(&Arc<Inode>) -> Result<()>) -> Result<()> {
     let inode = place.inode()?;
-    place.mount.begin_write()?;
-    let result = {
+    {
+        let _change = place.mount.begin_change()?;
         let _lock = inode.lock.write();
-        inode.check_alive().and_then(|()| make(inode))
-    };
-    place.mount.end_write();
-    result?;
+        inode.check_alive()?;
+        make(inode)?;
+    }
     crate::notify::at(place, abi::inotify::IN_ATTRIB);
     Ok(())
 }
@@ -86,7 +85,8 @@ pub fn set(
 ) -> Result<()> {
     if let Some(kind) = AclKind::of_attribute(name) {
         // Whether there is one already does not matter, whatever `mode` says; as on Linux.
-        let acl = Acl::from_visible(value, &credentials.user_namespace)?;
+        let acl =
+            if value.is_empty() { None } else { Acl::from_visible(value, &credentials.user_namespace)? };
         return change_list(place, kind, acl, credentials);
     }
     check(place.inode()?, name, Access::Change, credentials)?;
