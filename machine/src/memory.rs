@@ -8,11 +8,13 @@ mod fallible;
 pub mod frame;
 pub mod heap;
 pub(crate) mod slab;
+mod swap_slot;
 pub mod table;
 
 pub use fallible::{try_arc, try_box};
 pub use frame::{AllocFlags, Frame, FrameFlags, FrameRun, FrameState, zero_frame};
-pub use table::{CopyMode, EntryAction, Mapping, MappingRef, PageTable, Perms, TlbBatch};
+pub use swap_slot::{SwapHooks, SwapSlot, set_swap_hooks};
+pub use table::{CopyMode, EntryAction, EntryRef, Mapping, MappingRef, PageTable, Perms, TlbBatch};
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 

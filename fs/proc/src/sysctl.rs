@@ -229,6 +229,8 @@ fn vm() -> StaticDirectory {
                 },
             ),
         )
+        .add("swappiness", number(mm::reclaim::swappiness, mm::reclaim::set_swappiness))
+        .add("page-cluster", number(mm::swap::page_cluster, mm::swap::set_page_cluster))
         .add("min_free_kbytes", number(min_free_kib, set_min_free_kib))
         .add("vfs_cache_pressure", number(mm::reclaim::cache_pressure, mm::reclaim::set_cache_pressure))
         .add("dirty_background_ratio", number(|| BACKGROUND.ratio(), |percent| BACKGROUND.set_ratio(percent)))

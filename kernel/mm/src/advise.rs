@@ -8,6 +8,7 @@ use crate::lock::Holes;
 use crate::map::page_align;
 use crate::space::AddressSpace;
 use crate::stats::FrameKind;
+use crate::swap;
 use crate::vma::{Protection, Vma, VmaFlags};
 use abi::errno::{Errno, Result};
 use abi::mman;
@@ -110,20 +111,22 @@ impl AddressSpace {
     fn cool(&self, range: Range<usize>) {
         let mut batch = TlbBatch::new(self.page_table());
         self.page_table().update_range(range, &mut batch, |_, mapping| {
-            if mapping.accessed { EntryAction::Clean } else { EntryAction::Keep }
+            if mapping.accessed { EntryAction::Age } else { EntryAction::Keep }
         });
     }
 
-    /// `MADV_PAGEOUT`: unmaps what can be faulted in again without swap.
+    /// `MADV_PAGEOUT`: unmaps what can be faulted in again from its file, and has private pages leave memory.
     fn page_out(&self, range: Range<usize>) {
         let mut batch = TlbBatch::new(self.page_table());
-        self.page_table().update_range(range, &mut batch, |_, mapping| {
+        self.page_table().update_range(range.clone(), &mut batch, |_, mapping| {
             if FrameKind::of(mapping.frame) != FrameKind::File {
                 return EntryAction::Keep;
             }
             self.count_unmapped(mapping.frame);
             EntryAction::Unmap
         });
+        drop(batch);
+        swap::out::page_out(self, range);
     }
 
     /// `MADV_WILLNEED`: brings file pages into the cache. Errors are left for the access to find.

@@ -60,9 +60,9 @@ pub fn committed_pages() -> u64 {
     u64::try_from(COMMITTED_PAGES.load(Ordering::Relaxed)).unwrap_or(0)
 }
 
-/// Pages that mode 2 lets programs have in sum (`CommitLimit`). There is no swap.
+/// Pages that mode 2 lets programs have in sum (`CommitLimit`): a part of memory, and all of swap space.
 pub fn limit_pages() -> u64 {
-    memory::stats().total_pages as u64 * u64::from(ratio_percent()) / 100
+    memory::stats().total_pages as u64 * u64::from(ratio_percent()) / 100 + crate::swap::total_pages()
 }
 
 /// Promises `pages` more. Errors: `ENOMEM` if the mode says so.
@@ -70,7 +70,10 @@ pub fn charge(pages: usize) -> Result<()> {
     let now = COMMITTED_PAGES.fetch_add(pages as i64, Ordering::Relaxed) + pages as i64;
     let fits = match mode() {
         Mode::Always => true,
-        Mode::Guess => pages < SURELY_LESS_THAN_ALL || pages <= memory::stats().total_pages,
+        Mode::Guess => {
+            pages < SURELY_LESS_THAN_ALL
+                || pages as u64 <= memory::stats().total_pages as u64 + crate::swap::total_pages()
+        }
         Mode::Never => now <= limit_pages() as i64,
     };
     if fits {

@@ -82,12 +82,19 @@ pub fn register(victims: &'static dyn OomVictims) -> bool {
     VICTIMS.set(victims).is_ok()
 }
 
+/// Calls `f` for the address space of every process.
+pub(crate) fn for_each_space(f: &mut dyn FnMut(Arc<AddressSpace>)) {
+    if let Some(victims) = VICTIMS.get() {
+        victims.for_each(&mut |candidate| f(candidate.address_space));
+    }
+}
+
 /// The badness of a program: what it takes, in pages, shifted by its adjustment; `None` if it is exempt.
 pub fn badness(usage: &Usage, score_adjust: i32, total_pages: usize) -> Option<i64> {
     if score_adjust <= SCORE_ADJUST_MINIMUM {
         return None;
     }
-    let taken = (usage.rss() + usage.table_bytes / PAGE_SIZE) as i64;
+    let taken = (usage.rss() + usage.swapped + usage.table_bytes / PAGE_SIZE) as i64;
     let shift = i64::from(score_adjust) * (total_pages as i64 / 1000);
     Some(taken + shift)
 }

@@ -55,7 +55,7 @@ pub(crate) const FRAME_FILE: FrameFlags = FrameFlags::OWNER_2;
 /// The page was only promised (`fallocate(2)`): it reads as zeros and counts as a hole until somebody writes to it.
 pub(crate) const FRAME_RESERVED: FrameFlags = FrameFlags::OWNER_3;
 /// Reading the page failed.
-const FRAME_FAILED: FrameFlags = FrameFlags::OWNER_4;
+pub(crate) const FRAME_FAILED: FrameFlags = FrameFlags::OWNER_4;
 /// The pager could not write the page now: it is to be dirty again.
 const FRAME_POSTPONED: FrameFlags = FrameFlags::OWNER_5;
 /// Who comes to this page finds that more should be read ahead.
@@ -65,7 +65,7 @@ pub(crate) const FRAME_READ_AHEAD: FrameFlags = FrameFlags::OWNER_6;
 static WAITING: [WaitQueue; WAIT_QUEUES] = [const { WaitQueue::new() }; WAIT_QUEUES];
 const WAIT_QUEUES: usize = 64;
 
-fn waiting_for(frame: &Frame) -> &'static WaitQueue {
+pub(crate) fn waiting_for(frame: &Frame) -> &'static WaitQueue {
     &WAITING[frame.number() as usize % WAIT_QUEUES]
 }
 

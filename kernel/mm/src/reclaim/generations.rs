@@ -1,6 +1,7 @@
-//! Pages of files by age: which of them go first when memory is short.
+//! Pages by age: which of them go first when memory is short.
 //!
-//! What is listed are blocks of 64 neighbouring pages of a file, in [`GENERATIONS`] queues. Pages that come in make their block join a middle one;
+//! What is listed are blocks of 64 neighbouring pages of a file, in [`GENERATIONS`] queues, and such blocks of address spaces' private pages in queues of their own
+//! (what is done with those is in `crate::swap::out`). Pages that come in make their block join a middle one;
 //! when the oldest queue has been worked off, all others move down by one. A block that is looked at loses its pages that nobody used since
 //! the last time, in program or through a mapping (the accessed bits, by the reverse map); if some are left, it joins the youngest queue where one was
 //! used, else the one after the oldest. So pages that were read once go before those that were used twice, and looking costs in proportion to what is found.
@@ -8,13 +9,16 @@
 //! A block is in one queue at most: its cache remembers which of its blocks are listed ([`crate::PageCache`], `listed_blocks`). A CPU collects new
 //! blocks and hands them over [`BATCH`] at a time.
 //!
-//! Key types: [`Block`]. Key functions: [`add`], [`shrink`]. Locks: a CPU's collection, then the queues (spin locks, leaves).
+//! Key types: [`Block`], [`SpaceBlock`]. Key functions: [`add`], [`shrink`], [`add_anonymous`], [`take_anonymous`]. Locks: a CPU's collection, then the queues (spin locks, leaves).
 
 use crate::page_cache::PageCache;
+use crate::space::AddressSpace;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use arrayvec::ArrayVec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use machine::PAGE_SIZE;
 use machine::cpu::PerCpu;
 use machine::memory::{Frame, FrameFlags};
 use machine::preempt;
@@ -37,10 +41,69 @@ pub(crate) struct Block {
     number: u64,
 }
 
-/// The queues; 0 is the oldest.
-static QUEUES: SpinLock<[VecDeque<Block>; GENERATIONS]> =
-    SpinLock::new([const { VecDeque::new() }; GENERATIONS]);
+/// Some of 64 neighbouring pages of an address space.
+pub(crate) struct SpaceBlock {
+    space: Weak<AddressSpace>,
+    number: u64,
+}
+
+impl SpaceBlock {
+    /// Its address space, if that is still there.
+    pub(crate) fn space(&self) -> Option<Arc<AddressSpace>> {
+        self.space.upgrade()
+    }
+
+    /// Its first address, in blocks.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Its addresses.
+    pub(crate) fn range(&self) -> Range<usize> {
+        let bytes = BLOCK_PAGES as usize * PAGE_SIZE;
+        let start = self.number as usize * bytes;
+        start..start + bytes
+    }
+}
+
+/// Queues of blocks by age; 0 is the oldest.
+struct Queues<B> {
+    by_age: [VecDeque<B>; GENERATIONS],
+    /// How often all have grown older.
+    turns: u64,
+}
+
+impl<B> Queues<B> {
+    const fn new() -> Queues<B> {
+        Queues { by_age: [const { VecDeque::new() }; GENERATIONS], turns: 0 }
+    }
+
+    /// Puts a block into a queue; `None` if there is no memory for it.
+    fn put(&mut self, block: B, generation: usize) -> Option<()> {
+        let queue = self.by_age.get_mut(generation)?;
+        queue.try_reserve(1).ok()?;
+        queue.push_back(block);
+        Some(())
+    }
+
+    /// The block to look at next; `None` if none is listed.
+    fn take(&mut self) -> Option<B> {
+        for _ in 0..GENERATIONS {
+            if let Some(block) = self.by_age.first_mut().and_then(VecDeque::pop_front) {
+                return Some(block);
+            }
+            // Everybody grows older.
+            self.by_age.rotate_left(1);
+            self.turns += 1;
+        }
+        None
+    }
+}
+
+static QUEUES: SpinLock<Queues<Block>> = SpinLock::new(Queues::new());
 static LISTED: AtomicUsize = AtomicUsize::new(0);
+static ANONYMOUS: SpinLock<Queues<SpaceBlock>> = SpinLock::new(Queues::new());
+static ANONYMOUS_LISTED: AtomicUsize = AtomicUsize::new(0);
 static COLLECTED: Lazy<PerCpu<SpinLock<ArrayVec<Block, BATCH>>>> =
     Lazy::new(|| PerCpu::new_with(|_| SpinLock::new(ArrayVec::new())));
 
@@ -59,7 +122,7 @@ pub(crate) fn add(cache: &Weak<PageCache>, number: u64) -> bool {
 
 fn hand_over(collected: &mut ArrayVec<Block, BATCH>) -> bool {
     let mut queues = QUEUES.lock();
-    let Some(queue) = queues.get_mut(NEWCOMERS) else { return false };
+    let Some(queue) = queues.by_age.get_mut(NEWCOMERS) else { return false };
     if queue.try_reserve(collected.len()).is_err() {
         return false;
     }
@@ -69,26 +132,50 @@ fn hand_over(collected: &mut ArrayVec<Block, BATCH>) -> bool {
 
 /// Puts a block that was looked at into a younger queue; `None` if it does not fit anywhere.
 fn put_back(block: Block, generation: usize) -> Option<()> {
-    let mut queues = QUEUES.lock();
-    let queue = queues.get_mut(generation)?;
-    queue.try_reserve(1).ok()?;
-    queue.push_back(block);
+    QUEUES.lock().put(block, generation)?;
     LISTED.fetch_add(1, Ordering::Relaxed);
     Some(())
 }
 
 /// The block to look at next; `None` if none is listed.
 fn take() -> Option<Block> {
-    let mut queues = QUEUES.lock();
-    for _ in 0..GENERATIONS {
-        if let Some(block) = queues.first_mut().and_then(VecDeque::pop_front) {
-            LISTED.fetch_sub(1, Ordering::Relaxed);
-            return Some(block);
-        }
-        // Everybody grows older.
-        queues.rotate_left(1);
+    let block = QUEUES.lock().take()?;
+    LISTED.fetch_sub(1, Ordering::Relaxed);
+    Some(block)
+}
+
+/// Lists a block of private pages. Returns false if there is no memory to do so.
+pub(crate) fn add_anonymous(space: &Arc<AddressSpace>, number: u64) -> bool {
+    put_anonymous(SpaceBlock { space: Arc::downgrade(space), number }, NEWCOMERS)
+}
+
+/// Lists a block again that was looked at: one where a page was used is young again.
+pub(crate) fn put_back_anonymous(block: &SpaceBlock, used: bool) -> bool {
+    let copy = SpaceBlock { space: block.space.clone(), number: block.number };
+    put_anonymous(copy, if used { GENERATIONS - 1 } else { 1 })
+}
+
+fn put_anonymous(block: SpaceBlock, generation: usize) -> bool {
+    let listed = ANONYMOUS.lock().put(block, generation).is_some();
+    if listed {
+        ANONYMOUS_LISTED.fetch_add(1, Ordering::Relaxed);
     }
-    None
+    listed
+}
+
+/// The block of private pages to look at next, and how often all of them have grown older.
+pub(crate) fn take_anonymous() -> (Option<SpaceBlock>, u64) {
+    let mut queues = ANONYMOUS.lock();
+    let block = queues.take();
+    if block.is_some() {
+        ANONYMOUS_LISTED.fetch_sub(1, Ordering::Relaxed);
+    }
+    (block, queues.turns)
+}
+
+/// How many blocks of private pages are listed.
+pub(crate) fn listed_anonymous() -> usize {
+    ANONYMOUS_LISTED.load(Ordering::Relaxed)
 }
 
 /// What CPUs have collected comes into the queues, because all of it is wanted.
@@ -187,10 +274,10 @@ fn try_drop(cache: &PageCache, index: u64, frame: Frame) -> Outcome {
     if cache.drop_if_unused(index, frame) { Outcome::Dropped } else { Outcome::Kept }
 }
 
-/// Gives a reference back. If it is the last one, the cache is dropped by a worker: what its pager drops with it may be a file system's, which is not
+/// Gives a reference back. If it is the last one, a worker drops what it was of: what that drops in turn may be a file system's, which is not
 /// entered from an allocation.
-fn let_go(cache: Arc<PageCache>) {
-    if let Some(cache) = Arc::into_inner(cache) {
-        let _ = sched::work::queue(move || drop(cache));
+pub(crate) fn let_go<T: Send + Sync + 'static>(last: Arc<T>) {
+    if let Some(owned) = Arc::into_inner(last) {
+        let _ = sched::work::queue(move || drop(owned));
     }
 }

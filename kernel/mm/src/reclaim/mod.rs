@@ -19,7 +19,7 @@ use crate::stats;
 use crate::write_back;
 use alloc::sync::Weak;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use machine::memory::heap;
 use machine::sync::{Mutex, SpinLock};
 use machine::thread::AllocationScope;
@@ -30,6 +30,10 @@ pub(crate) use background::start;
 static RECLAIMING: Mutex<()> = Mutex::new(());
 static RECLAIMED_PAGES: AtomicU64 = AtomicU64::new(0);
 static SHRINKERS: SpinLock<Vec<Registered>> = SpinLock::new(Vec::new());
+/// `vm.swappiness`.
+static SWAPPINESS: AtomicU32 = AtomicU32::new(60);
+/// At which only pages of programs go, as long as there are any.
+const MOST_SWAPPY: u32 = 200;
 /// How eagerly names and inodes go (`vm.vfs_cache_pressure`), percent; 0: not at all.
 static CACHE_PRESSURE: AtomicU64 = AtomicU64::new(100);
 
@@ -86,6 +90,28 @@ pub fn set_cache_pressure(percent: u64) -> abi::errno::Result<()> {
     Ok(())
 }
 
+/// `vm.swappiness`: how eagerly pages of programs leave memory, beside those of files; 0 to 200.
+pub fn swappiness() -> u32 {
+    SWAPPINESS.load(Ordering::Relaxed)
+}
+
+/// Sets it. Errors: `EINVAL` above 200.
+pub fn set_swappiness(value: u32) -> abi::errno::Result<()> {
+    if value > MOST_SWAPPY {
+        return Err(abi::errno::Errno::EINVAL);
+    }
+    SWAPPINESS.store(value, Ordering::Relaxed);
+    Ok(())
+}
+
+/// How many of `pages` that are to be freed should be programs'.
+fn share_of_programs(pages: usize) -> usize {
+    if !crate::swap::is_in_use() {
+        return 0;
+    }
+    pages * swappiness() as usize / MOST_SWAPPY as usize
+}
+
 /// While it lives, the calling thread is inside a file system: it holds what a file system needs to go on (a journal's handle, a lock that
 /// writing back takes), so no file system is entered to free memory for it, and when none is left it gets the last reserve.
 /// Scopes nest. See ADR 113.
@@ -120,6 +146,9 @@ pub fn reclaim(wanted: usize) -> usize {
     // A block may be looked at once for each generation.
     let mut freed = generations::shrink(wanted, generations::listed().saturating_mul(3) + 1);
     if freed < wanted {
+        freed += crate::swap::drop_clean(wanted - freed);
+    }
+    if freed < wanted {
         freed += heap::shrink();
     }
     if freed > 0 {
@@ -131,6 +160,9 @@ pub fn reclaim(wanted: usize) -> usize {
     }
     if machine::thread::is_in_file_system() {
         return 0;
+    }
+    if crate::swap::is_in_use() && crate::oom::may_wait() && background::ask_for_pages() {
+        return 1;
     }
     if background::ask_for_objects() > 0 {
         return crate::oom::wait_a_moment(wanted);
