@@ -24,11 +24,13 @@ const KNOWN: i32 = SWAP_FLAG_PREFER
     | SWAP_FLAG_DISCARD_ONCE
     | SWAP_FLAG_DISCARD_PAGES;
 
-/// Opens what is to be, or is, swap space. Errors: those of path_resolution(7); `EINVAL`: neither a file nor a block device.
+/// Opens what is to be, or is, swap space. Errors: those of path_resolution(7); `EISDIR`; `EINVAL`: neither a file nor a block device.
 fn open(context: &Context<'_>, path: UserString) -> Result<Arc<File>> {
     let place = context.resolve(HERE, path, LookupFlags::FOLLOW)?;
-    if !matches!(place.inode()?.kind(), FileKind::Regular | FileKind::BlockDevice) {
-        return Err(Errno::EINVAL);
+    match place.inode()?.kind() {
+        FileKind::Regular | FileKind::BlockDevice => {}
+        FileKind::Directory => return Err(Errno::EISDIR),
+        _ => return Err(Errno::EINVAL),
     }
     let flags = OpenFlags::RDWR | OpenFlags::LARGEFILE;
     context.with_context(|lookup| vfs::open::open_path(&place, flags, lookup))

@@ -144,8 +144,7 @@ fn take_pages(round: &mut Round, space: &AddressSpace, range: Range<usize>, choi
         let mut at = mapped.start.max(range.start);
         while at < end {
             let part = at..end.min(at + TRANSFER_PAGES * PAGE_SIZE);
-            at = part.end;
-            take_run(round, space, vma, part, choice, &mut taken);
+            at = take_run(round, space, vma, part, choice, &mut taken);
             if !round.has_room() && choice == Choice::All {
                 round.finish();
             }
@@ -154,7 +153,8 @@ fn take_pages(round: &mut Round, space: &AddressSpace, range: Range<usize>, choi
     taken
 }
 
-/// The same for up to [`TRANSFER_PAGES`] pages of one mapping, which go to slots that follow each other.
+/// The same for up to [`TRANSFER_PAGES`] pages of one mapping, which go to slots that follow each other. Returns where to go on: before the end if there
+/// were fewer slots.
 fn take_run(
     round: &mut Round,
     space: &AddressSpace,
@@ -162,16 +162,19 @@ fn take_run(
     part: Range<usize>,
     choice: Choice,
     taken: &mut Taken,
-) {
+) -> usize {
     let pages = part.len() / PAGE_SIZE;
     let reserved = super::reserve(pages);
     let mut slots = reserved.as_ref().map_or(0..0, |(_, run)| run.clone());
     let first = slots.start;
     let mut frames = ArrayVec::<Frame, TRANSFER_PAGES>::new();
+    let end = part.end;
+    let mut stopped = None;
     space.note_peak_rss();
     let mut batch = TlbBatch::new(space.page_table());
-    space.page_table().update_range(part, &mut batch, |_, mapping| {
-        if FrameKind::of(mapping.frame) != FrameKind::Anonymous || !vma.is_current() {
+    space.page_table().update_range(part, &mut batch, |address, mapping| {
+        let is_private = FrameKind::of(mapping.frame) == FrameKind::Anonymous;
+        if stopped.is_some() || !is_private || !vma.is_current() {
             return EntryAction::Keep;
         }
         if choice == Choice::Unused && mapping.accessed {
@@ -200,6 +203,8 @@ fn take_run(
         };
         let Some(slot) = slot else {
             taken.left = true;
+            // With the next slots, if there were any.
+            stopped = (!full && !is_known && !frames.is_empty()).then_some(address);
             return EntryAction::Keep;
         };
         round.gone.push(slot);
@@ -214,6 +219,7 @@ fn take_run(
             area.store().start(Transfer::new(Direction::Out, u64::from(first), frames));
         }
     }
+    stopped.unwrap_or(end)
 }
 
 /// The slot that has the page already, with one count more; none if writing it failed: it has nothing to lean on.

@@ -19,14 +19,15 @@ use machine::sync::WaitKind;
 ///
 /// Errors: `EIO` if it cannot be read; `ENOMEM`; `EINTR` if a fatal signal came.
 pub(crate) fn read_in(slot: SwapSlot) -> Result<Option<Frame>> {
-    let mut tried = false;
+    let mut reach = Reach::Neighbours;
+    let mut tried_alone = false;
     loop {
         let Some((area, page)) = area_of(slot) else { return Ok(None) };
         let frame = match area.look(page) {
             (Some(frame), _) => frame,
             (None, false) => return Ok(None),
             (None, true) => {
-                tried |= read(&area, page)?;
+                tried_alone |= read(&area, page, reach)? && reach == Reach::Alone;
                 continue;
             }
         };
@@ -38,9 +39,11 @@ pub(crate) fn read_in(slot: SwapSlot) -> Result<Option<Frame>> {
         }
         if flags.contains(FRAME_FAILED) {
             area.drop_failed(page, &frame);
-            if tried {
+            if tried_alone {
                 return Err(Errno::EIO);
             }
+            // It may have been a neighbour that cannot be read.
+            reach = Reach::Alone;
         }
     }
 }
@@ -54,13 +57,21 @@ fn wait_until_read(frame: &Frame) -> Result<()> {
     waiting_for(frame).wait_until(WaitKind::Killable, None, done).map_err(|_| Errno::EINTR)
 }
 
+/// What is read with a page.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+enum Reach {
+    Neighbours,
+    Alone,
+}
+
 /// Starts reading a page and its neighbours. Returns whether it did: another one may have been faster.
-fn read(area: &Area, page: u32) -> Result<bool> {
+fn read(area: &Area, page: u32, reach: Reach) -> Result<bool> {
     let own = Frame::alloc(AllocFlags::empty())?;
     if !area.put_frame(page, &own, FrameFlags::LOCKED) {
         return Ok(false);
     }
-    let window = (1u32 << super::page_cluster()).min(TRANSFER_PAGES as u32);
+    let cluster = if reach == Reach::Alone { 0 } else { super::page_cluster() };
+    let window = (1u32 << cluster).min(TRANSFER_PAGES as u32);
     let start = page - page % window;
     let mut frames = ArrayVec::<Frame, TRANSFER_PAGES>::new();
     let mut first = page;
