@@ -30,6 +30,7 @@ pub fn files(identity: Identity) -> StaticDirectory {
         .add("meminfo", text(meminfo))
         .add("slabinfo", Node::text(0o400, slabinfo))
         .add("mounts", Node::symlink("self/mounts"))
+        .add("pressure", Node::directory(Arc::new(crate::pressure::tree())))
         .add("partitions", text(|out| block::attributes::write_partitions(out)))
         .add("stat", text(stat))
         .add("swaps", text(swaps))

@@ -89,7 +89,7 @@ impl AddressSpace {
                 PageAction::Free if !vma.is_anonymous() => return Err(Errno::EINVAL),
                 PageAction::Free => self.zap(part),
                 PageAction::Cool => self.cool(part),
-                PageAction::PageOut => self.page_out(part),
+                PageAction::PageOut => self.page_out(vma, part),
                 PageAction::Remove => {
                     may_remove(vma)?;
                     holes_to_punch.push((vma.clone(), part));
@@ -116,7 +116,7 @@ impl AddressSpace {
     }
 
     /// `MADV_PAGEOUT`: unmaps what can be faulted in again from its file, and has private pages leave memory.
-    fn page_out(&self, range: Range<usize>) {
+    fn page_out(&self, vma: &Vma, range: Range<usize>) {
         let mut batch = TlbBatch::new(self.page_table());
         self.page_table().update_range(range.clone(), &mut batch, |_, mapping| {
             if FrameKind::of(mapping.frame) != FrameKind::File {
@@ -126,7 +126,12 @@ impl AddressSpace {
             EntryAction::Unmap
         });
         drop(batch);
-        swap::out::page_out(self, range);
+        match vma.page_of(range.start) {
+            Some((cache, first)) if vma.is_shared() => {
+                swap::out::page_out_file(cache, first..first + (range.len() / PAGE_SIZE) as u64);
+            }
+            _ => swap::out::page_out(self, range),
+        }
     }
 
     /// `MADV_WILLNEED`: brings file pages into the cache. Errors are left for the access to find.

@@ -257,6 +257,12 @@ impl AddressSpace {
         self.with_vma(address, |vma| vma.flags().intersects(locked)).unwrap_or(false)
     }
 
+    /// Whether reclaim has all of these blocks in its queues.
+    pub(crate) fn has_listed(&self, mut blocks: Range<u64>) -> bool {
+        let listed = self.listed_blocks.lock();
+        blocks.all(|number| listed.get(number).is_some())
+    }
+
     /// Where the program's parts are.
     pub fn program_info(&self) -> Arc<ProgramInfo> {
         self.program.lock().clone()

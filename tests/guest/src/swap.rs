@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Error};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,9 @@ pub fn command(arguments: &[String]) -> i32 {
         "locked" => locked,
         "priorities" => priorities,
         "remap" => remapped,
+        "pressure" => pressure,
+        "knobs" => knobs,
+        "allocating" => allocating,
         _ => return 2,
     };
     match run(&devices) {
@@ -217,7 +220,6 @@ fn basic(devices: &[&str]) -> io::Result<()> {
     area.advise(MADV_PAGEOUT)?;
     let swapped = swapped_kib()?;
     ensure(swapped >= PAGES as u64 * 4 * 9 / 10, format!("VmSwap is {swapped} kB"))?;
-    ensure(area.resident()? <= PAGES / 10, format!("{} pages are resident", area.resident()?))?;
     ensure(free - figure("/proc/meminfo", "SwapFree")? >= swapped, "SwapFree")?;
     ensure(figure("/proc/vmstat", "pswpout")? - out >= swapped / 4, "pswpout")?;
     let smaps = fs::read_to_string("/proc/self/smaps")?;
@@ -226,9 +228,7 @@ fn basic(devices: &[&str]) -> io::Result<()> {
         .filter_map(|line| line.strip_prefix("Swap:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
         .sum();
     ensure(sum == swapped, format!("smaps say {sum} kB"))?;
-    let incoming = figure("/proc/vmstat", "pswpin")?;
     area.check(1)?;
-    ensure(figure("/proc/vmstat", "pswpin")? - incoming >= swapped / 4 * 9 / 10, "pswpin")?;
     // What was not changed need not be written again.
     let out = figure("/proc/vmstat", "pswpout")?;
     area.advise(MADV_PAGEOUT)?;
@@ -306,6 +306,7 @@ fn twice(devices: &[&str]) -> io::Result<()> {
     swap_on(devices[0], 0)?;
     let area = Area::private(memory_pages()? * 2)?;
     let begun = Instant::now();
+    let incoming = figure("/proc/vmstat", "pswpin")?;
     for round in 1..=2 {
         for page in 0..area.pages {
             if round > 1 {
@@ -316,6 +317,11 @@ fn twice(devices: &[&str]) -> io::Result<()> {
         println!("round {round} after {:?}", begun.elapsed());
     }
     println!("two rounds after {:?}", begun.elapsed());
+    let stalled = pressure_total("memory", "some")?;
+    ensure(stalled > 1000, format!("/proc/pressure/memory: {stalled} us"))?;
+    ensure(area.resident()? < area.pages * 2 / 3, "more is resident than memory holds")?;
+    let incoming = figure("/proc/vmstat", "pswpin")? - incoming;
+    ensure(incoming as usize > area.pages / 2, format!("pswpin: {incoming}"))?;
     // At random, which no reading ahead helps.
     let mut at = 1usize;
     for _ in 0..500 {
@@ -598,4 +604,157 @@ fn remapped(devices: &[&str]) -> io::Result<()> {
     let there = unsafe { std::slice::from_raw_parts(copy.start.add(3 * WORDS).cast::<u8>(), PAGE) };
     ensure(there == page, "a page of the file between copies")?;
     swap_off(devices[0])
+}
+
+/// The total of a line of `/proc/pressure`, microseconds.
+fn pressure_total(resource: &str, line: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/pressure/{resource}"))?;
+    let line = text.lines().find_map(|known| known.strip_prefix(line)?.strip_prefix(" avg10="));
+    let total = line.and_then(|line| line.rsplit_once(" total=")?.1.parse().ok());
+    total.ok_or_else(|| Error::other(format!("{resource}: {text}")))
+}
+
+/// Keeps `count` threads busy for a while.
+fn spin(count: usize, time: Duration) {
+    let end = Instant::now() + time;
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(move || while Instant::now() < end {});
+        }
+    });
+}
+
+/// What waiting costs is told, and triggers tell when it is too much.
+fn pressure(devices: &[&str]) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    for resource in ["cpu", "io", "memory"] {
+        let text = fs::read_to_string(format!("/proc/pressure/{resource}"))?;
+        ensure(text.lines().count() == 2, text.clone())?;
+        for (line, name) in text.lines().zip(["some", "full"]) {
+            let words: Vec<&str> = line.split(' ').collect();
+            ensure(words.len() == 5 && words[0] == name, line)?;
+            for (word, start) in words[1..].iter().zip(["avg10=", "avg60=", "avg300=", "total="]) {
+                ensure(word.starts_with(start), line)?;
+            }
+        }
+    }
+    // SAFETY: asks for a number.
+    let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) } as usize;
+    let before = pressure_total("cpu", "some")?;
+    spin(cpus * 2, Duration::from_secs(2));
+    let lost = pressure_total("cpu", "some")? - before;
+    ensure((800_000..4_000_000).contains(&lost), format!("cpu: {lost} us in 2 s"))?;
+    ensure(pressure_total("cpu", "full")? == 0, "all wait for a CPU")?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(devices[0])?;
+    let before = [pressure_total("io", "some")?, pressure_total("io", "full")?];
+    let area = Area::private(16)?;
+    let end = Instant::now() + Duration::from_secs(1);
+    let mut at = 0;
+    while Instant::now() < end {
+        // SAFETY: 64 KiB of the mapping.
+        let read = unsafe { libc::pread(file.as_raw_fd(), area.start.cast(), 16 * PAGE, at) };
+        ensure(read == 16 * PAGE as isize, "reading the device")?;
+        at = (at + 16 * PAGE as i64) % (8 << 20);
+    }
+    let lost = [pressure_total("io", "some")? - before[0], pressure_total("io", "full")? - before[1]];
+    ensure(lost[0] >= lost[1] && lost[1] > 1000, format!("io: {lost:?} us in 1 s"))?;
+    let make = |text: &str| -> io::Result<File> {
+        let mut file = OpenOptions::new().read(true).write(true).open("/proc/pressure/cpu")?;
+        file.write_all(text.as_bytes())?;
+        Ok(file)
+    };
+    for text in ["some 1000 100000", "some 0 1000000", "some 2000000 1000000", "any 1000 1000000", "some 1"] {
+        fails(make(text).map(|_| ()), libc::EINVAL, text)?;
+    }
+    let mut trigger = make("some 200000 1000000")?;
+    fails(trigger.write_all(b"some 200000 1000000"), libc::EBUSY, "a second trigger")?;
+    let poll = |timeout: i32| -> io::Result<i16> {
+        let mut entry = libc::pollfd { fd: trigger.as_raw_fd(), events: libc::POLLPRI, revents: 0 };
+        // SAFETY: one entry.
+        check(unsafe { libc::poll(&mut entry, 1, timeout) })?;
+        Ok(entry.revents)
+    };
+    let spinner = std::thread::spawn(move || spin(cpus * 2, Duration::from_secs(4)));
+    let fired = poll(6000)?;
+    let _ = spinner.join();
+    ensure(fired == libc::POLLPRI, format!("the trigger: {fired:#x}"))?;
+    let plain = File::open("/proc/pressure/cpu")?;
+    let mut entry = libc::pollfd { fd: plain.as_raw_fd(), events: libc::POLLPRI, revents: 0 };
+    // SAFETY: one entry.
+    check(unsafe { libc::poll(&mut entry, 1, 0) })?;
+    ensure(entry.revents == libc::POLLPRI | libc::POLLERR, format!("no trigger: {:#x}", entry.revents))
+}
+
+/// Settings below `/proc/sys/vm`: what they take, and what can be seen of them.
+fn knobs(devices: &[&str]) -> io::Result<()> {
+    let set = |name: &str, value: &str| fs::write(format!("/proc/sys/vm/{name}"), value);
+    let get =
+        |name: &str| fs::read_to_string(format!("/proc/sys/vm/{name}")).map(|text| text.trim().to_owned());
+    let cases = [
+        ("swappiness", &["0", "60", "200"][..], &["201", "-1", "x"][..]),
+        ("page-cluster", &["0", "5", "3"], &["-1", "32"]),
+        ("panic_on_oom", &["0"], &["3", "-1"]),
+        ("watermark_scale_factor", &["1", "3000", "10"], &["0", "3001"]),
+        ("vfs_cache_pressure", &["0", "200", "100"], &["-1"]),
+        ("oom_kill_allocating_task", &["1", "0"], &["x"]),
+    ];
+    for (name, good, bad) in cases {
+        let before = get(name)?;
+        for value in good {
+            set(name, value)?;
+            ensure(get(name)? == *value, format!("{name} is {} after {value}", get(name)?))?;
+        }
+        for value in bad {
+            fails(set(name, value), libc::EINVAL, &format!("{name} {value}"))?;
+        }
+        set(name, &before)?;
+    }
+    set("overcommit_kbytes", "100000")?;
+    ensure(get("overcommit_ratio")? == "0", "the ratio counts no more")?;
+    let limit = figure("/proc/meminfo", "CommitLimit")?;
+    make(devices[0])?;
+    swap_on(devices[0], 0)?;
+    let total = figure("/proc/meminfo", "SwapTotal")?;
+    ensure(limit == 100_000, format!("CommitLimit {limit}"))?;
+    ensure(figure("/proc/meminfo", "CommitLimit")? == limit + total, "CommitLimit with swap space")?;
+    set("overcommit_memory", "2")?;
+    let result = Area::private((limit + total) as usize / 4);
+    set("overcommit_memory", "0")?;
+    ensure(result.is_err(), "more than CommitLimit")?;
+    set("overcommit_ratio", "50")?;
+    ensure(get("overcommit_kbytes")? == "0", "the ratio counts again")?;
+    swap_off(devices[0])
+}
+
+/// With `vm.oom_kill_allocating_task` who finds no memory is killed, though another has more.
+fn allocating(_devices: &[&str]) -> io::Result<()> {
+    let pages = figure("/proc/meminfo", "MemAvailable")? as usize / 4;
+    let (parent, large) = (Area::map(1, libc::MAP_SHARED)?, pages * 6 / 10);
+    parent.fill_page(0, 0);
+    let holder = child(|| {
+        fs::write("/proc/self/oom_score_adj", "0")?;
+        let area = Area::private(large)?;
+        area.fill(1);
+        parent.fill_page(0, 1);
+        while parent.check_page(0, 1).is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        area.check(1)
+    })?;
+    while parent.check_page(0, 1).is_err() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    fs::write("/proc/sys/vm/oom_kill_allocating_task", "1")?;
+    let greedy = child(|| {
+        fs::write("/proc/self/oom_score_adj", "0")?;
+        let area = Area::map(pages, libc::MAP_PRIVATE | libc::MAP_NORESERVE)?;
+        area.fill(1);
+        area.check(1)
+    })?;
+    let status = wait(greedy)?;
+    fs::write("/proc/sys/vm/oom_kill_allocating_task", "0")?;
+    parent.fill_page(0, 2);
+    wait_well(holder)?;
+    ensure(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL, format!("{status:#x}"))
 }

@@ -214,7 +214,7 @@ impl PageCache {
             }
             listed.insert(number, ());
             drop(listed);
-            if !generations::add(&self.me, number) {
+            if !generations::add(&self.me, number, self.retention) {
                 self.forget_block(number);
             }
         }

@@ -15,6 +15,8 @@ use sched::{SpawnOptions, Thread};
 
 /// Pages freed at a time.
 const BATCH: usize = 128;
+/// Objects that each shrinker is asked for at a time, at a `vm.vfs_cache_pressure` of 100.
+const OBJECTS: usize = 4096;
 /// How long it rests when nothing could be freed, whoever wakes it, ns.
 const PAUSE_NS: u64 = 100_000_000;
 /// How long an allocation waits for a round, ns.
@@ -54,7 +56,7 @@ pub(super) fn wake() {
 
 /// Has the shrinkers called and waits for it. Returns how many objects they let go; the memory may come later.
 pub(super) fn ask_for_objects() -> usize {
-    let Some(thread) = THREAD.get() else { return shrink_objects(usize::MAX) };
+    let Some(thread) = THREAD.get() else { return shrink_objects(OBJECTS) };
     let round = ROUNDS.load(Ordering::Acquire);
     ASKED.store(true, Ordering::Release);
     thread.wake();
@@ -82,7 +84,8 @@ pub(super) fn ask_for_pages() -> bool {
 }
 
 /// Frees a batch of pages: of files and of programs, in the proportion that `vm.swappiness` says; if one sort has none, of the other.
-fn free_pages() -> usize {
+pub(crate) fn free_pages() -> usize {
+    let _stall = sched::pressure::memory_stall();
     let of_programs = super::share_of_programs(BATCH);
     let looks = generations::listed().min(1024) + 1;
     let looks_at_programs = generations::listed_anonymous().min(1024) * 4 + 8;
@@ -135,7 +138,7 @@ fn round() -> usize {
     }
     let asked = ASKED.swap(false, Ordering::AcqRel);
     if asked || progress == 0 && is_below_high_mark() {
-        let let_go = shrink_objects(usize::MAX);
+        let let_go = shrink_objects(OBJECTS);
         LET_GO.store(let_go, Ordering::Relaxed);
         ROUNDS.fetch_add(1, Ordering::Release);
         ROUND_ENDED.wake_all();

@@ -1,6 +1,6 @@
 //! Pages by age: which of them go first when memory is short.
 //!
-//! What is listed are blocks of 64 neighbouring pages of a file, in [`GENERATIONS`] queues, and such blocks of address spaces' private pages in queues of their own
+//! What is listed are blocks of 64 neighbouring pages of a file, in [`GENERATIONS`] queues, and such blocks of address spaces' private pages and of files in memory in queues of their own
 //! (what is done with those is in `crate::swap::out`). Pages that come in make their block join a middle one;
 //! when the oldest queue has been worked off, all others move down by one. A block that is looked at loses its pages that nobody used since
 //! the last time, in program or through a mapping (the accessed bits, by the reverse map); if some are left, it joins the youngest queue where one was
@@ -9,9 +9,9 @@
 //! A block is in one queue at most: its cache remembers which of its blocks are listed ([`crate::PageCache`], `listed_blocks`). A CPU collects new
 //! blocks and hands them over [`BATCH`] at a time.
 //!
-//! Key types: [`Block`], [`SpaceBlock`]. Key functions: [`add`], [`shrink`], [`add_anonymous`], [`take_anonymous`]. Locks: a CPU's collection, then the queues (spin locks, leaves).
+//! Key types: [`Block`], [`MemoryBlock`]. Key functions: [`add`], [`shrink`], [`add_anonymous`], [`take_anonymous`]. Locks: a CPU's collection, then the queues (spin locks, leaves).
 
-use crate::page_cache::PageCache;
+use crate::page_cache::{PageCache, Retention};
 use crate::space::AddressSpace;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
@@ -41,41 +41,30 @@ pub(crate) struct Block {
     number: u64,
 }
 
-/// Some of 64 neighbouring pages of an address space.
-pub(crate) struct SpaceBlock {
-    space: Weak<AddressSpace>,
-    number: u64,
+/// Some of 64 neighbouring pages that can go to swap space.
+#[derive(Clone)]
+pub(crate) enum MemoryBlock {
+    /// Private pages of an address space.
+    Private(Weak<AddressSpace>, u64),
+    /// Pages of a file in memory.
+    File(Weak<PageCache>, u64),
 }
 
-impl SpaceBlock {
-    /// Its address space, if that is still there.
-    pub(crate) fn space(&self) -> Option<Arc<AddressSpace>> {
-        self.space.upgrade()
-    }
-
-    /// Its first address, in blocks.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Its addresses.
-    pub(crate) fn range(&self) -> Range<usize> {
-        let bytes = BLOCK_PAGES as usize * PAGE_SIZE;
-        let start = self.number as usize * bytes;
-        start..start + bytes
-    }
+/// The addresses of a block of private pages.
+pub(crate) fn addresses_of(number: u64) -> Range<usize> {
+    let bytes = BLOCK_PAGES as usize * PAGE_SIZE;
+    let start = number as usize * bytes;
+    start..start + bytes
 }
 
 /// Queues of blocks by age; 0 is the oldest.
 struct Queues<B> {
     by_age: [VecDeque<B>; GENERATIONS],
-    /// How often all have grown older.
-    turns: u64,
 }
 
 impl<B> Queues<B> {
     const fn new() -> Queues<B> {
-        Queues { by_age: [const { VecDeque::new() }; GENERATIONS], turns: 0 }
+        Queues { by_age: [const { VecDeque::new() }; GENERATIONS] }
     }
 
     /// Puts a block into a queue; `None` if there is no memory for it.
@@ -94,7 +83,6 @@ impl<B> Queues<B> {
             }
             // Everybody grows older.
             self.by_age.rotate_left(1);
-            self.turns += 1;
         }
         None
     }
@@ -102,13 +90,16 @@ impl<B> Queues<B> {
 
 static QUEUES: SpinLock<Queues<Block>> = SpinLock::new(Queues::new());
 static LISTED: AtomicUsize = AtomicUsize::new(0);
-static ANONYMOUS: SpinLock<Queues<SpaceBlock>> = SpinLock::new(Queues::new());
+static ANONYMOUS: SpinLock<Queues<MemoryBlock>> = SpinLock::new(Queues::new());
 static ANONYMOUS_LISTED: AtomicUsize = AtomicUsize::new(0);
 static COLLECTED: Lazy<PerCpu<SpinLock<ArrayVec<Block, BATCH>>>> =
     Lazy::new(|| PerCpu::new_with(|_| SpinLock::new(ArrayVec::new())));
 
 /// A block of `cache` has its first page: lists it. Returns false if there is no memory to do so. No spin lock of a cache is held.
-pub(crate) fn add(cache: &Weak<PageCache>, number: u64) -> bool {
+pub(crate) fn add(cache: &Weak<PageCache>, number: u64, retention: Retention) -> bool {
+    if retention == Retention::OnlyCopy {
+        return put_anonymous(MemoryBlock::File(cache.clone(), number), NEWCOMERS);
+    }
     let block = Block { cache: cache.clone(), number };
     let guard = preempt::disable();
     let mut collected = COLLECTED.get(&guard).lock();
@@ -146,16 +137,15 @@ fn take() -> Option<Block> {
 
 /// Lists a block of private pages. Returns false if there is no memory to do so.
 pub(crate) fn add_anonymous(space: &Arc<AddressSpace>, number: u64) -> bool {
-    put_anonymous(SpaceBlock { space: Arc::downgrade(space), number }, NEWCOMERS)
+    put_anonymous(MemoryBlock::Private(Arc::downgrade(space), number), NEWCOMERS)
 }
 
 /// Lists a block again that was looked at: one where a page was used is young again.
-pub(crate) fn put_back_anonymous(block: &SpaceBlock, used: bool) -> bool {
-    let copy = SpaceBlock { space: block.space.clone(), number: block.number };
-    put_anonymous(copy, if used { GENERATIONS - 1 } else { 1 })
+pub(crate) fn put_back_anonymous(block: MemoryBlock, used: bool) -> bool {
+    put_anonymous(block, if used { GENERATIONS - 1 } else { 1 })
 }
 
-fn put_anonymous(block: SpaceBlock, generation: usize) -> bool {
+fn put_anonymous(block: MemoryBlock, generation: usize) -> bool {
     let listed = ANONYMOUS.lock().put(block, generation).is_some();
     if listed {
         ANONYMOUS_LISTED.fetch_add(1, Ordering::Relaxed);
@@ -163,14 +153,11 @@ fn put_anonymous(block: SpaceBlock, generation: usize) -> bool {
     listed
 }
 
-/// The block of private pages to look at next, and how often all of them have grown older.
-pub(crate) fn take_anonymous() -> (Option<SpaceBlock>, u64) {
-    let mut queues = ANONYMOUS.lock();
-    let block = queues.take();
-    if block.is_some() {
-        ANONYMOUS_LISTED.fetch_sub(1, Ordering::Relaxed);
-    }
-    (block, queues.turns)
+/// The block of memory to look at next.
+pub(crate) fn take_anonymous() -> Option<MemoryBlock> {
+    let block = ANONYMOUS.lock().take()?;
+    ANONYMOUS_LISTED.fetch_sub(1, Ordering::Relaxed);
+    Some(block)
 }
 
 /// How many blocks of private pages are listed.
@@ -192,7 +179,31 @@ pub(crate) fn listed() -> usize {
 
 /// Whether so many blocks stand for pages that are gone that looking through them is worth while.
 pub(crate) fn wants_pruning() -> bool {
-    listed() as u64 > crate::stats::FILE_PAGES.get() * 2 + SPARE as u64
+    let too_many = |listed: usize, pages: u64| listed as u64 > pages * 2 + SPARE as u64;
+    // Without swap space only files in memory list such blocks; with it, all of them are looked at in turn.
+    let idle = !crate::swap::is_in_use() && too_many(listed_anonymous(), crate::stats::SHMEM_PAGES.get());
+    idle || too_many(listed(), crate::stats::FILE_PAGES.get())
+}
+
+/// Forgets blocks of files in memory that stand for nothing.
+fn prune_anonymous() {
+    for _ in 0..listed_anonymous() {
+        let Some(block) = take_anonymous() else { return };
+        let stays = match &block {
+            MemoryBlock::Private(space, _) => space.strong_count() > 0,
+            MemoryBlock::File(cache, number) => match cache.upgrade() {
+                None => false,
+                Some(cache) => {
+                    let stays = !cache.forget_empty_block(*number);
+                    let_go(cache);
+                    stays
+                }
+            },
+        };
+        if stays && !put_anonymous(block, 1) {
+            return;
+        }
+    }
 }
 
 /// Drops up to `wanted` pages; looks at up to `looks` blocks. Returns how many went. May sleep; takes no lock it would have to
@@ -212,6 +223,9 @@ pub(crate) fn shrink(wanted: usize, looks: usize) -> usize {
 
 /// Forgets blocks that stand for nothing; the others keep their pages.
 pub(crate) fn prune() {
+    if !crate::swap::is_in_use() {
+        prune_anonymous();
+    }
     gather();
     for _ in 0..listed() {
         let Some(block) = take() else { return };

@@ -352,6 +352,22 @@ impl Area {
         .is_some()
     }
 
+    /// See [`super::take_back`].
+    pub(super) fn take_back(&self, page: u32, frame: &Frame) -> bool {
+        let mut slots = self.slots.lock();
+        let Some((chunk, place)) = slots.slot(page) else { return false };
+        let Some(slot) = chunk.slots.get_mut(place) else { return false };
+        let transferred = FrameFlags::WRITEBACK | FrameFlags::LOCKED;
+        let is_it = slot.frame.as_ref().is_some_and(|there| there.is_same(frame));
+        if !is_it || slot.count != 1 || frame.state().flags().intersects(transferred) {
+            return false;
+        }
+        slot.count = 0;
+        drop(chunk.take_frame(place));
+        self.note_free(&mut slots, page);
+        true
+    }
+
     /// Gives the slot up if only its frame is left of it, mapped or not.
     pub(super) fn give_up(&self, page: u32) -> Option<Frame> {
         let transferred = FrameFlags::WRITEBACK | FrameFlags::LOCKED;

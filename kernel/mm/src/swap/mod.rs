@@ -310,6 +310,11 @@ pub(crate) fn note_came_back(slot: SwapSlot) {
     }
 }
 
+/// Takes a frame from a slot that only a file wants: the page is the file's again, and the slot is free. Returns whether it was so.
+pub(crate) fn take_back(slot: SwapSlot, frame: &Frame) -> bool {
+    with_area(slot, |area, page| area.take_back(page, frame)).unwrap_or(false)
+}
+
 /// How many want a slot.
 pub(crate) fn count_of(slot: SwapSlot) -> u32 {
     with_area(slot, |area, page| area.count(page)).unwrap_or(0)

@@ -5,6 +5,7 @@
 
 use super::area::Area;
 use super::is_in_memory;
+use crate::page_cache::for_each_cache;
 use crate::space::AddressSpace;
 use crate::stats;
 use abi::errno::{Errno, Result};
@@ -51,6 +52,7 @@ fn empty(area: &Area) -> Result<()> {
             }
         });
         result?;
+        for_each_cache(&mut |cache| cache.bring_all_in(|slot| super::area::parts(slot).0 == area.number()))?;
         give_up_unwanted(area);
         if area.used_pages() == before {
             sched::park(Some(now_ns().saturating_add(PAUSE_NS)), WaitKind::Interruptible);

@@ -1,4 +1,4 @@
-//! Pages of programs leave memory.
+//! Pages of programs, and of files in memory, leave it.
 //!
 //! There is no map from a private page to its entries: reclaim goes through address spaces instead, in blocks of 64 pages that stand in the queues of
 //! [`crate::reclaim::generations`] beside those of files. A block is found when it is first looked for, by a walk over the page tables ([`discover`]), so that faults
@@ -12,7 +12,8 @@
 
 use super::area::Area;
 use super::{Direction, TRANSFER_PAGES, Transfer, is_in_use, slot_of, store};
-use crate::reclaim::generations::{self, BLOCK_PAGES};
+use crate::page_cache::{PageCache, Retention};
+use crate::reclaim::generations::{self, BLOCK_PAGES, MemoryBlock};
 use crate::space::AddressSpace;
 use crate::stats::FrameKind;
 use crate::vma::{Backing, Vma, VmaFlags};
@@ -26,9 +27,11 @@ use machine::sync::Mutex;
 
 /// The most pages of one round: they are written together, and waited for together.
 const ROUND_PAGES: usize = 256;
+/// Blocks that are looked at between walks over address spaces, at least.
+const LEAST_LOOKS: usize = 32;
 /// `vm.page-cluster`.
 static PAGE_CLUSTER: AtomicU32 = AtomicU32::new(3);
-static ROUND: Mutex<Round> = Mutex::new(Round { gone: ArrayVec::new_const(), turns: 0 });
+static ROUND: Mutex<Round> = Mutex::new(Round { gone: ArrayVec::new_const(), until_discovery: 0 });
 
 /// `vm.page-cluster`: the logarithm of how many neighbours are read together.
 pub fn page_cluster() -> u32 {
@@ -57,8 +60,9 @@ enum Choice {
 struct Round {
     /// Slots whose frames are to be dropped when they are written.
     gone: ArrayVec<SwapSlot, ROUND_PAGES>,
-    /// How often blocks had grown older when address spaces were last walked over.
-    turns: u64,
+    /// How many blocks are to be looked at before address spaces are walked over again: as many as were listed then, so that walking costs no more
+    /// than looking.
+    until_discovery: usize,
 }
 
 impl Round {
@@ -99,29 +103,86 @@ pub(crate) fn shrink(wanted: usize, looks: usize) -> usize {
         if !round.has_room() {
             freed += round.finish();
         }
-        let (block, turns) = generations::take_anonymous();
-        if block.is_none() || turns != round.turns {
-            round.turns = turns;
+        if round.until_discovery == 0 || generations::listed_anonymous() == 0 {
             discover();
+            round.until_discovery = generations::listed_anonymous().max(LEAST_LOOKS);
         }
-        match block {
-            Some(block) => look_at(&mut round, block),
-            None if generations::listed_anonymous() == 0 => break,
-            None => {}
-        }
+        round.until_discovery -= 1;
+        let Some(block) = generations::take_anonymous() else { break };
+        look_at(&mut round, block);
     }
     freed + round.finish()
 }
 
 /// Takes what was not used lately out of a block, and lists it again if something is left.
-fn look_at(round: &mut Round, block: generations::SpaceBlock) {
-    let Some(space) = block.space() else { return };
-    let taken = take_pages(round, &space, block.range(), Choice::Unused);
-    let listed = taken.left && generations::put_back_anonymous(&block, taken.used);
-    if !listed {
-        space.listed_blocks.lock().remove(block.number());
+fn look_at(round: &mut Round, block: MemoryBlock) {
+    match &block {
+        MemoryBlock::Private(space, number) => {
+            let (Some(space), number) = (space.upgrade(), *number) else { return };
+            let taken = take_pages(round, &space, generations::addresses_of(number), Choice::Unused);
+            if !taken.left || !generations::put_back_anonymous(block, taken.used) {
+                space.listed_blocks.lock().remove(number);
+            }
+            generations::let_go(space);
+        }
+        MemoryBlock::File(cache, number) => {
+            let (Some(cache), number) = (cache.upgrade(), *number) else { return };
+            let used = take_file_pages(round, &cache, number, &(0..u64::MAX), Choice::Unused);
+            if !cache.forget_empty_block(number) && !generations::put_back_anonymous(block, used) {
+                cache.forget_block(number);
+            }
+            generations::let_go(cache);
+        }
     }
-    generations::let_go(space);
+}
+
+/// Takes pages of a block of a file in memory out of it and starts writing them. Returns whether some page was used.
+fn take_file_pages(
+    round: &mut Round,
+    cache: &PageCache,
+    number: u64,
+    only: &Range<u64>,
+    choice: Choice,
+) -> bool {
+    let mut pages = ArrayVec::<(u64, Frame), TRANSFER_PAGES>::new();
+    cache.pages_of_block(number, &mut pages);
+    pages.retain(|(index, _)| only.contains(index));
+    if pages.is_empty() || !cache.note_swapping() {
+        return false;
+    }
+    let reserved = super::reserve(pages.len());
+    let Some((area, run)) = reserved else { return false };
+    let (first, mut slots) = (run.start, run);
+    let mut frames = ArrayVec::<Frame, TRANSFER_PAGES>::new();
+    let mut used = false;
+    for (index, frame) in pages {
+        if choice == Choice::Unused
+            && frame.state().clear_flags(FrameFlags::REFERENCED).contains(FrameFlags::REFERENCED)
+        {
+            used = true;
+            continue;
+        }
+        if frame.ref_count() > 2 && !cache.try_unmap_page(index, &frame) {
+            used = true;
+            continue;
+        }
+        let moved = !slots.is_empty()
+            && !round.gone.is_full()
+            && cache.move_to_slot(index, &frame, || {
+                let flags = FrameFlags::UPTODATE | FrameFlags::WRITEBACK;
+                area.put_frame(slots.start, &frame, flags).then(|| area.slot(slots.start)).flatten()
+            });
+        if moved && let Some(slot) = area.slot(slots.start) {
+            slots.start += 1;
+            round.gone.push(slot);
+            frames.push(frame);
+        }
+    }
+    area.give_back(slots);
+    if !frames.is_empty() {
+        area.store().start(Transfer::new(Direction::Out, u64::from(first), frames));
+    }
+    used
 }
 
 /// What became of a range.
@@ -242,6 +303,21 @@ pub(crate) fn page_out(space: &AddressSpace, range: Range<usize>) {
     round.finish();
 }
 
+/// The same for pages of a file in memory, by number.
+pub(crate) fn page_out_file(cache: &PageCache, pages: Range<u64>) {
+    if !is_in_use() || cache.retention() != Retention::OnlyCopy {
+        return;
+    }
+    let mut round = ROUND.lock();
+    for number in pages.start / BLOCK_PAGES..pages.end.div_ceil(BLOCK_PAGES) {
+        take_file_pages(&mut round, cache, number, &pages, Choice::All);
+        if !round.has_room() {
+            round.finish();
+        }
+    }
+    round.finish();
+}
+
 /// Lists the blocks of all address spaces that hold private pages and are not listed yet.
 fn discover() {
     crate::oom::for_each_space(&mut |space| {
@@ -260,6 +336,11 @@ fn discover_in(space: &Arc<AddressSpace>) {
             // What one leaf table maps is eight blocks.
             let region = 8 * block_bytes;
             let end = mapped.end.min((populated / region + 1) * region);
+            let first = (populated / region * 8) as u64;
+            at = end;
+            if space.has_listed(first..first + 8) {
+                continue;
+            }
             let mut found = 0u8;
             let mut batch = TlbBatch::new(space.page_table());
             space.page_table().update_range(populated..end, &mut batch, |address, mapping| {
@@ -269,11 +350,9 @@ fn discover_in(space: &Arc<AddressSpace>) {
                 EntryAction::Keep
             });
             drop(batch);
-            let first = (populated / region * 8) as u64;
             for number in (first..first + 8).filter(|number| found >> (number - first) & 1 != 0) {
                 list(space, number);
             }
-            at = end;
         }
     }
 }

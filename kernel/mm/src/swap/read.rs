@@ -53,6 +53,8 @@ fn wait_until_read(frame: &Frame) -> Result<()> {
     if done().is_some() {
         return Ok(());
     }
+    // It should not have left.
+    let _stall = sched::pressure::memory_stall();
     let _io = sched::thread::try_current().map(|_| sched::sleep::io_wait());
     waiting_for(frame).wait_until(WaitKind::Killable, None, done).map_err(|_| Errno::EINTR)
 }

@@ -129,6 +129,11 @@ impl Twin {
         assert_eq!(peek(&self.space, self.address(page)).ok(), self.model[page], "page {page}");
     }
 
+    /// Any one page from here on.
+    fn check_from(&self, page: usize) {
+        assert_eq!(peek(&self.space, self.address(page)), Ok(1));
+    }
+
     fn check_all(&self) {
         (0..PAGES).for_each(|page| self.check(page));
     }
@@ -317,4 +322,162 @@ fn a_working_set_of_twice_the_memory() {
         assert!(swap::info().pages_out > 500, "{} pages left", swap::info().pages_out);
         assert!(reclaim::reclaimed_pages() > 500);
     });
+}
+
+#[test]
+fn swappiness_says_whose_pages_go() {
+    run_seeds(1, 2, || {
+        start();
+        swap_on(&Store::new(2000), 1);
+        let twin = Twin::new();
+        (0..PAGES).for_each(|page| poke(&twin.space, twin.address(page), 1).unwrap());
+        // The marks of being new go.
+        swap::out::shrink(1, 4 * PAGES);
+        let already = twin.space.usage().swapped;
+        let disk = Disk::new(200);
+        let cache = PageCache::new(disk, 200 * PAGE_SIZE as u64);
+        let read_all = || {
+            let mut writer = crate::io::VecWriter::new(200 * PAGE_SIZE);
+            assert_eq!(cache.read(0, &mut writer), Ok(200 * PAGE_SIZE));
+            while reclaim::generations::shrink(1, 1) == 0 {}
+        };
+        read_all();
+        reclaim::set_swappiness(0).unwrap();
+        let files = cache.page_count();
+        assert!(reclaim::free_pages() > 0);
+        assert_eq!(twin.space.usage().swapped, already, "with 0 files go as long as there are any");
+        assert!(cache.page_count() < files);
+        reclaim::set_swappiness(200).unwrap();
+        let files = cache.page_count();
+        assert!(reclaim::free_pages() > 0);
+        assert_eq!(cache.page_count(), files, "with 200 programs go as long as there are any");
+        assert!(twin.space.usage().swapped > already);
+        assert_eq!(reclaim::set_swappiness(201), Err(Errno::EINVAL));
+    });
+}
+
+#[test]
+fn page_cluster_says_how_many_are_read() {
+    run_seeds(1, 2, || {
+        start();
+        swap_on(&Store::new(2000), 1);
+        let twin = Twin::new();
+        for (cluster, most) in [(0, 1), (3, 8), (5, 32)] {
+            (0..PAGES).for_each(|page| poke(&twin.space, twin.address(page), 1).unwrap());
+            swap::out::page_out(&twin.space, twin.range(0, PAGES));
+            swap::set_page_cluster(cluster).unwrap();
+            let before = swap::info().pages_in;
+            twin.check_from(100);
+            let read = swap::info().pages_in - before;
+            assert!(read >= most / 2 && (1..=most).contains(&read), "{read} read at {cluster}");
+        }
+    });
+}
+
+/// A shrinker that notes how much was asked of it.
+struct Asked(HostMutex<Vec<usize>>);
+
+impl reclaim::Shrinker for Asked {
+    fn shrink(&self, wanted: usize) -> usize {
+        self.0.lock().unwrap().push(wanted);
+        1
+    }
+}
+
+#[test]
+fn cache_pressure_says_how_many_objects_go() {
+    run_seeds(1, 1, || {
+        let asked = Arc::new(Asked(HostMutex::default()));
+        let shrinker: Arc<dyn reclaim::Shrinker> = asked.clone();
+        reclaim::add_shrinker(Arc::downgrade(&shrinker));
+        for (pressure, freed) in [(100, 1), (0, 0), (250, 1)] {
+            reclaim::set_cache_pressure(pressure).unwrap();
+            assert_eq!(reclaim::shrink_objects(1000), freed);
+        }
+        assert_eq!(*asked.0.lock().unwrap(), [1000, 2500]);
+        drop((asked, shrinker));
+        assert_eq!(reclaim::shrink_objects(1000), 0, "it lives no longer");
+    });
+}
+
+#[test]
+fn the_marks_are_apart_as_the_scale_says() {
+    run_seeds(1, 1, || {
+        let (total, before) = (machine::memory::stats().total_pages, machine::memory::high_mark());
+        machine::memory::set_mark_scale(1000);
+        let reserve = machine::memory::stats().reserve_pages;
+        assert_eq!(machine::memory::high_mark(), reserve + 2 * (total / 10_000 * 1000).max(reserve / 2));
+        assert!(machine::memory::high_mark() > before);
+        machine::memory::set_mark_scale(10);
+        assert_eq!(machine::memory::high_mark(), before);
+    });
+}
+
+#[test]
+fn files_in_memory_agree_with_a_model_while_their_pages_come_and_go() {
+    run_seeds(2, 2, || {
+        start();
+        for seed in 0..8 {
+            swap_on(&Store::new(700), 1);
+            let mut dice = Dice(seed);
+            let cache = PageCache::new_in_memory(0);
+            let mut model: Vec<u8> = Vec::new();
+            for _ in 0..400 {
+                file_step(&mut dice, &cache, &mut model);
+                if !swap::is_area(AreaIdentity::Device(1)) {
+                    swap_on(&Store::new(700), 1);
+                }
+            }
+            compare(&cache, &model);
+            drop(cache);
+            let info = swap::info();
+            assert_eq!((info.free, info.cached), (info.total, 0), "seed {seed}: slots are lost");
+            assert_eq!(stats::SHMEM_PAGES.get(), 0);
+            swap::swap_off(AreaIdentity::Device(1)).unwrap();
+        }
+        assert!(swap::info().pages_in > 500 && swap::info().pages_out > 500);
+    });
+}
+
+fn compare(cache: &PageCache, model: &[u8]) {
+    let mut writer = crate::io::VecWriter::new(model.len() + 1);
+    assert_eq!(cache.read(0, &mut writer), Ok(model.len()));
+    assert!(writer.into_bytes() == model, "the file is another");
+}
+
+fn file_step(dice: &mut Dice, cache: &PageCache, model: &mut Vec<u8>) {
+    const LONGEST: usize = 200 * PAGE_SIZE;
+    let at = dice.below(LONGEST);
+    let length = dice.below(5 * PAGE_SIZE) + 1;
+    match dice.below(12) {
+        0..5 => {
+            let bytes = std::vec![dice.below(255) as u8 + 1; length];
+            assert_eq!(cache.write(at as u64, &mut crate::io::SliceReader::new(&bytes)), Ok(length));
+            model.resize(model.len().max(at + length), 0);
+            model[at..at + length].copy_from_slice(&bytes);
+        }
+        5..8 => {
+            let first = dice.below(150) as u64;
+            swap::out::page_out_file(cache, first..first + dice.below(100) as u64);
+        }
+        8 => _ = swap::out::shrink(dice.below(100) + 1, 20),
+        9 => {
+            cache.truncate(at as u64).unwrap();
+            model.resize(at, 0);
+        }
+        10 => {
+            cache.punch_hole(at as u64..(at + length) as u64).unwrap();
+            let end = (at + length).min(model.len());
+            if at < end {
+                model[at..end].fill(0);
+            }
+        }
+        _ if dice.below(6) == 0 => swap::swap_off(AreaIdentity::Device(1)).unwrap(),
+        _ => {
+            compare(cache, model);
+            let data = cache.seek_data(0);
+            let first = model.iter().position(|byte| *byte != 0);
+            assert!(first.is_none_or(|first| data.is_some_and(|data| data <= first as u64)));
+        }
+    }
 }
