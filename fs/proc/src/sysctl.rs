@@ -270,8 +270,8 @@ fn set_overcommit_kib(kib: u64) -> Result<()> {
     Ok(())
 }
 
-fn kills_allocating_task() -> u8 {
-    u8::from(mm::oom::KILLS_ALLOCATING_TASK.load(Ordering::Relaxed))
+fn kills_allocating_task() -> u64 {
+    u64::from(mm::oom::KILLS_ALLOCATING_TASK.load(Ordering::Relaxed))
 }
 
 fn set_kills_allocating_task(value: u64) -> Result<()> {

@@ -134,8 +134,20 @@ impl AddressSpace {
         }
     }
 
-    /// `MADV_WILLNEED`: brings file pages into the cache. Errors are left for the access to find.
+    /// `MADV_WILLNEED`: brings file pages into the cache, and begins to bring private pages back from swap space. Errors are left for the
+    /// access to find.
     fn read_ahead(&self, vma: &Vma, range: Range<usize>) {
+        if vma.may_hold_anonymous() {
+            let _ = swap::entries::for_each(
+                self,
+                range.clone(),
+                |_| true,
+                |_, slot| {
+                    swap::read_ahead(slot);
+                    Ok(())
+                },
+            );
+        }
         let Some((cache, first)) = vma.page_of(range.start) else { return };
         let start = first * PAGE_SIZE as u64;
         cache.will_need(start..start + (range.end - range.start) as u64);

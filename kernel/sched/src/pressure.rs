@@ -26,10 +26,11 @@ use crate::{cpu, thread};
 
 /// In which steps averages go.
 const PERIOD_NS: u64 = 2_000_000_000;
-/// The shortest and the longest window of a trigger.
-const WINDOW_NS: core::ops::RangeInclusive<u64> = 500_000_000..=10_000_000_000;
-/// How often a trigger looks, in each of its windows.
+/// The longest window of a trigger.
+const LONGEST_WINDOW_NS: u64 = 10_000_000_000;
+/// How often a trigger looks, in each of its windows, but not more often than this.
 const LOOKS: u64 = 10;
+const SHORTEST_PAUSE_NS: u64 = 10_000_000;
 /// 1.0 in the fixed point of averages, which are percents.
 const FIXED_SHIFT: u32 = 11;
 /// exp(-2 s / 10, 60 and 300 s) in that fixed point.
@@ -257,7 +258,7 @@ impl Summary {
         }
         for loss in 0..LOSSES {
             let lost_ns = self.totals_ns[loss].saturating_sub(self.averaged_ns[loss]);
-            let percent = ((lost_ns / periods).min(PERIOD_NS) * 100 << FIXED_SHIFT) / PERIOD_NS;
+            let percent = (((lost_ns / periods).min(PERIOD_NS) * 100) << FIXED_SHIFT) / PERIOD_NS;
             for (average, decay) in self.averages[loss].iter_mut().zip(DECAY) {
                 // More make no difference.
                 (0..periods.min(1000)).for_each(|_| *average = decayed(*average, decay, percent));
@@ -272,7 +273,7 @@ impl Summary {
 fn decayed(average: u64, decay: u64, percent: u64) -> u64 {
     let one = 1 << FIXED_SHIFT;
     let sum = average * decay + percent * (one - decay);
-    if percent >= average { (sum + one - 1) / one } else { sum / one }
+    if percent >= average { sum.div_ceil(one) } else { sum / one }
 }
 
 /// The figures of a line of `/proc/pressure/*`.
@@ -290,7 +291,7 @@ pub fn line(resource: Resource, severity: Severity) -> Line {
     let mut summary = SUMMARY.lock();
     summary.gather();
     summary.average(time::now_ns());
-    let hundredths = |average: u64| average * 100 >> FIXED_SHIFT;
+    let hundredths = |average: u64| (average * 100) >> FIXED_SHIFT;
     Line { averages: summary.averages[loss].map(hundredths), total_us: summary.totals_ns[loss] / 1000 }
 }
 
@@ -316,7 +317,7 @@ struct Window {
 impl Trigger {
     /// As `some 150000 1000000` asks for: microseconds lost in a window of microseconds. Thread context.
     ///
-    /// Errors: `EINVAL`: it is no such text, the window is not between half a second and ten, or the threshold not within it; or the caller is not
+    /// Errors: `EINVAL`: it is no such text, the window is longer than ten seconds, or the threshold not within it; or the caller is not
     /// `privileged` and the window no multiple of two seconds; `ENOMEM`.
     pub fn new(resource: Resource, text: &str, privileged: bool) -> Result<Arc<Trigger>> {
         let mut words = text.trim_end_matches(['\0', '\n']).split(' ');
@@ -327,7 +328,7 @@ impl Trigger {
         };
         let mut number = || words.next().and_then(|word| word.parse::<u32>().ok()).ok_or(Errno::EINVAL);
         let (threshold_ns, window_ns) = (u64::from(number()?) * 1000, u64::from(number()?) * 1000);
-        let fits = WINDOW_NS.contains(&window_ns) && (1..=window_ns).contains(&threshold_ns);
+        let fits = window_ns <= LONGEST_WINDOW_NS && (1..=window_ns).contains(&threshold_ns);
         if !fits || !privileged && !window_ns.is_multiple_of(PERIOD_NS) {
             return Err(Errno::EINVAL);
         }
@@ -403,7 +404,7 @@ impl TimerCallback for Averager {
         sample();
         match SHORTEST_WINDOW_NS.load(Ordering::Relaxed) {
             u64::MAX => TimerAction::Done,
-            window_ns => TimerAction::RearmAt(now_ns + window_ns / LOOKS),
+            window_ns => TimerAction::RearmAt(now_ns + (window_ns / LOOKS).max(SHORTEST_PAUSE_NS)),
         }
     }
 }

@@ -314,7 +314,10 @@ fn twice(devices: &[&str]) -> io::Result<()> {
             }
             area.fill_page(page, round);
         }
-        println!("round {round} after {:?}", begun.elapsed());
+        let (incoming, out) = (figure("/proc/vmstat", "pswpin")?, figure("/proc/vmstat", "pswpout")?);
+        println!("round {round} after {:?}: {incoming} pages in, {out} out", begun.elapsed());
+        let stat = fs::read_to_string("/proc/stat")?;
+        println!("{}", stat.lines().next().unwrap_or_default());
     }
     println!("two rounds after {:?}", begun.elapsed());
     let stalled = pressure_total("memory", "some")?;
@@ -664,7 +667,8 @@ fn pressure(devices: &[&str]) -> io::Result<()> {
         file.write_all(text.as_bytes())?;
         Ok(file)
     };
-    for text in ["some 1000 100000", "some 0 1000000", "some 2000000 1000000", "any 1000 1000000", "some 1"] {
+    for text in ["some 1000 11000000", "some 0 1000000", "some 2000000 1000000", "any 1000 1000000", "some 1"]
+    {
         fails(make(text).map(|_| ()), libc::EINVAL, text)?;
     }
     let mut trigger = make("some 200000 1000000")?;

@@ -159,7 +159,7 @@ impl PageCache {
                 }
                 if mapping.accessed {
                     free = false;
-                    return EntryAction::Clean;
+                    return EntryAction::Age;
                 }
                 space.count_unmapped(mapping.frame);
                 EntryAction::Unmap

@@ -251,12 +251,19 @@ impl Area {
 
     /// Gives slots of a run back that were not needed after all.
     pub(super) fn give_back(&self, unused: Range<u32>) {
-        for page in unused.clone() {
-            drop(self.drop_count(page));
+        if unused.is_empty() {
+            return;
         }
-        if !unused.is_empty() {
-            // The next run goes on where this one ended.
-            self.slots.lock().next = unused.start;
+        let mut slots = self.slots.lock();
+        // The next run goes on where this one ended.
+        slots.next = unused.start;
+        for page in unused {
+            if let Some((chunk, place)) = slots.slot(page)
+                && let Some(slot) = chunk.slots.get_mut(place)
+            {
+                slot.count = 0;
+                self.note_free(&mut slots, page);
+            }
         }
     }
 
@@ -416,18 +423,20 @@ impl Area {
     /// See [`super::drop_clean`]. Goes round at most twice: the first time takes the second chances away.
     pub(super) fn drop_clean(&self, wanted: usize) -> usize {
         let mut freed = 0;
-        let chunks = (self.pages as usize).div_ceil(CHUNK);
-        for _ in 0..2 * chunks {
-            if freed >= wanted {
-                break;
+        let mut left = 2 * (self.pages as usize).div_ceil(CHUNK);
+        while left > 0 && freed < wanted {
+            let mut slots = self.slots.lock();
+            let before = freed;
+            // Chunks without frames are passed over quickly; after one with some, others have their turn.
+            while left > 0 && freed == before {
+                freed += self.drop_clean_of_chunk(&mut slots);
+                left -= 1;
             }
-            freed += self.drop_clean_of_chunk();
         }
         freed
     }
 
-    fn drop_clean_of_chunk(&self) -> usize {
-        let mut slots = self.slots.lock();
+    fn drop_clean_of_chunk(&self, slots: &mut Slots) -> usize {
         let number = slots.hand as usize / CHUNK;
         slots.hand =
             if (number + 1) * CHUNK < self.pages as usize { ((number + 1) * CHUNK) as u32 } else { 0 };

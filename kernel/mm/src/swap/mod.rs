@@ -8,7 +8,7 @@
 //! | `store` | [`SwapStore`]: what an area lies on; [`Transfer`]s to and from it |
 //! | `out` | pages of programs leave memory |
 //! | `read` | they come back, with their neighbours |
-//! | `off` | swapoff(2) |
+//! | `off`, `entries` | swapoff(2); walks over page tables |
 //!
 //! A slot has a **count** of those that will want it: entries of page tables ([`machine::memory::SwapSlot`]) and files in memory. While its page is in
 //! memory too, the slot has the **frame**: a page that is on its way, that came back and has not changed, or that some still map. So who wants a slot finds
@@ -19,6 +19,7 @@
 //! tables; both leaves. `out` has a mutex of its own.
 
 mod area;
+pub(crate) mod entries;
 mod header;
 mod off;
 pub(crate) mod out;
@@ -27,7 +28,7 @@ mod store;
 
 pub use header::{HEADER_BYTES, Header};
 pub use out::{page_cluster, set_page_cluster};
-pub(crate) use read::read_in;
+pub(crate) use read::{read_ahead, read_in};
 pub use store::{Direction, SwapStore, TRANSFER_PAGES, Transfer};
 
 use crate::stats::Counter;

@@ -4,20 +4,15 @@
 //! again and again until no slot is used: a fork may have copied entries to where the walk had been. Locks: the caller holds [`super::CHANGES`].
 
 use super::area::Area;
-use super::is_in_memory;
+use super::{entries, is_in_memory};
 use crate::page_cache::for_each_cache;
 use crate::space::AddressSpace;
 use crate::stats;
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
-use arrayvec::ArrayVec;
-use core::ops::Range;
-use machine::memory::{EntryAction, EntryRef, SwapSlot, TlbBatch};
 use machine::sync::WaitKind;
 use machine::time::now_ns;
 
-/// Entries that are gathered before their pages are brought in.
-const BATCH: usize = 32;
 /// How long to wait when a walk found nothing: those who want the pages are being born or dying, ns.
 const PAUSE_NS: u64 = 5_000_000;
 
@@ -72,44 +67,18 @@ fn give_up_unwanted(area: &Area) {
 
 /// Brings the pages of one address space back. Errors: `ENOMEM`, `EINTR`.
 fn bring_back(area: &Area, space: &Arc<AddressSpace>) -> Result<()> {
+    let is_here = |slot| super::area::parts(slot).0 == area.number();
     for (mapped, _) in space.snapshot().iter() {
-        let mut at = mapped.start;
-        while at < mapped.end && space.page_table().swapped_pages() > 0 {
-            let Some(next) = space.page_table().next_populated(at..mapped.end) else { break };
-            // As far as one leaf table reaches.
-            let end = mapped.end.min((next | ((2 << 20) - 1)) + 1);
-            let found = gather(area, space, next..end);
-            for (address, slot) in &found {
-                if is_interrupted() && !is_in_memory(*slot) {
-                    return Err(Errno::EINTR);
-                }
-                match space.bring_in(*address, *slot) {
-                    // Who wants it will find out.
-                    Ok(()) | Err(Errno::EIO) => {}
-                    Err(error) => return Err(error),
-                }
+        entries::for_each(space, mapped, is_here, |address, slot| {
+            if is_interrupted() && !is_in_memory(slot) {
+                return Err(Errno::EINTR);
             }
-            at = match found.last() {
-                Some((address, _)) if found.is_full() => address + machine::PAGE_SIZE,
-                _ => end,
-            };
-        }
+            match space.bring_in(address, slot) {
+                // Who wants it will find out.
+                Ok(()) | Err(Errno::EIO) => Ok(()),
+                Err(error) => Err(error),
+            }
+        })?;
     }
     Ok(())
-}
-
-/// The first entries in a range that stand for slots of the area.
-fn gather(area: &Area, space: &AddressSpace, range: Range<usize>) -> ArrayVec<(usize, SwapSlot), BATCH> {
-    let mut found = ArrayVec::new();
-    let mut batch = TlbBatch::new(space.page_table());
-    space.page_table().update_entries(range, &mut batch, |address, entry| {
-        if let EntryRef::Swapped(slot) = entry
-            && super::area::parts(slot).0 == area.number()
-            && !found.is_full()
-        {
-            found.push((address, slot));
-        }
-        EntryAction::Keep
-    });
-    found
 }

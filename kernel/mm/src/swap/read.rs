@@ -48,6 +48,16 @@ pub(crate) fn read_in(slot: SwapSlot) -> Result<Option<Frame>> {
     }
 }
 
+/// Starts reading the page of a slot and its neighbours, if it is not in memory; does not wait.
+pub(crate) fn read_ahead(slot: SwapSlot) {
+    if let Some((area, page)) = area_of(slot)
+        && matches!(area.look(page), (None, true))
+    {
+        // Who wants it tries again, and is told of errors.
+        let _ = read(&area, page, Reach::Neighbours);
+    }
+}
+
 fn wait_until_read(frame: &Frame) -> Result<()> {
     let done = || (!frame.state().flags().contains(FrameFlags::LOCKED)).then_some(());
     if done().is_some() {

@@ -218,6 +218,24 @@ fn programs_agree_with_a_model_while_their_pages_come_and_go() {
 }
 
 #[test]
+fn advice_brings_pages_back() {
+    run_seeds(1, 2, || {
+        start();
+        swap_on(&Store::new(2000), 1);
+        let twin = Twin::new();
+        (0..PAGES).for_each(|page| poke(&twin.space, twin.address(page), page as u8).unwrap());
+        twin.space.madvise(twin.base, PAGES * PAGE_SIZE, mman::MADV_PAGEOUT).unwrap();
+        assert_eq!((twin.space.usage().swapped, swap::info().cached), (PAGES, 0));
+        let before = swap::info().pages_in;
+        twin.space.madvise(twin.address(10), 50 * PAGE_SIZE, mman::MADV_WILLNEED).unwrap();
+        let read = swap::info().pages_in - before;
+        assert!((50..64).contains(&read), "{read} pages for 50, and neighbours");
+        (10..60).for_each(|page| assert_eq!(peek(&twin.space, twin.address(page)), Ok(page as u8)));
+        assert_eq!(swap::info().pages_in - before, read, "they had been read");
+    });
+}
+
+#[test]
 fn a_page_that_cannot_be_read_hurts_who_wants_it_only() {
     run_seeds(2, 2, || {
         start();
