@@ -99,7 +99,8 @@ pub enum EntryAction {
     Protect(Perms),
     /// Keep everything, clear the accessed and dirty flags.
     Clean,
-    /// Keep everything, clear the accessed flag.
+    /// Keep everything, clear the accessed flag. A processor that remembers the entry may use it for a while without setting the flag again: making it
+    /// forget would cost more than to be wrong about a page now and then.
     Age,
     /// The page is to be found in this slot from now on, one of whose counts becomes the entry's; the page goes to the batch.
     Swap(SwapSlot),
@@ -924,8 +925,6 @@ fn apply(slot: &AtomicU64, entry: u64, action: EntryAction, address: usize, batc
             if may_become_dirty(entry) {
                 slot.fetch_or(arch::PTE_WRITE, Ordering::Release);
             }
-            // Who remembers the entry would not note that it uses it again.
-            batch.add_page(address);
             return;
         }
     };
