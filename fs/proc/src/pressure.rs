@@ -71,7 +71,9 @@ impl FileOperations for PressureFile {
             return Err(Errno::EINVAL);
         }
         let count = from.read_bytes(bytes.get_mut(..length.min(LONGEST)).unwrap_or_default())?;
-        let text = core::str::from_utf8(bytes.get(..count).unwrap_or_default()).map_err(|_| Errno::EINVAL)?;
+        // As on Linux the last byte is not looked at: it is the string's NUL, or the line's end.
+        let text = bytes.get(..count.saturating_sub(1)).unwrap_or_default();
+        let text = core::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
         if self.trigger.lock().is_some() {
             return Err(Errno::EBUSY);
         }

@@ -664,7 +664,7 @@ fn pressure(devices: &[&str]) -> io::Result<()> {
     ensure(lost[0] >= lost[1] && lost[1] > 1000, format!("io: {lost:?} us in 1 s"))?;
     let make = |text: &str| -> io::Result<File> {
         let mut file = OpenOptions::new().read(true).write(true).open("/proc/pressure/cpu")?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(format!("{text}\0").as_bytes())?;
         Ok(file)
     };
     for text in ["some 1000 11000000", "some 0 1000000", "some 2000000 1000000", "any 1000 1000000", "some 1"]
@@ -672,7 +672,7 @@ fn pressure(devices: &[&str]) -> io::Result<()> {
         fails(make(text).map(|_| ()), libc::EINVAL, text)?;
     }
     let mut trigger = make("some 200000 1000000")?;
-    fails(trigger.write_all(b"some 200000 1000000"), libc::EBUSY, "a second trigger")?;
+    fails(trigger.write_all(b"some 200000 1000000\0"), libc::EBUSY, "a second trigger")?;
     let poll = |timeout: i32| -> io::Result<i16> {
         let mut entry = libc::pollfd { fd: trigger.as_raw_fd(), events: libc::POLLPRI, revents: 0 };
         // SAFETY: one entry.
