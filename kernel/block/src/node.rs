@@ -7,6 +7,7 @@
 use crate::claim::Claim;
 use crate::contents::User;
 use crate::device::BlockDevice;
+use crate::swap::SwapBlocks;
 use crate::{SECTOR_SIZE, direct, ioctl, registry};
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
@@ -15,6 +16,7 @@ use machine::memory::Frame;
 use mm::PageCache;
 use mm::io::{IoReader, IoWriter};
 use mm::page_cache::MappedFile;
+use mm::swap::SwapStore;
 use vfs::chardev::Device;
 use vfs::{Allocate, DeviceId, File, FileOperations, SeekFrom, SyncKind};
 
@@ -144,6 +146,11 @@ impl FileOperations for Opened {
 
     fn sync(&self, _file: &File, _kind: SyncKind) -> Result<()> {
         self.write_out()
+    }
+
+    /// Errors: `EBUSY`: it is somebody's; `EACCES`: it cannot be written.
+    fn swap_store(&self, _file: &File) -> Result<Arc<dyn SwapStore>> {
+        Ok(machine::memory::try_arc(SwapBlocks::of_device(&self.device)?)?)
     }
 
     fn ioctl(&self, file: &File, command: u32, argument: usize) -> Result<usize> {

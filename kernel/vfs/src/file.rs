@@ -185,6 +185,12 @@ pub trait FileOperations: Any + Send + Sync {
         let _ = (file, what, offset, length);
         Err(Errno::EOPNOTSUPP)
     }
+    /// What swap space lies on that is this file (swapon(2)): its device, or its blocks, which stay where they are and are nobody else's until the
+    /// store is dropped. `EINVAL`: it cannot be that.
+    fn swap_store(&self, file: &File) -> Result<Arc<dyn mm::swap::SwapStore>> {
+        let _ = file;
+        Err(Errno::EINVAL)
+    }
     /// A descriptor of it is closed; its error is close(2)'s.
     fn flush(&self, file: &File) -> Result<()> {
         let _ = file;
