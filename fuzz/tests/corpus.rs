@@ -1,8 +1,8 @@
-//! Every input of every corpus, and some thousand changes of each: what fuzzing has found stays found.
+//! Every input of every corpus, and some thousand changes of each: what fuzzing has found stays found. `FUZZ_CHANGES=N` makes it N.
 
 use std::path::Path;
 
-/// Changes for each input.
+/// Changes for each input, unless the environment says how many.
 const CHANGES: usize = 2000;
 
 /// A number that follows another.
@@ -27,6 +27,7 @@ fn change(bytes: &mut Vec<u8>, state: &mut u64) {
 
 #[test]
 fn no_input_does_harm() {
+    let changes = std::env::var("FUZZ_CHANGES").map_or(CHANGES, |text| text.parse().unwrap());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     for (name, target) in linnet_fuzz::TARGETS {
         let mut files: Vec<_> =
@@ -37,7 +38,7 @@ fn no_input_does_harm() {
             let input = std::fs::read(&file).unwrap();
             target(&input);
             let mut state = 0x9e37_79b9_7f4a_7c15;
-            for _ in 0..CHANGES {
+            for _ in 0..changes {
                 let mut bytes = input.clone();
                 for _ in 0..=next(&mut state) % 4 {
                     change(&mut bytes, &mut state);

@@ -1,12 +1,13 @@
 //! How network namespaces end: whoever drops the last reference removes its ids at once, its devices go beside others'.
 //!
-//! Key types: [`Grave`] (a dying namespace in the queue). A program that drops the last reference cleans what is queued at the end of its
+//! Key types: [`Grave`] (a dying namespace in a queue). A program that drops the last reference to one with few ids cleans up at the end of its
 //! system call ([`sched::errand`]); where the reference is dropped under a lock, by an interrupt or by the kernel, the thread `netns` does.
+//! That thread also cleans what has many ids, while the program goes on: what dies meanwhile is cleaned together, holder by holder.
 //! First the ids are removed and listeners told, whatever other namespaces' devices still have to do; then each namespace is torn down,
 //! those with more than a loopback on the CPUs' workers, so that independent ones go in parallel. Nothing here waits for a grace period.
 //!
 //! Back-pressure: who makes a namespace while [`DYING_MAX`] are dying waits until some are gone.
-//! Locks: the queue's, a leaf, usable in any context.
+//! Locks: the queues', leaves, usable in any context.
 
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
@@ -26,6 +27,8 @@ use crate::sync::{Sleep, Spin};
 const DYING_MAX: usize = 512;
 /// How many are cleaned in one go.
 const BATCH: usize = 64;
+/// How many ids a program removes by itself: about what waking the thread would cost.
+const ERRAND_IDS_MAX: usize = 32;
 
 /// A namespace that has lost its last reference.
 pub struct Grave {
@@ -46,7 +49,10 @@ impl Item for Grave {
     fn merge((): (), (): ()) {}
 }
 
-static QUEUE: IrqSpinLock<Pile<Grave>> = IrqSpinLock::new(Pile::new());
+/// Those that the program cleans up after, or the thread if the program sleeps first.
+static SMALL: IrqSpinLock<Pile<Grave>> = IrqSpinLock::new(Pile::new());
+/// Those with many ids, or whose last reference was dropped where no errand is taken on: the thread's.
+static LARGE: IrqSpinLock<Pile<Grave>> = IrqSpinLock::new(Pile::new());
 static QUEUED: WaitQueue = WaitQueue::new();
 static ERRAND: Once<ErrandId> = Once::new();
 static GONE: WaitQueue = WaitQueue::new();
@@ -72,8 +78,14 @@ pub(crate) fn wait_for_room() -> Result<()> {
 pub(crate) fn bury(grave: Box<Node<Grave>>) {
     LIVE.fetch_sub(1, Ordering::Relaxed);
     DYING.fetch_add(1, Ordering::AcqRel);
-    QUEUE.lock().push(grave);
-    if !ERRAND.get().is_some_and(|errand| errand::take_on(*errand)) {
+    // The locks of ids are free here if one may sleep.
+    let is_small = machine::preempt::may_sleep() && {
+        let (gave, named_by) = grave.state.ids.counts();
+        gave + named_by <= ERRAND_IDS_MAX
+    };
+    let queue = if is_small { &SMALL } else { &LARGE };
+    queue.lock().push(grave);
+    if !(is_small && ERRAND.get().is_some_and(|errand| errand::take_on(*errand))) {
         QUEUED.wake_all();
     }
 }
@@ -81,12 +93,12 @@ pub(crate) fn bury(grave: Box<Node<Grave>>) {
 /// Makes the initial namespace and starts the thread that cleans. Once, at boot. `ENOMEM`.
 pub fn start() -> Result<()> {
     let _ = NetNamespace::initial();
-    if let Some(id) = errand::register(Errand { run: clean_queued, hand_back: || QUEUED.wake_all() }) {
+    if let Some(id) = errand::register(Errand { run: || clean(&SMALL), hand_back: || QUEUED.wake_all() }) {
         let _ = ERRAND.set(id);
     }
     sched::spawn("netns", sched::SpawnOptions::default(), || {
         loop {
-            let some = || (!QUEUE.lock().is_empty()).then_some(());
+            let some = || (!LARGE.lock().is_empty() || !SMALL.lock().is_empty()).then_some(());
             let _ = QUEUED.wait_until(WaitKind::Uninterruptible, None, some);
             clean_queued();
         }
@@ -94,9 +106,15 @@ pub fn start() -> Result<()> {
     .map(drop)
 }
 
-/// Cleans all that are queued now, oldest first.
+/// Cleans all that are queued now.
 pub fn clean_queued() {
-    let mut graves = core::mem::take(&mut *QUEUE.lock()).reversed();
+    clean(&SMALL);
+    clean(&LARGE);
+}
+
+/// Cleans all that are in one queue now, oldest first.
+fn clean(queue: &IrqSpinLock<Pile<Grave>>) {
+    let mut graves = core::mem::take(&mut *queue.lock()).reversed();
     loop {
         let mut batch = ArrayVec::<Arc<NetState>, BATCH>::new();
         while batch.remaining_capacity() > 0
