@@ -387,6 +387,13 @@ impl FileSystem {
         }
     }
 
+    /// Ends a freeze of the journal.
+    pub fn thaw(&self) {
+        if let Ok(journal) = self.journal() {
+            journal.thaw();
+        }
+    }
+
     /// Writes everything there is to the device, and waits. Errors: `EIO` and the like.
     pub fn sync(self: &Arc<Self>) -> Result<()> {
         self.device.backing().write_all(mm::write_back::Wait::ForAll);

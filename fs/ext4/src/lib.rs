@@ -14,6 +14,7 @@ pub mod journal;
 pub mod acl;
 pub mod allocate;
 pub mod body;
+pub mod control;
 pub mod directory;
 pub mod extents;
 pub mod filesystem;

@@ -13,14 +13,16 @@ use crate::format::superblock::{self, OFFSET, RawSuperBlock, SIZE};
 use crate::format::{CORRUPTED, Compatible, Geometry, Incompatible, ReadOnlyCompatible};
 use crate::journal::{Journal, JournalMap, JournalOptions};
 use crate::options::Options;
-use crate::{indirect, statfs, truncate};
+use crate::{control, indirect, statfs, truncate};
 use abi::errno::{Errno, Result};
 use abi::fs::Statfs;
 use abi::mount::MountFlags;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use block::BlockDevice;
 use core::fmt;
+use core::ops::Range;
 use machine::sync::Mutex;
 use security::Credentials;
 use vfs::{FileSystemType, Inode, MountRequest, SuperBlock, SuperBlockAttributes, SuperBlockOperations};
@@ -82,6 +84,35 @@ impl SuperBlockOperations for Instance {
             (false, true) => end_writing(fs),
             _ => Ok(()),
         }
+    }
+
+    fn can_freeze(&self) -> bool {
+        true
+    }
+
+    fn freeze(&self, _superblock: &SuperBlock) -> Result<()> {
+        let fs = &self.fs;
+        fs.start(1).and_then(|mut handle| fs.update_super(&mut handle))?;
+        fs.journal()?.freeze()?;
+        fs.write_super_now(say_clean).inspect_err(|_| fs.thaw())
+    }
+
+    fn thaw(&self, _superblock: &SuperBlock) -> Result<()> {
+        let said = self.fs.write_super_now(|raw| say_in_use(&self.fs, raw));
+        self.fs.thaw();
+        said
+    }
+
+    fn trim(&self, _superblock: &SuperBlock, range: Range<u64>, least: u64) -> Result<u64> {
+        control::trim(&self.fs, range, least)
+    }
+
+    fn label(&self, _superblock: &SuperBlock) -> Result<Vec<u8>> {
+        control::label(&self.fs)
+    }
+
+    fn set_label(&self, _superblock: &SuperBlock, label: &[u8]) -> Result<()> {
+        control::set_label(&self.fs, label)
     }
 
     fn shut_down(&self, _superblock: &SuperBlock) {
@@ -146,11 +177,7 @@ fn open_journal(fs: &Arc<FileSystem>, read_only: bool) -> Result<Arc<Journal>> {
 fn begin_writing(fs: &Arc<FileSystem>) -> Result<()> {
     let journal = open_journal(fs, false)?;
     let begun = fs.write_super_now(|raw| {
-        if fs.geometry.compatible.contains(Compatible::HAS_JOURNAL) {
-            raw.feature_incompat = (raw.feature_incompat.get() | Incompatible::RECOVER.bits()).into();
-        } else {
-            raw.state = (raw.state.get() & !superblock::STATE_VALID).into();
-        }
+        say_in_use(fs, raw);
         raw.mnt_count = raw.mnt_count.get().saturating_add(1).into();
         set_time(&mut raw.mtime, &mut raw.mtime_hi);
         set_time(&mut raw.wtime, &mut raw.wtime_hi);
@@ -189,6 +216,15 @@ fn end_writing(fs: &Arc<FileSystem>) -> Result<()> {
     result.and(emptied)?;
     fs.write_super_now(say_clean)?;
     fs.device.flush()
+}
+
+/// The superblock of a file system that must be recovered if it is found so.
+fn say_in_use(fs: &FileSystem, raw: &mut RawSuperBlock) {
+    if fs.geometry.compatible.contains(Compatible::HAS_JOURNAL) {
+        raw.feature_incompat = (raw.feature_incompat.get() | Incompatible::RECOVER.bits()).into();
+    } else {
+        raw.state = (raw.state.get() & !superblock::STATE_VALID).into();
+    }
 }
 
 /// The superblock of a file system that needs no recovery.

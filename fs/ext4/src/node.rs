@@ -5,16 +5,18 @@
 
 use crate::body::Body;
 use crate::journal::Handle;
-use crate::{acl, directory, names, truncate, xattrs};
+use crate::{acl, control, directory, names, truncate, xattrs};
 use abi::errno::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use mm::PageCache;
 use mm::io::IoWriter;
+use vfs::inode::{ExtentSink, FileFlags};
 use vfs::{
     Acl, AclKind, AttributeChange, DirectorySink, File, FileOperations, Inode, InodeOperations, NewInode,
-    Rename, RenameMode, SinkState, SyncKind, XattrMode, emit_dots,
+    Rename, RenameMode, SinkState, SyncKind, Timestamp, XattrMode, emit_dots,
 };
 
 /// What is particular to a kind of inode.
@@ -177,6 +179,33 @@ impl InodeOperations for Node {
             Content::Regular(_) => &crate::regular::RegularFile,
             _ => &vfs::file::NoOperations,
         }
+    }
+
+    fn extents(&self, inode: &Inode, range: Range<u64>, sink: &mut ExtentSink<'_>) -> Result<()> {
+        if let Content::Regular(cache) = &self.content {
+            // What has no place yet gets one, so that the map tells everything.
+            cache.sync(0..u64::MAX)?;
+        }
+        control::extents(&self.body, inode.size(), range, sink)
+    }
+
+    fn block_of(&self, _inode: &Inode, block: u64) -> Result<u64> {
+        if let Content::Regular(cache) = &self.content {
+            cache.sync(0..u64::MAX)?;
+        }
+        control::block_of(&self.body, block)
+    }
+
+    fn flags(&self, _inode: &Inode) -> Result<FileFlags> {
+        Ok(control::flags(&self.body))
+    }
+
+    fn set_flags(&self, inode: &Arc<Inode>, flags: FileFlags, now: Timestamp) -> Result<()> {
+        control::set_flags(&self.body, inode, flags, now)
+    }
+
+    fn generation(&self) -> Result<u32> {
+        Ok(self.body.generation)
     }
 
     fn times_changed(&self, inode: &Inode) {

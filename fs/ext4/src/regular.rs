@@ -104,6 +104,13 @@ impl FileOperations for RegularFile {
         written.and(kept)
     }
 
+    fn sync_range(&self, file: &File, kind: SyncKind, range: Range<u64>) -> Result<()> {
+        let (node, cache) = parts(file.inode()?)?;
+        let written = cache.sync(range);
+        let kept = node.body().commit(kind);
+        written.and(kept)
+    }
+
     fn seek(&self, file: &File, from: SeekFrom, current: u64) -> Result<u64> {
         let (data, offset) = match from {
             SeekFrom::Data(offset) => (true, offset),
@@ -115,11 +122,14 @@ impl FileOperations for RegularFile {
         seek_for(node.body(), cache, offset, data)
     }
 
-    /// Errors: `EFBIG`, `ENOSPC`, `EOPNOTSUPP`: it has a block map.
+    /// Errors: `EFBIG`, `ENOSPC`, `EOPNOTSUPP`: it has a block map, or moving contents is asked for.
     fn allocate(&self, file: &File, what: Allocate, offset: u64, length: u64) -> Result<()> {
         let inode = file.inode()?;
         let (node, cache) = parts(inode)?;
         let body = node.body();
+        if matches!(what, Allocate::Collapse | Allocate::Insert) {
+            return Err(Errno::EOPNOTSUPP);
+        }
         let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
         if end > inode.superblock().max_file_size() {
             return Err(Errno::EFBIG);
@@ -138,7 +148,10 @@ impl FileOperations for RegularFile {
         if what != Allocate::PunchHole {
             check_room(body, file.credentials())?;
             let result = allot(body, offset..end);
-            if matches!(what, Allocate::Extend | Allocate::Zero) && result.is_ok() && end > cache.size() {
+            if matches!(what, Allocate::Extend | Allocate::Zero | Allocate::Unshare)
+                && result.is_ok()
+                && end > cache.size()
+            {
                 cache.truncate(end)?;
                 body.grow_to(end)?;
             }

@@ -190,3 +190,45 @@ fn a_full_disk_is_empty_again() {
     }
     fs::remove_dir_all(&root).unwrap();
 }
+
+/// What ioctl(2) tells of a file, while the file system is frozen as well.
+#[test]
+fn extents_flags_labels_and_freezing() {
+    let root = tree("control");
+    for (kind, options) in super::KINDS {
+        let Some(bytes) = image(&std::format!("control-{kind}"), options, "32M", &root) else { return };
+        sched::host::run(1, 2, move || {
+            std::println!("{kind}");
+            let disk = MemoryDisk::new(bytes);
+            let root = mount_disk(disk.clone(), MountFlags::empty()).unwrap();
+            // If something is wrong it stays mounted: unmounting waits for threads that do not run any more.
+            let held = core::mem::ManuallyDrop::new(root.clone());
+            let subject = Subject::new(&root, "sparse", Vec::new());
+            let mut told = Vec::new();
+            let mut sink = |extent: &vfs::FileExtent| {
+                told.push(*extent);
+                Ok(vfs::SinkState::Taken)
+            };
+            subject.inode.operations().extents(&subject.inode, 0..u64::MAX >> 1, &mut sink).unwrap();
+            // mke2fs -d writes the first block too.
+            let (last, before) = told.split_last().unwrap();
+            assert!(before.len() < 2 && before.iter().all(|extent| extent.flags == 0), "{told:?}");
+            assert_eq!(last.flags, abi::fs::FIEMAP_EXTENT_LAST);
+            assert!((last.logical..last.logical + last.length).contains(&1_000_000));
+            let place = last.physical + (1_000_000 - last.logical);
+            assert_eq!(&disk.contents()[place as usize..place as usize + 3], b"end");
+            let superblock = root.superblock();
+            superblock.operations().set_label(superblock, b"a label").unwrap();
+            assert_eq!(superblock.operations().label(superblock).unwrap(), b"a label");
+            let told = superblock.operations().trim(superblock, 0..u64::MAX >> 1, 0).unwrap();
+            assert!(told > 10 << 20, "{told}");
+            superblock.sync().unwrap();
+            superblock.operations().freeze(superblock).unwrap();
+            check_with_fsck(&std::format!("frozen-{kind}"), &disk.contents());
+            superblock.operations().thaw(superblock).unwrap();
+            drop((subject, root, core::mem::ManuallyDrop::into_inner(held)));
+            check_with_fsck(&std::format!("control-{kind}"), &disk.contents());
+        });
+    }
+    fs::remove_dir_all(&root).unwrap();
+}
