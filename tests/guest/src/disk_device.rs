@@ -2,7 +2,7 @@
 //!
 //! `model DEVICE SEED STEPS` writes, reads, zeroes and maps it in every way and compares with a model in memory; `mapped DEVICE` looks at
 //! shared and private mappings; `ioctls DEVICE` at the calls of ioctl(2) that every disk has; `parts DEVICE` adds, resizes and removes
-//! partitions by hand (BLKPG); `failing DEVICE SECTOR…` knows which sectors fail, and finds EIO there and nowhere else; `busy DEVICE` reads and
+//! partitions by hand (BLKPG); `failing DEVICE ERRNO SECTOR…` knows which sectors fail, and finds that error there and nowhere else; `busy DEVICE` reads and
 //! writes until an error ends it, and tells which.
 
 use crate::disk_tree::Random;
@@ -45,11 +45,15 @@ pub fn command(arguments: &[String]) -> i32 {
         ["mapped", device] => mapped(Path::new(device)),
         ["ioctls", device] => ioctls(Path::new(device)),
         ["parts", device] => parts(Path::new(device)),
-        ["failing", device, sectors @ ..] => {
-            failing(Path::new(device), &sectors.iter().map(|word| number(word)).collect::<Vec<u64>>())
-        }
+        ["failing", device, errno, sectors @ ..] => failing(
+            Path::new(device),
+            number(errno) as i32,
+            &sectors.iter().map(|word| number(word)).collect::<Vec<u64>>(),
+        ),
         ["busy", device] => busy(Path::new(device)),
-        _ => Err(Error::other("model DEVICE SEED STEPS; mapped, ioctls, parts, busy DEVICE; failing DEVICE SECTOR…")),
+        _ => Err(Error::other(
+            "model DEVICE SEED STEPS; mapped, ioctls, parts, busy DEVICE; failing DEVICE ERRNO SECTOR…",
+        )),
     };
     match result {
         Ok(()) => 0,
@@ -146,7 +150,8 @@ impl Twin {
         let length = 1 + random.below(60_000) as usize;
         let at = random.below((LENGTH - length) as u64) as usize;
         // In whole blocks of 4 KiB, which every disk here has.
-        let (start, pages) = (at / PAGE * PAGE, length.div_ceil(PAGE).min((LENGTH - at / PAGE * PAGE) / PAGE));
+        let (start, pages) =
+            (at / PAGE * PAGE, length.div_ceil(PAGE).min((LENGTH - at / PAGE * PAGE) / PAGE));
         let blocks = pages * PAGE;
         let what = random.below(9);
         match what {
@@ -299,12 +304,10 @@ fn ioctls(path: &Path) -> io::Result<()> {
     ioctl(&file, BLKRAGET, &mut ahead)?;
     expect("BLKRAGET", ahead, 512)?;
     // The block size that a file system would use.
-    let mut size = 0u32;
-    for wrong in [0u32, 256, 513, 3072, 1 << 30] {
-        size = wrong;
-        expect("BLKBSZSET of a wrong size", code(ioctl(&file, BLKBSZSET, &mut size)), libc::EINVAL)?;
+    for mut wrong in [0u32, 256, 513, 3072, 1 << 30] {
+        expect("BLKBSZSET of a wrong size", code(ioctl(&file, BLKBSZSET, &mut wrong)), libc::EINVAL)?;
     }
-    size = 4096;
+    let mut size = 4096u32;
     ioctl(&file, BLKBSZSET, &mut size)?;
     size = 0;
     ioctl(&file, BLKBSZGET, &mut size)?;
@@ -418,14 +421,14 @@ fn parts(path: &Path) -> io::Result<()> {
     expect("it has gone", open(part, 0).is_err(), true)
 }
 
-/// Reads and writes of each block directly: EIO where a sector fails, and nowhere else; then through the cache, where `fsync` tells each
-/// descriptor once.
-fn failing(path: &Path, sectors: &[u64]) -> io::Result<()> {
+/// Reads and writes of each block directly: `errno` where a sector fails, and nowhere else; then through the cache, where `fsync` tells each
+/// descriptor EIO once.
+fn failing(path: &Path, errno: i32, sectors: &[u64]) -> io::Result<()> {
     const BLOCK: u64 = 512;
     let direct = open(path, libc::O_DIRECT)?;
     let mut memory = Aligned::new(PAGE);
     for sector in 0..128u64 {
-        let due = if sectors.contains(&sector) { libc::EIO } else { 0 };
+        let due = if sectors.contains(&sector) { errno } else { 0 };
         memory.slice(512).fill(sector as u8);
         let found = code(direct.write_at(memory.slice(512), sector * BLOCK));
         expect(&format!("the write of sector {sector}"), found, due)?;
@@ -458,7 +461,11 @@ fn busy(path: &Path) -> io::Result<()> {
                     loop {
                         let at = random.below(1000) * PAGE as u64;
                         let done = match number {
-                            0 => file.read_at(memory.slice(PAGE), at).map(drop),
+                            // Nothing is left to read, or there is no room for what is written: also ends.
+                            0 => file.read_at(memory.slice(PAGE), at).and_then(|count| match count {
+                                0 => Err(Error::from_raw_os_error(libc::ENODEV)),
+                                _ => Ok(()),
+                            }),
                             _ => file.write_at(memory.slice(PAGE), at).and_then(|_| file.sync_data()),
                         };
                         if let Err(error) = done {
@@ -467,17 +474,19 @@ fn busy(path: &Path) -> io::Result<()> {
                         if start.elapsed().as_secs() > 60 {
                             return Ok(0);
                         }
-                        if number == 0 && at == 0 {
-                            println!("@@host");
-                        }
                     }
                 })
             })
             .collect();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        println!("@@host");
         workers.into_iter().map(|worker| worker.join().expect("a worker has panicked")).collect()
     });
     for end in ends {
-        expect("how a worker ends", [libc::EIO, libc::ENXIO, libc::ENODEV].contains(&end?), true)?;
+        let (end, due) = (end?, [libc::EIO, libc::ENXIO, libc::ENODEV, libc::ENOSPC]);
+        if !due.contains(&end) {
+            return Err(Error::other(format!("a worker ended with {end}")));
+        }
     }
     println!("all have ended");
     Ok(())
