@@ -260,7 +260,7 @@ pub fn fallocate(context: &mut Context<'_>, fd: Fd, mode: u32, offset: i64, leng
     let file = context.file(fd)?;
     file.check_writable()?;
     match file.inode()?.kind() {
-        FileKind::Regular => {}
+        FileKind::Regular | FileKind::BlockDevice => {}
         FileKind::Fifo => return Err(Errno::ESPIPE),
         FileKind::Directory => return Err(Errno::EISDIR),
         _ => return Err(Errno::ENODEV),
