@@ -31,6 +31,101 @@ pub use linux_raw_sys::general::{
     XFS_SUPER_MAGIC, ZONEFS_MAGIC,
 };
 
+pub use linux_raw_sys::general::{
+    FS_XFLAG_APPEND, FS_XFLAG_COWEXTSIZE, FS_XFLAG_DAX, FS_XFLAG_EXTSIZE, FS_XFLAG_EXTSZINHERIT,
+    FS_XFLAG_HASATTR, FS_XFLAG_IMMUTABLE, FS_XFLAG_NOATIME, FS_XFLAG_NODUMP, FS_XFLAG_PROJINHERIT,
+    FS_XFLAG_SYNC, FSLABEL_MAX,
+};
+
+/// `FIEMAP_FLAG_SYNC`: what is in memory is written first.
+pub const FIEMAP_FLAG_SYNC: u32 = 1;
+/// `FIEMAP_EXTENT_*` (fiemap.h): the last extent of the file.
+pub const FIEMAP_EXTENT_LAST: u32 = 0x1;
+/// It is not known where it lies.
+pub const FIEMAP_EXTENT_UNKNOWN: u32 = 0x2;
+/// It has no place yet.
+pub const FIEMAP_EXTENT_DELALLOC: u32 = 0x4;
+/// It cannot be read from the device as it is.
+pub const FIEMAP_EXTENT_ENCODED: u32 = 0x8;
+/// It does not begin or end at a block's boundary.
+pub const FIEMAP_EXTENT_NOT_ALIGNED: u32 = 0x100;
+/// It lies among metadata.
+pub const FIEMAP_EXTENT_DATA_INLINE: u32 = 0x200;
+/// It shares a block with others.
+pub const FIEMAP_EXTENT_DATA_TAIL: u32 = 0x400;
+/// It has a place, but reads as zeros.
+pub const FIEMAP_EXTENT_UNWRITTEN: u32 = 0x800;
+/// Neighbouring blocks that were put together although the file system does not keep extents.
+pub const FIEMAP_EXTENT_MERGED: u32 = 0x1000;
+/// Other files have it too.
+pub const FIEMAP_EXTENT_SHARED: u32 = 0x2000;
+
+abi_struct! {
+    /// `struct fiemap`, without the extents that follow it.
+    pub struct Fiemap: 32 {
+        /// First byte asked for.
+        pub fm_start: u64,
+        /// How many.
+        pub fm_length: u64,
+        /// `FIEMAP_FLAG_*`; out: those that are not known.
+        pub fm_flags: u32,
+        /// Out: how many extents there are.
+        pub fm_mapped_extents: u32,
+        /// Room for so many; 0: only their number is wanted.
+        pub fm_extent_count: u32,
+        /// 0.
+        pub fm_reserved: u32,
+    }
+}
+
+abi_struct! {
+    /// `struct fiemap_extent`.
+    pub struct FiemapExtent: 56 {
+        /// Where in the file, bytes.
+        pub fe_logical: u64,
+        /// Where on the device, bytes.
+        pub fe_physical: u64,
+        /// How long, bytes.
+        pub fe_length: u64,
+        /// 0.
+        pub fe_reserved64: [u64; 2],
+        /// `FIEMAP_EXTENT_*`.
+        pub fe_flags: u32,
+        /// 0.
+        pub fe_reserved: [u32; 3],
+    }
+}
+
+abi_struct! {
+    /// `struct fsxattr`.
+    pub struct FsXattr: 28 {
+        /// `FS_XFLAG_*`.
+        pub fsx_xflags: u32,
+        /// Hint for the size of extents.
+        pub fsx_extsize: u32,
+        /// Number of extents.
+        pub fsx_nextents: u32,
+        /// Project.
+        pub fsx_projid: u32,
+        /// Hint for the size of extents that are copied.
+        pub fsx_cowextsize: u32,
+        /// 0.
+        pub fsx_pad: [u8; 8],
+    }
+}
+
+abi_struct! {
+    /// `struct fstrim_range`.
+    pub struct FstrimRange: 24 {
+        /// First byte of the device.
+        pub start: u64,
+        /// How many; out: how many were told to the device.
+        pub len: u64,
+        /// Shorter runs are left.
+        pub minlen: u64,
+    }
+}
+
 abi_struct! {
     /// `struct statfs` of x86-64.
     pub struct Statfs: 120 {

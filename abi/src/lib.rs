@@ -77,6 +77,7 @@ pub mod signal;
 pub mod signalfd;
 pub mod socket;
 pub mod stat;
+pub mod swap;
 pub mod sysinfo;
 pub mod termios;
 pub mod time;

@@ -82,7 +82,7 @@ fn show_devices() -> Result<()> {
 
 /// Drivers and file systems; in a kernel thread, since some of it sleeps.
 pub fn register_late() -> Result<()> {
-    mm::reclaim::register_shrinker(vfs::dentry::shrink_all);
+    vfs::dentry::register_shrinker();
     vfs::reaper::start()?;
     tmpfs::register()?;
     ext4::mount::register()?;

@@ -8,11 +8,13 @@ mod fallible;
 pub mod frame;
 pub mod heap;
 pub(crate) mod slab;
+mod swap_slot;
 pub mod table;
 
 pub use fallible::{try_arc, try_box};
 pub use frame::{AllocFlags, Frame, FrameFlags, FrameRun, FrameState, zero_frame};
-pub use table::{CopyMode, EntryAction, Mapping, MappingRef, PageTable, Perms, TlbBatch};
+pub use swap_slot::{SwapHooks, SwapSlot, set_swap_hooks};
+pub use table::{CopyMode, EntryAction, EntryRef, Mapping, MappingRef, PageTable, Perms, TlbBatch};
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -85,9 +87,35 @@ pub fn set_low_memory_hook(hook: fn()) {
     let _ = LOW_MEMORY.set(hook);
 }
 
-/// How many pages should be free again once memory has been short: twice the reserve.
+/// How far the marks are apart, in ten-thousandths of all memory, if that is more than half the reserve.
+static MARK_SCALE: AtomicUsize = AtomicUsize::new(10);
+/// All memory, for that: pages.
+static TOTAL_PAGES: AtomicUsize = AtomicUsize::new(0);
+
+fn mark_distance(reserve: usize) -> usize {
+    let mut total = TOTAL_PAGES.load(Ordering::Relaxed);
+    if total == 0 {
+        total = buddy::figures().total_pages;
+        TOTAL_PAGES.store(total, Ordering::Relaxed);
+    }
+    (reserve / 2).max(total / 10_000 * MARK_SCALE.load(Ordering::Relaxed))
+}
+
+/// How many pages should be free again once memory has been short (fewer than the low mark were free, which lies in the middle between this and
+/// the reserve).
 pub fn high_mark() -> usize {
-    buddy::free_and_reserve().1 * 2
+    let reserve = buddy::free_and_reserve().1;
+    reserve + 2 * mark_distance(reserve)
+}
+
+/// How far the marks are apart (`vm.watermark_scale_factor`), ten-thousandths of all memory.
+pub fn mark_scale() -> usize {
+    MARK_SCALE.load(Ordering::Relaxed)
+}
+
+/// Sets it.
+pub fn set_mark_scale(scale: usize) {
+    MARK_SCALE.store(scale, Ordering::Relaxed);
 }
 
 /// Sets how many pages are kept for the kernel (`vm.min_free_kbytes`): at least 64, at most a quarter of all.
@@ -99,7 +127,7 @@ pub fn set_reserve_pages(pages: usize) {
 pub(crate) fn note_allocated() {
     let Some(hook) = LOW_MEMORY.get() else { return };
     let (free, reserve) = buddy::free_and_reserve();
-    if free < reserve + reserve / 2 && crate::preempt::may_sleep() {
+    if free < reserve + mark_distance(reserve) && crate::preempt::may_sleep() {
         hook();
     }
 }

@@ -57,7 +57,7 @@ impl Backing {
             },
             Operation::Discard | Operation::WriteZeroes => {
                 let hole = Allocate::PunchHole;
-                match self.file.operations().allocate(&self.file, hole, start, length) {
+                match self.file.allocate(hole, start, length) {
                     Ok(()) => Ok(()),
                     Err(Errno::EOPNOTSUPP) => Err(Errno::EOPNOTSUPP),
                     Err(_) => Err(Errno::EIO),

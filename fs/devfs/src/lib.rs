@@ -85,7 +85,7 @@ impl DevTmpFs {
 
 /// Makes something in a directory, owned by root.
 fn add(directory: &Arc<Inode>, name: &str, content: NewContent<'_>, mode: u32) -> Result<Arc<Inode>> {
-    let new = NewInode { content, mode, uid: Kuid::ROOT, gid: Kgid::ROOT };
+    let new = NewInode::new(content, mode, Kuid::ROOT, Kgid::ROOT);
     let _change = directory.lock.write();
     directory.operations().create(directory, name.as_bytes(), &new)
 }

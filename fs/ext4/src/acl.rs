@@ -1,51 +1,60 @@
-//! Access control lists of inodes: kept in memory with the inode, since permission is asked for with preemption off.
+//! Access control lists of inodes: read when an inode is, kept in memory by the VFS, stored among the extended attributes.
 //!
-//! Key functions: [`load`], [`permits`], [`inherit`]. Users and groups are stored as the system's own numbers, as for owners; what a program
-//! in a user namespace gives and sees is not mapped yet, so lists are only set and shown there as they are.
+//! Key functions: [`load`], [`store`]. Neighbours: `vfs::acl` (what they mean), `format::acl` (how they are stored), `xattrs` (where).
 //!
-//! Locks: none; the list in the node is replaced as a whole.
+//! Locks: those of `xattrs`.
 
+use crate::body::Body;
 use crate::filesystem::FileSystem;
-use crate::format::acl::Acl;
+use crate::format::acl::{from_stored, to_stored};
 use crate::format::inode::InodeRef;
 use crate::format::xattr;
+use crate::journal::Handle;
 use crate::xattrs;
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use security::{Credentials, Kgid, Kuid};
-use vfs::{AccessMask, Inode};
+use vfs::{Acl, AclKind, Inode, NewInode};
 
-/// The access list of an inode, if it has one that says more than the mode. Errors: `EUCLEAN`, `EIO`.
-pub fn load(fs: &FileSystem, raw: InodeRef<'_>) -> Result<Option<Arc<Acl>>> {
-    find(fs, raw, xattr::ACL_ACCESS)
+/// The number that stands for the name.
+fn prefix(kind: AclKind) -> u8 {
+    match kind {
+        AclKind::Access => xattr::ACL_ACCESS,
+        AclKind::Default => xattr::ACL_DEFAULT,
+    }
 }
 
-/// One of the two lists.
-pub fn find(fs: &FileSystem, raw: InodeRef<'_>, which: u8) -> Result<Option<Arc<Acl>>> {
+/// Gives an inode in memory the lists that it has on the disk. Errors: `EUCLEAN`, `EIO`, `ENOMEM`.
+pub fn load(fs: &FileSystem, number: u32, raw: InodeRef<'_>, inode: &Inode) -> Result<()> {
     let nothing = raw.xattr_block()? == 0
         && raw.xattr_area()?.is_none_or(|area| area.iter().take(4).all(|byte| *byte == 0));
     if nothing || !fs.options.read().acl {
-        return Ok(None);
-    }
-    let (own, block) = xattrs::read_all(fs, 0, raw)?;
-    let found = own.into_iter().chain(block).find(|one| one.prefix == which);
-    found.map(|one| Acl::from_stored(&one.value).map(Arc::new)).transpose()
-}
-
-/// A stored list as programs see it. Errors: `EUCLEAN`.
-pub fn to_visible(stored: &[u8]) -> Result<Vec<u8>> {
-    Ok(Acl::from_stored(stored)?.to_visible())
-}
-
-/// The answer of a list, for those whom it concerns; capabilities override as for modes.
-pub fn permits(acl: &Acl, inode: &Inode, credentials: &Credentials, mask: AccessMask) -> Result<()> {
-    let wanted = (mask.bits() & 7) as u16;
-    let owner = credentials.fsuid == inode.uid();
-    let is_user = |id| credentials.fsuid == Kuid(id);
-    let in_group = |id| credentials.in_group(Kgid(id));
-    if acl.permits(wanted, owner, is_user, credentials.in_group(inode.gid()), in_group) {
         return Ok(());
     }
-    if vfs::permission::may_override(inode, credentials, mask) { Ok(()) } else { Err(Errno::EACCES) }
+    let (own, block) = xattrs::read_all(fs, number, raw)?;
+    for kind in [AclKind::Access, AclKind::Default] {
+        let Some(one) = own.iter().chain(&block).find(|one| one.prefix == prefix(kind)) else { continue };
+        let acl = from_stored(&one.value)
+            .map_err(|error| fs.complain(error, format_args!("inode {number}: a bad access control list")))?;
+        // One that says no more than the mode is as good as none.
+        if kind == AclKind::Default || !acl.mode().1 {
+            inode.set_acl(kind, Some(machine::memory::try_arc(acl).map_err(Errno::from)?));
+        }
+    }
+    Ok(())
+}
+
+/// Stores a list or removes it. Changes at most [`xattrs::CREDITS`] blocks. Errors: `ENOSPC`, `EUCLEAN`, `EIO`.
+pub fn store(body: &Body, handle: &mut Handle, kind: AclKind, acl: Option<&Arc<Acl>>) -> Result<()> {
+    let value = acl.map(|acl| to_stored(acl));
+    xattrs::put(body, handle, (prefix(kind), b""), value.as_deref(), vfs::XattrMode::Any)
+}
+
+/// Stores what a new inode has of its directory's default list. Errors: as [`store`].
+pub fn store_new(body: &Body, handle: &mut Handle, new: &NewInode<'_>) -> Result<()> {
+    for (kind, list) in [(AclKind::Access, new.access_list), (AclKind::Default, new.default_list)] {
+        if list.is_some() {
+            store(body, handle, kind, list)?;
+        }
+    }
+    Ok(())
 }

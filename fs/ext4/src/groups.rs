@@ -516,10 +516,8 @@ impl FileSystem {
         let group = self.group(number)?;
         let mut index = self.index(group)?;
         index.hold(start, count);
-        if let Err(error) = self.mark(handle, group, start..start + count, false) {
-            // What was free already is in the index; what was not stays held: neither is given out twice.
-            return Err(error);
-        }
+        // If that fails, what was free already is in the index; what was not stays held: neither is given out twice.
+        self.mark(handle, group, start..start + count, false)?;
         drop(index);
         let fs = self.clone();
         handle.on_commit(Box::new(move || fs.freed_for_good(number, start, count)));
@@ -540,7 +538,7 @@ impl FileSystem {
     /// Whether blocks belong to a group's own metadata.
     fn is_metadata(&self, start: u64, count: u32) -> bool {
         let end = start + u64::from(count);
-        let touches = |first: u64, length: u64| first < end && start < first + length;
+        let touches = |first: u64, length: u64| length > 0 && first < end && start < first + length;
         let (Some((first, _)), Some((last, _))) =
             (self.geometry.group_of(start), self.geometry.group_of(end - 1))
         else {

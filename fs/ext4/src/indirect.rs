@@ -170,8 +170,8 @@ enum Left {
     Nothing,
 }
 
-/// Removes up to `limit` blocks at or behind `from` and before `to`, from the last on; gives how many. Zero: none is left. The caller writes
-/// the map afterwards. Changes at most `3 * limit` blocks and the nodes on the way.
+/// Removes up to `limit` blocks of `range`, which held `kind`, from the last on; gives how many. Zero: none is left. The caller writes the
+/// map afterwards. Changes at most `3 * limit` blocks and the nodes on the way.
 ///
 /// Errors: `EUCLEAN`, `EIO`.
 pub fn remove_last(
@@ -179,9 +179,10 @@ pub fn remove_last(
     map: &mut Map,
     handle: &mut Handle,
     range: core::ops::Range<u64>,
+    kind: Contents,
     limit: usize,
 ) -> Result<usize> {
-    let mut removal = Removal { body, handle, range, left: limit, sectors: 0 };
+    let mut removal = Removal { body, handle, range, kind, left: limit, sectors: 0 };
     let per_block = per_block(body);
     for root in (0..DIRECT as usize + LEVELS).rev() {
         let value = pointer(&map.root, root)?;
@@ -207,6 +208,7 @@ struct Removal<'a> {
     body: &'a Body,
     handle: &'a mut Handle,
     range: core::ops::Range<u64>,
+    kind: Contents,
     left: usize,
     sectors: u64,
 }
@@ -221,7 +223,7 @@ impl Removal<'_> {
         }
         let place = checked(self.body, value)?;
         if level == 0 {
-            self.free(place, Contents::Data)?;
+            self.free(place, self.kind)?;
             self.left -= 1;
             return Ok(Left::Nothing);
         }

@@ -41,7 +41,7 @@ struct Shard {
 
 /// See the head of this file.
 pub struct InodeCache {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: Box<[Mutex<Shard>]>,
 }
 
 impl Shard {
@@ -54,10 +54,16 @@ impl Shard {
     }
 }
 
+impl Default for InodeCache {
+    fn default() -> InodeCache {
+        InodeCache::new()
+    }
+}
+
 impl InodeCache {
     /// An empty one.
     pub fn new() -> InodeCache {
-        InodeCache { shards: core::array::from_fn(|_| Mutex::new(Shard::default())) }
+        InodeCache { shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect() }
     }
 
     fn shard(&self, number: u32) -> &Mutex<Shard> {
@@ -90,7 +96,7 @@ impl InodeCache {
     /// All bodies in memory.
     pub fn bodies(&self) -> Vec<Arc<Body>> {
         let mut all = Vec::new();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             all.extend(shard.lock().known.values().filter_map(|known| known.body.upgrade()));
         }
         all
@@ -141,7 +147,12 @@ pub fn make(
 ) -> Result<Arc<Inode>> {
     let fs = &body.fs;
     let size = raw.size()?;
-    let limit = if kind == FileKind::Regular { superblock.max_file_size() } else { i64::MAX as u64 };
+    let limit = match kind {
+        FileKind::Regular => superblock.max_file_size(),
+        // It has no holes.
+        FileKind::Directory => fs.geometry.blocks << fs.geometry.block_bits,
+        _ => i64::MAX as u64,
+    };
     if size > limit {
         return Err(fs.complain(CORRUPTED, format_args!("inode {}: a size of {size}", body.number)));
     }
@@ -158,10 +169,6 @@ pub fn make(
     if kind == FileKind::Regular {
         state_bits |= state::LIVE_ATTRIBUTES;
     }
-    let access = acl::load(fs, raw)?;
-    if access.is_some() {
-        state_bits |= state::OWN_PERMISSIONS;
-    }
     let attributes = InodeAttributes {
         number: u64::from(body.number),
         kind,
@@ -173,8 +180,11 @@ pub fn make(
         special_device: special_device(kind, &raw.map()?),
         state: state_bits,
     };
-    let node = Node::new(body.clone(), content, access);
+    let node = Node::new(body.clone(), content);
     let inode = Inode::new(superblock, attributes, Box::new(node));
+    if kind != FileKind::Symlink {
+        acl::load(fs, body.number, raw, &inode)?;
+    }
     inode.set_blocks(raw.blocks(&fs.geometry)?);
     let times = body.late_times.lock().map_or_else(|| raw.times(), Ok)?;
     inode.update_times(|all| *all = times);

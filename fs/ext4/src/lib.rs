@@ -23,6 +23,7 @@ pub mod indirect;
 pub mod inline;
 pub mod inodes;
 pub mod mount;
+pub mod names;
 pub mod node;
 pub mod options;
 pub mod orphans;

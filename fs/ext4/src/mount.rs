@@ -136,9 +136,8 @@ fn open_journal(fs: &Arc<FileSystem>, read_only: bool) -> Result<Arc<Journal>> {
     if !fs.geometry.compatible.contains(Compatible::HAS_JOURNAL) {
         return Journal::none(fs.buffers.clone(), options);
     }
-    let map = journal_map(fs).map_err(|error| {
+    let map = journal_map(fs).inspect_err(|error| {
         log::error!("ext4 ({}): the journal cannot be found: {}", fs.device.name(), error.name());
-        error
     })?;
     Journal::open(fs.buffers.clone(), map, options)
 }
@@ -285,12 +284,13 @@ pub fn mount_device(
     if state & superblock::STATE_ERROR != 0 {
         log::warn!("ext4 ({}): has errors, e2fsck is recommended", device.name());
     }
+    let lists = if fs.options.read().acl { MountFlags::POSIXACL } else { MountFlags::empty() };
     let attributes = SuperBlockAttributes {
         type_name,
         magic: MAGIC,
         block_size,
         max_file_size,
-        flags,
+        flags: flags | lists,
         device: Some(device.number()),
     };
     let instance = Box::new(Instance {

@@ -1,19 +1,20 @@
-//! What the VFS asks of an inode: looking names up, listing, reading.
+//! What the VFS asks of an inode.
 //!
-//! Key types: [`Node`], [`Content`]. Changes are not offered yet: the file system is mounted read-only. Locks: those of `body`.
+//! Key types: [`Node`], [`Content`]. Neighbours: `names` (what changes directories), `regular` (contents), `xattrs`. Locks: those of `body`; for a change the VFS
+//! holds the inode's lock.
 
 use crate::body::Body;
-use crate::format::acl::Acl;
-use crate::{acl, directory, xattrs};
+use crate::journal::Handle;
+use crate::{acl, directory, names, truncate, xattrs};
 use abi::errno::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mm::PageCache;
 use mm::io::IoWriter;
-use security::Credentials;
 use vfs::{
-    AccessMask, DirectorySink, File, FileOperations, Inode, InodeOperations, SinkState, SyncKind, emit_dots,
+    Acl, AclKind, AttributeChange, DirectorySink, File, FileOperations, Inode, InodeOperations, NewInode,
+    Rename, RenameMode, SinkState, SyncKind, XattrMode, emit_dots,
 };
 
 /// What is particular to a kind of inode.
@@ -32,13 +33,12 @@ pub enum Content {
 pub struct Node {
     body: Arc<Body>,
     content: Content,
-    access: Option<Arc<Acl>>,
 }
 
 impl Node {
     /// The node of a body.
-    pub fn new(body: Arc<Body>, content: Content, access: Option<Arc<Acl>>) -> Node {
-        Node { body, content, access }
+    pub fn new(body: Arc<Body>, content: Content) -> Node {
+        Node { body, content }
     }
 
     /// Where its blocks are.
@@ -47,11 +47,115 @@ impl Node {
     }
 }
 
+impl Node {
+    fn change_xattr(&self, inode: &Inode, name: &[u8], value: Option<&[u8]>, mode: XattrMode) -> Result<()> {
+        names::with_room(&self.body.fs, || {
+            let mut handle = self.body.fs.start(xattrs::CREDITS + 1)?;
+            xattrs::set(&self.body, &mut handle, name, value, mode)?;
+            inode.touch_changed();
+            write_attributes(&mut handle, inode)
+        })?;
+        self.refresh(inode)
+    }
+}
+
+/// Writes what the VFS may have changed of an inode: mode, owner, links and times. Changes one block.
+pub fn write_attributes(handle: &mut Handle, inode: &Inode) -> Result<()> {
+    let node = inode.private::<Node>().ok_or(Errno::EXDEV)?;
+    let body = node.body();
+    // What is written here is not late any more.
+    body.late_times.lock().take();
+    let times = inode.times();
+    body.fs.change_inode(handle, body.number, |raw| {
+        raw.set_mode(inode.mode())?;
+        raw.set_owner(inode.uid().0, inode.gid().0)?;
+        raw.set_links(inode.link_count())?;
+        raw.set_times(&times)
+    })?;
+    body.note_change(handle);
+    Ok(())
+}
+
 impl InodeOperations for Node {
     fn lookup(&self, directory: &Arc<Inode>, name: &[u8]) -> Result<Arc<Inode>> {
         let found = directory::find(&self.body, name)?.ok_or(Errno::ENOENT)?;
         let fs = &self.body.fs;
         fs.inodes.get(fs, directory.superblock(), found.number)
+    }
+
+    fn create(&self, directory: &Arc<Inode>, name: &[u8], new: &NewInode<'_>) -> Result<Arc<Inode>> {
+        names::create(directory, name, new)
+    }
+
+    fn create_unnamed(&self, directory: &Arc<Inode>, new: &NewInode<'_>) -> Result<Arc<Inode>> {
+        names::create_unnamed(directory, new)
+    }
+
+    fn link(&self, directory: &Arc<Inode>, name: &[u8], target: &Arc<Inode>) -> Result<()> {
+        names::link(directory, name, target)
+    }
+
+    fn unlink(&self, directory: &Arc<Inode>, name: &[u8], target: &Arc<Inode>) -> Result<()> {
+        names::unlink(directory, name, target)
+    }
+
+    fn rmdir(&self, directory: &Arc<Inode>, name: &[u8], target: &Arc<Inode>) -> Result<()> {
+        names::rmdir(directory, name, target)
+    }
+
+    fn rename(&self, rename: &Rename<'_>) -> Result<()> {
+        match (rename.mode, rename.target) {
+            (RenameMode::Exchange, Some(target)) => names::exchange(rename, target),
+            (RenameMode::Exchange, None) => Err(Errno::ENOENT),
+            (RenameMode::Replace, _) => names::rename(rename),
+        }
+    }
+
+    fn set_attributes(&self, inode: &Arc<Inode>, change: &AttributeChange) -> Result<()> {
+        if let Some(size) = change.size {
+            match &self.content {
+                Content::Regular(_) => crate::regular::resize(self, inode, size)?,
+                Content::Directory => return Err(Errno::EISDIR),
+                _ => return Err(Errno::EINVAL),
+            }
+        }
+        let mut handle = self.body.fs.start(1)?;
+        change.apply(inode);
+        write_attributes(&mut handle, inode)
+    }
+
+    fn evict(&self, inode: &Inode) {
+        if let Content::Regular(cache) = &self.content {
+            // Truncating cannot fail when it shrinks to nothing.
+            let _ = cache.truncate(0);
+        }
+        if let Err(error) = truncate::remove(&self.body, inode.kind()) {
+            log::error!("ext4: inode {} stays an orphan: {}", self.body.number, error.name());
+        }
+    }
+
+    fn set_xattr(&self, inode: &Inode, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
+        self.change_xattr(inode, name, Some(value), mode)
+    }
+
+    fn remove_xattr(&self, inode: &Inode, name: &[u8]) -> Result<()> {
+        self.change_xattr(inode, name, None, XattrMode::Replace)
+    }
+
+    fn set_acl(
+        &self,
+        inode: &Arc<Inode>,
+        kind: AclKind,
+        acl: Option<&Arc<Acl>>,
+        change: &AttributeChange,
+    ) -> Result<()> {
+        names::with_room(&self.body.fs, || {
+            let mut handle = self.body.fs.start(xattrs::CREDITS + 1)?;
+            acl::store(&self.body, &mut handle, kind, acl)?;
+            change.apply(inode);
+            write_attributes(&mut handle, inode)
+        })?;
+        self.refresh(inode)
     }
 
     fn link_text(&self) -> Option<&[u8]> {
@@ -65,10 +169,6 @@ impl InodeOperations for Node {
         let sectors = self.body.map.read().sectors;
         inode.set_blocks(sectors + self.body.sectors_of(self.body.reserved.lock().count()));
         Ok(())
-    }
-
-    fn permission(&self, inode: &Inode, credentials: &Credentials, mask: AccessMask) -> Option<Result<()>> {
-        self.access.as_ref().map(|list| acl::permits(list, inode, credentials, mask))
     }
 
     fn file_operations(&self) -> &dyn FileOperations {
@@ -121,7 +221,7 @@ impl FileOperations for DirectoryFile {
         directory::list::list(inode.private::<Node>().ok_or(Errno::ENOTDIR)?.body(), sink, position)
     }
 
-    fn sync(&self, _file: &File, _kind: SyncKind) -> Result<()> {
-        Ok(())
+    fn sync(&self, file: &File, kind: SyncKind) -> Result<()> {
+        file.inode()?.private::<Node>().ok_or(Errno::ENOTDIR)?.body().commit(kind)
     }
 }

@@ -148,10 +148,7 @@ impl Options {
         for word in text.split(',').filter(|word| !word.is_empty()) {
             let (name, value) =
                 word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
-            self.set(name, value).map_err(|error| {
-                log::error!("ext4: bad mount option \"{word}\"");
-                error
-            })?;
+            self.set(name, value).inspect_err(|_| log::error!("ext4: bad mount option \"{word}\""))?;
         }
         Ok(self)
     }

@@ -40,6 +40,12 @@ pub struct Orphans {
     cleaning: AtomicBool,
 }
 
+impl Default for Orphans {
+    fn default() -> Orphans {
+        Orphans::new()
+    }
+}
+
 impl Orphans {
     /// None.
     pub fn new() -> Orphans {

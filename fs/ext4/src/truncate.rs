@@ -31,7 +31,7 @@ pub const STEP_CREDITS: u32 = extents::INSERT_CREDITS + EXTENTS_A_STEP as u32 * 
 fn step(body: &Body, handle: &mut Handle, blocks: &Range<u64>, kind: Contents) -> Result<bool> {
     let mut map = body.map.write();
     if !body.has_extents() {
-        let removed = indirect::remove_last(body, &mut map, handle, blocks.clone(), BLOCKS_A_STEP)?;
+        let removed = indirect::remove_last(body, &mut map, handle, blocks.clone(), kind, BLOCKS_A_STEP)?;
         body.write_map(handle, &map)?;
         return Ok(removed > 0);
     }
@@ -128,7 +128,8 @@ pub fn clean_orphan(fs: &Arc<FileSystem>, superblock: &Arc<SuperBlock>, number: 
     let node = inode.private::<crate::node::Node>().ok_or(CORRUPTED)?;
     let body = node.body();
     if inode.link_count() == 0 {
-        return remove(body, inode.kind());
+        // It is evicted when it is dropped.
+        return Ok(());
     }
     if inode.kind() == FileKind::Regular {
         return shrink(body, body.disk_size.load(Ordering::Acquire), None);

@@ -28,6 +28,12 @@ pub struct Worker {
     shared: Arc<Shared>,
 }
 
+impl Default for Worker {
+    fn default() -> Worker {
+        Worker::new()
+    }
+}
+
 impl Worker {
     /// Not running yet.
     pub fn new() -> Worker {
@@ -52,7 +58,7 @@ impl Worker {
         if spawned.is_err() {
             self.shared.stopped.store(true, Ordering::Relaxed);
         }
-        spawned.map(|_| ()).map_err(Into::into)
+        spawned.map(|_| ())
     }
 
     /// Ends it, when it has done what is there to do. Sleeps.

@@ -5,7 +5,6 @@
 //!
 //! Locks: the VFS holds the inode's lock for changes; buffers below.
 
-use crate::acl;
 use crate::body::Body;
 use crate::filesystem::FileSystem;
 use crate::format::inode::InodeRef;
@@ -56,8 +55,8 @@ fn split<'a>(fs: &FileSystem, name: &'a [u8]) -> Result<(u8, &'a [u8])> {
     let options = fs.options.read();
     let forbidden = match prefix {
         1 => !options.user_xattr,
-        xattr::ACL_ACCESS | xattr::ACL_DEFAULT => !options.acl,
-        xattr::SYSTEM => true,
+        // Lists are `acl`'s.
+        xattr::ACL_ACCESS | xattr::ACL_DEFAULT | xattr::SYSTEM => true,
         _ => false,
     };
     if forbidden { Err(Errno::EOPNOTSUPP) } else { Ok((prefix, rest)) }
@@ -69,17 +68,16 @@ pub fn get(body: &Body, name: &[u8]) -> Result<Vec<u8>> {
     let raw = raw_inode(&body.fs, body.number)?;
     let (own, block) = read_all(&body.fs, body.number, InodeRef(&raw))?;
     let found = own.into_iter().chain(block).find(|one| one.prefix == prefix && one.name == rest);
-    let value = found.ok_or(Errno::ENODATA)?.value;
-    if matches!(prefix, xattr::ACL_ACCESS | xattr::ACL_DEFAULT) { acl::to_visible(&value) } else { Ok(value) }
+    found.map(|one| one.value).ok_or(Errno::ENODATA)
 }
 
-/// All names, each with its NUL. Errors: `EUCLEAN`, `EIO`.
+/// All names, each with its NUL; access control lists aside. Errors: `EUCLEAN`, `EIO`.
 pub fn list(body: &Body) -> Result<Vec<u8>> {
     let raw = raw_inode(&body.fs, body.number)?;
     let (own, block) = read_all(&body.fs, body.number, InodeRef(&raw))?;
     let mut names = Vec::new();
     for one in own.iter().chain(&block) {
-        let Some(prefix) = xattr::prefix(one.prefix).filter(|_| one.prefix != xattr::SYSTEM) else {
+        let Some(prefix) = xattr::prefix(one.prefix).filter(|prefix| !prefix.starts_with(b"system.")) else {
             continue;
         };
         names.extend_from_slice(prefix);
@@ -89,8 +87,7 @@ pub fn list(body: &Body) -> Result<Vec<u8>> {
     Ok(names)
 }
 
-/// Sets an attribute by its full name, or removes it. The value of an access control list is in the stored form. Changes at most
-/// [`CREDITS`] blocks.
+/// Sets an attribute by its full name, or removes it. Changes at most [`CREDITS`] blocks.
 ///
 /// Errors: `EEXIST`, `ENODATA` by `mode`; `ENOSPC`, `EOPNOTSUPP`, `ERANGE`, `EUCLEAN`, `EIO`.
 pub fn set(
@@ -100,10 +97,21 @@ pub fn set(
     value: Option<&[u8]>,
     mode: XattrMode,
 ) -> Result<()> {
-    let (prefix, rest) = split(&body.fs, name)?;
-    if rest.len() > usize::from(u8::MAX) {
+    let name = split(&body.fs, name)?;
+    if name.1.len() > usize::from(u8::MAX) {
         return Err(Errno::ERANGE);
     }
+    put(body, handle, name, value, mode)
+}
+
+/// The same by its name as it is stored: the prefix's number, and the rest.
+pub(crate) fn put(
+    body: &Body,
+    handle: &mut Handle,
+    (prefix, rest): (u8, &[u8]),
+    value: Option<&[u8]>,
+    mode: XattrMode,
+) -> Result<()> {
     let raw = raw_inode(&body.fs, body.number)?;
     let (mut own, mut block) = read_all(&body.fs, body.number, InodeRef(&raw))?;
     let is_it = |one: &Attribute| one.prefix == prefix && one.name == rest;
@@ -156,7 +164,9 @@ fn store_block(body: &Body, handle: &mut Handle, block: u64, list: &[Attribute])
         (block, fs.read_block(block)?)
     } else {
         let (group, _) = fs.geometry.inode_place(body.number).ok_or(CORRUPTED)?;
-        let place = fs.allot_block(handle, fs.geometry.group_start(group))?;
+        let claim = fs.claim_spare(fs.geometry.group_start(group), 1)?;
+        let place = claim.start();
+        claim.take(handle)?;
         release_block(body, handle)?;
         let mut map = body.map.write();
         map.sectors += body.sectors_of(1);

@@ -29,6 +29,7 @@ mod memory;
 mod mounts;
 mod namespaces;
 pub mod network;
+mod pressure;
 mod process;
 mod process_text;
 mod sysctl;

@@ -246,7 +246,7 @@ fn write_memory(space: &AddressSpace, out: &mut Text) -> fmt::Result {
         ("VmExe", usage.exec),
         ("VmLib", 0),
         ("VmPTE", usage.table_bytes.div_ceil(PAGE_SIZE)),
-        ("VmSwap", 0),
+        ("VmSwap", usage.swapped),
     ];
     for (name, pages) in lines {
         writeln!(out, "{name}:\t{:>8} kB", pages * PAGE_KIB)?;

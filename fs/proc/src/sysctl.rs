@@ -8,6 +8,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::{Display, Write};
 use core::str::FromStr;
+use core::sync::atomic::Ordering;
 use ipc::epoll;
 use ipc::inotify;
 use ipc::sysv::{Objects, Setting};
@@ -229,6 +230,12 @@ fn vm() -> StaticDirectory {
                 },
             ),
         )
+        .add("swappiness", number(mm::reclaim::swappiness, mm::reclaim::set_swappiness))
+        .add("page-cluster", number(mm::swap::page_cluster, mm::swap::set_page_cluster))
+        .add("overcommit_kbytes", number(mm::commit::limit_kib, set_overcommit_kib))
+        .add("oom_kill_allocating_task", number(kills_allocating_task, set_kills_allocating_task))
+        .add("panic_on_oom", number(mm::oom::panic_on_oom, mm::oom::set_panic_on_oom))
+        .add("watermark_scale_factor", number(machine::memory::mark_scale, set_mark_scale))
         .add("min_free_kbytes", number(min_free_kib, set_min_free_kib))
         .add("vfs_cache_pressure", number(mm::reclaim::cache_pressure, mm::reclaim::set_cache_pressure))
         .add("dirty_background_ratio", number(|| BACKGROUND.ratio(), |percent| BACKGROUND.set_ratio(percent)))
@@ -255,6 +262,29 @@ fn set_mount_max(count: u32) -> Result<()> {
 
 fn set_file_max(max: usize) -> Result<()> {
     vfs::file::set_max_open_files(max);
+    Ok(())
+}
+
+fn set_overcommit_kib(kib: u64) -> Result<()> {
+    mm::commit::set_limit_kib(kib);
+    Ok(())
+}
+
+fn kills_allocating_task() -> u64 {
+    u64::from(mm::oom::KILLS_ALLOCATING_TASK.load(Ordering::Relaxed))
+}
+
+fn set_kills_allocating_task(value: u64) -> Result<()> {
+    mm::oom::KILLS_ALLOCATING_TASK.store(value != 0, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Errors: `EINVAL` outside of what Linux takes.
+fn set_mark_scale(scale: usize) -> Result<()> {
+    if !(1..=3000).contains(&scale) {
+        return Err(Errno::EINVAL);
+    }
+    machine::memory::set_mark_scale(scale);
     Ok(())
 }
 

@@ -30,9 +30,10 @@ pub fn files(identity: Identity) -> StaticDirectory {
         .add("meminfo", text(meminfo))
         .add("slabinfo", Node::text(0o400, slabinfo))
         .add("mounts", Node::symlink("self/mounts"))
+        .add("pressure", Node::directory(Arc::new(crate::pressure::tree())))
         .add("partitions", text(|out| block::attributes::write_partitions(out)))
         .add("stat", text(stat))
-        .add("swaps", text(|out| out.write_str("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")))
+        .add("swaps", text(swaps))
         .add("sysvipc", Node::directory(Arc::new(crate::sysvipc::tree())))
         .add("uptime", text(uptime))
         .add("version", Node::text(0o444, move |out| version(identity, out)))
@@ -90,21 +91,35 @@ fn slabinfo(out: &mut Text) -> fmt::Result {
     Ok(())
 }
 
+/// The areas of swap space (proc_swaps(5)), sizes in KiB.
+fn swaps(out: &mut Text) -> fmt::Result {
+    out.write_str("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")?;
+    for area in mm::swap::areas().map_err(|_| fmt::Error)? {
+        let kind = if area.is_file { "file\t" } else { "partition" };
+        let column = |kib: u64| if kib < 10_000_000 { "\t" } else { "" };
+        let (size, used) = (area.pages * 4, area.used * 4);
+        write!(out, "{:<40}{kind}\t{size}\t{}", area.path, column(size))?;
+        writeln!(out, "{used}\t{}{}", column(used), area.priority)?;
+    }
+    Ok(())
+}
+
 fn meminfo(out: &mut Text) -> fmt::Result {
     let m = mm::stats::meminfo();
+    let swap = mm::swap::info();
     let lines = [
         ("MemTotal", m.total),
         ("MemFree", m.free),
         ("MemAvailable", m.available),
         ("Buffers", 0),
         ("Cached", m.cached),
-        ("SwapCached", 0),
+        ("SwapCached", swap.cached * 4),
         ("Active", m.anonymous),
         ("Inactive", m.cached),
         ("Unevictable", m.locked),
         ("Mlocked", m.locked),
-        ("SwapTotal", 0),
-        ("SwapFree", 0),
+        ("SwapTotal", swap.total * 4),
+        ("SwapFree", swap.free * 4),
         ("Dirty", m.dirty),
         ("Writeback", m.writeback),
         ("AnonPages", m.anonymous),
@@ -186,6 +201,8 @@ fn vmstat(out: &mut Text) -> fmt::Result {
         ("nr_dirty_background_threshold", thresholds.background),
         ("pgpgin", mm::stats::PAGES_READ.get() * 4),
         ("pgpgout", mm::stats::PAGES_WRITTEN.get() * 4),
+        ("pswpin", mm::swap::info().pages_in),
+        ("pswpout", mm::swap::info().pages_out),
         ("pgsteal_file", mm::reclaim::reclaimed_pages()),
     ];
     rows.iter().try_for_each(|(name, value)| writeln!(out, "{name} {value}"))

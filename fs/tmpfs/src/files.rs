@@ -135,6 +135,9 @@ impl FileOperations for RegularFile {
         }
         let _change = inode.lock.write();
         let seals = inode.operations().seals().ok_or(Errno::EOPNOTSUPP)?;
+        if !matches!(what, Allocate::PunchHole | Allocate::Extend | Allocate::KeepSize) {
+            return Err(Errno::EOPNOTSUPP);
+        }
         if what == Allocate::PunchHole {
             seals.check_write()?;
         } else {
@@ -142,8 +145,7 @@ impl FileOperations for RegularFile {
         }
         match what {
             Allocate::PunchHole => cache.punch_hole(offset..end)?,
-            Allocate::Zero | Allocate::ZeroKeepSize => return Err(Errno::EOPNOTSUPP),
-            Allocate::Extend | Allocate::KeepSize => {
+            _ => {
                 cache.allocate_range(offset..end)?;
                 if what == Allocate::Extend && end > cache.size() {
                     cache.truncate(end)?;

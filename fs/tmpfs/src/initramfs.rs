@@ -127,7 +127,7 @@ impl Unpacker {
             Kind::Fifo => NewContent::Fifo,
             Kind::Socket => NewContent::Socket,
         };
-        let new = NewInode { content, mode: entry.mode & 0o7777, uid: Kuid(entry.uid), gid: Kgid(entry.gid) };
+        let new = NewInode::new(content, entry.mode & 0o7777, Kuid(entry.uid), Kgid(entry.gid));
         let inode = operations.create(&directory, name, &new)?;
         Ok(Some(inode))
     }

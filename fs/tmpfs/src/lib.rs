@@ -62,12 +62,13 @@ impl TmpFs {
             Flavour::Ramfs => Options { max_pages: None, max_inodes: None, ..unlimited.parse(data, total)? },
             Flavour::Rootfs => unlimited,
         };
+        let has_lists = matches!(self.flavour, Flavour::Tmpfs | Flavour::Devtmpfs);
         let attributes = SuperBlockAttributes {
             type_name: self.name(),
             magic: if self.flavour == Flavour::Ramfs { RAMFS_MAGIC } else { TMPFS_MAGIC },
             block_size: PAGE_SIZE as u32,
             max_file_size: i64::MAX as u64,
-            flags,
+            flags: if has_lists { flags | MountFlags::POSIXACL } else { flags },
             device: None,
         };
         let usage = Usage::new(&options);
@@ -76,7 +77,7 @@ impl TmpFs {
         let uid = namespace.make_kuid(options.uid).unwrap_or(Kuid::ROOT);
         let gid = namespace.make_kgid(options.gid).unwrap_or(Kgid::ROOT);
         let superblock = SuperBlock::new(attributes, Box::new(instance), namespace);
-        let root = NewInode { content: NewContent::Directory, mode: options.mode, uid, gid };
+        let root = NewInode::new(NewContent::Directory, options.mode, uid, gid);
         node::new_inode(&superblock, &usage, &root)
     }
 }

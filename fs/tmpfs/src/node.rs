@@ -7,16 +7,17 @@
 use crate::directory::Entries;
 use crate::instance::{Charge, Usage};
 use abi::errno::{Errno, Result};
+use abi::fs::{FS_APPEND_FL, FS_IMMUTABLE_FL, FS_NOATIME_FL, FS_NODUMP_FL};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use machine::sync::atomic::{AtomicBool, Ordering};
+use machine::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use machine::sync::{Mutex, RwLock};
 use mm::PageCache;
 use vfs::{
-    AttributeChange, DeviceId, FileKind, FileOperations, Inode, InodeAttributes, InodeOperations, NewContent,
-    NewInode, Rename, RenameMode, Seals, SuperBlock, XattrMode,
+    Acl, AclKind, AttributeChange, DeviceId, FileFlags, FileKind, FileOperations, Inode, InodeAttributes,
+    InodeOperations, NewContent, NewInode, Rename, RenameMode, Seals, SuperBlock, Timestamp, XattrMode,
 };
 
 /// The most bytes that the extended attributes of one inode may take.
@@ -37,6 +38,8 @@ pub struct Node {
     content: Content,
     xattrs: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
     seals: Seals,
+    /// `FS_*_FL` (chattr).
+    flags: AtomicU32,
     /// Whether it counts against the limit on inodes: until nobody can reach it any more, which is before it is freed.
     counted: AtomicBool,
 }
@@ -85,6 +88,7 @@ pub fn new_inode(superblock: &Arc<SuperBlock>, usage: &Arc<Usage>, new: &NewInod
         content,
         xattrs: Mutex::new(BTreeMap::new()),
         seals: Seals::new(),
+        flags: AtomicU32::new(0),
         counted: AtomicBool::new(true),
     };
     Ok(Arc::new(Inode::new(superblock, attributes, Box::new(node))))
@@ -260,6 +264,38 @@ impl InodeOperations for Node {
         supported(name)?;
         self.xattrs.lock().remove(name).ok_or(Errno::ENODATA)?;
         inode.touch_changed();
+        Ok(())
+    }
+
+    fn flags(&self, _inode: &Inode) -> Result<FileFlags> {
+        match self.content {
+            Content::Directory(_) | Content::Regular(_) => {
+                Ok(FileFlags { flags: self.flags.load(Ordering::Relaxed), project: 0 })
+            }
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+
+    fn set_flags(&self, inode: &Arc<Inode>, flags: FileFlags, _now: Timestamp) -> Result<()> {
+        const CHANGEABLE: u32 = FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL;
+        if flags.flags & !CHANGEABLE != 0 || flags.project != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.flags.store(flags.flags, Ordering::Relaxed);
+        inode.apply_flags(flags.flags);
+        inode.touch_changed();
+        Ok(())
+    }
+
+    /// There is nowhere else to store it than the inode, where the caller does.
+    fn set_acl(
+        &self,
+        inode: &Arc<Inode>,
+        _kind: AclKind,
+        _acl: Option<&Arc<Acl>>,
+        change: &AttributeChange,
+    ) -> Result<()> {
+        change.apply(inode);
         Ok(())
     }
 

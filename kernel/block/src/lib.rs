@@ -46,6 +46,7 @@ mod registry;
 pub mod simulate;
 pub mod source;
 mod statistics;
+mod swap;
 
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,7 @@ pub use plug::Plug;
 pub use registry::{Observer, all, find, find_by_name, observe};
 pub use source::device_of_mount_source;
 pub use statistics::{Kind, Statistics, Totals};
+pub use swap::{Extent, SwapBlocks};
 
 /// The unit of places and lengths on a disk, whatever its own block size is.
 pub const SECTOR_SIZE: usize = 512;

@@ -7,6 +7,7 @@
 use crate::claim::Claim;
 use crate::contents::User;
 use crate::device::BlockDevice;
+use crate::swap::SwapBlocks;
 use crate::{SECTOR_SIZE, direct, ioctl, registry};
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
@@ -15,6 +16,7 @@ use machine::memory::Frame;
 use mm::PageCache;
 use mm::io::{IoReader, IoWriter};
 use mm::page_cache::MappedFile;
+use mm::swap::SwapStore;
 use vfs::chardev::Device;
 use vfs::{Allocate, DeviceId, File, FileOperations, SeekFrom, SyncKind};
 
@@ -147,13 +149,18 @@ impl FileOperations for Opened {
         self.write_out()
     }
 
+    /// Errors: `EBUSY`: it is somebody's; `EACCES`: it cannot be written.
+    fn swap_store(&self, _file: &File) -> Result<Arc<dyn SwapStore>> {
+        Ok(machine::memory::try_arc(SwapBlocks::of_device(&self.device)?)?)
+    }
+
     fn ioctl(&self, file: &File, command: u32, argument: usize) -> Result<usize> {
         ioctl::ioctl(self, file, command, argument)
     }
 
     /// Zeros by whatever way the device has, or a hole if it has a command for zeros. Errors: `EOPNOTSUPP`; `EINVAL`: not in whole blocks, or beyond the end.
     fn allocate(&self, _file: &File, what: Allocate, offset: u64, length: u64) -> Result<()> {
-        if matches!(what, Allocate::Extend | Allocate::KeepSize) {
+        if !matches!(what, Allocate::PunchHole | Allocate::Zero | Allocate::ZeroKeepSize) {
             return Err(Errno::EOPNOTSUPP);
         }
         if what == Allocate::PunchHole {

@@ -8,6 +8,7 @@ use crate::lock::Holes;
 use crate::map::page_align;
 use crate::space::AddressSpace;
 use crate::stats::FrameKind;
+use crate::swap;
 use crate::vma::{Protection, Vma, VmaFlags};
 use abi::errno::{Errno, Result};
 use abi::mman;
@@ -88,7 +89,7 @@ impl AddressSpace {
                 PageAction::Free if !vma.is_anonymous() => return Err(Errno::EINVAL),
                 PageAction::Free => self.zap(part),
                 PageAction::Cool => self.cool(part),
-                PageAction::PageOut => self.page_out(part),
+                PageAction::PageOut => self.page_out(vma, part),
                 PageAction::Remove => {
                     may_remove(vma)?;
                     holes_to_punch.push((vma.clone(), part));
@@ -110,24 +111,43 @@ impl AddressSpace {
     fn cool(&self, range: Range<usize>) {
         let mut batch = TlbBatch::new(self.page_table());
         self.page_table().update_range(range, &mut batch, |_, mapping| {
-            if mapping.accessed { EntryAction::Clean } else { EntryAction::Keep }
+            if mapping.accessed { EntryAction::Age } else { EntryAction::Keep }
         });
     }
 
-    /// `MADV_PAGEOUT`: unmaps what can be faulted in again without swap.
-    fn page_out(&self, range: Range<usize>) {
+    /// `MADV_PAGEOUT`: unmaps what can be faulted in again from its file, and has private pages leave memory.
+    fn page_out(&self, vma: &Vma, range: Range<usize>) {
         let mut batch = TlbBatch::new(self.page_table());
-        self.page_table().update_range(range, &mut batch, |_, mapping| {
+        self.page_table().update_range(range.clone(), &mut batch, |_, mapping| {
             if FrameKind::of(mapping.frame) != FrameKind::File {
                 return EntryAction::Keep;
             }
             self.count_unmapped(mapping.frame);
             EntryAction::Unmap
         });
+        drop(batch);
+        match vma.page_of(range.start) {
+            Some((cache, first)) if vma.is_shared() => {
+                swap::out::page_out_file(cache, first..first + (range.len() / PAGE_SIZE) as u64);
+            }
+            _ => swap::out::page_out(self, range),
+        }
     }
 
-    /// `MADV_WILLNEED`: brings file pages into the cache. Errors are left for the access to find.
+    /// `MADV_WILLNEED`: brings file pages into the cache, and begins to bring private pages back from swap space. Errors are left for the
+    /// access to find.
     fn read_ahead(&self, vma: &Vma, range: Range<usize>) {
+        if vma.may_hold_anonymous() {
+            let _ = swap::entries::for_each(
+                self,
+                range.clone(),
+                |_| true,
+                |_, slot| {
+                    swap::read_ahead(slot);
+                    Ok(())
+                },
+            );
+        }
         let Some((cache, first)) = vma.page_of(range.start) else { return };
         let start = first * PAGE_SIZE as u64;
         cache.will_need(start..start + (range.end - range.start) as u64);

@@ -6,7 +6,7 @@
 //! Key functions: [`charge`], [`uncharge`]. Locks: none, atomics.
 
 use abi::errno::{Errno, Result};
-use core::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use machine::memory;
 
 /// `vm.overcommit_memory`.
@@ -25,6 +25,8 @@ const SURELY_LESS_THAN_ALL: usize = 1024;
 
 static MODE: AtomicU8 = AtomicU8::new(0);
 static RATIO_PERCENT: AtomicU32 = AtomicU32::new(50);
+/// `vm.overcommit_kbytes`, in its stead if it is not 0.
+static LIMIT_KIB: AtomicU64 = AtomicU64::new(0);
 static COMMITTED_PAGES: AtomicI64 = AtomicI64::new(0);
 
 /// The mode in force.
@@ -50,9 +52,21 @@ pub fn ratio_percent() -> u32 {
     RATIO_PERCENT.load(Ordering::Relaxed)
 }
 
-/// Sets `vm.overcommit_ratio`.
+/// Sets `vm.overcommit_ratio`, which counts from now on.
 pub fn set_ratio_percent(percent: u32) {
+    LIMIT_KIB.store(0, Ordering::Relaxed);
     RATIO_PERCENT.store(percent, Ordering::Relaxed);
+}
+
+/// `vm.overcommit_kbytes`: in mode 2, how much may be promised besides swap space; 0: the ratio counts.
+pub fn limit_kib() -> u64 {
+    LIMIT_KIB.load(Ordering::Relaxed)
+}
+
+/// Sets `vm.overcommit_kbytes`, which counts from now on.
+pub fn set_limit_kib(kib: u64) {
+    RATIO_PERCENT.store(0, Ordering::Relaxed);
+    LIMIT_KIB.store(kib, Ordering::Relaxed);
 }
 
 /// Pages promised now (`Committed_AS`).
@@ -60,9 +74,13 @@ pub fn committed_pages() -> u64 {
     u64::try_from(COMMITTED_PAGES.load(Ordering::Relaxed)).unwrap_or(0)
 }
 
-/// Pages that mode 2 lets programs have in sum (`CommitLimit`). There is no swap.
+/// Pages that mode 2 lets programs have in sum (`CommitLimit`): a part of memory, and all of swap space.
 pub fn limit_pages() -> u64 {
-    memory::stats().total_pages as u64 * u64::from(ratio_percent()) / 100
+    let of_memory = match limit_kib() {
+        0 => memory::stats().total_pages as u64 * u64::from(ratio_percent()) / 100,
+        kib => kib / (machine::PAGE_SIZE as u64 / 1024),
+    };
+    of_memory + crate::swap::total_pages()
 }
 
 /// Promises `pages` more. Errors: `ENOMEM` if the mode says so.
@@ -70,7 +88,10 @@ pub fn charge(pages: usize) -> Result<()> {
     let now = COMMITTED_PAGES.fetch_add(pages as i64, Ordering::Relaxed) + pages as i64;
     let fits = match mode() {
         Mode::Always => true,
-        Mode::Guess => pages < SURELY_LESS_THAN_ALL || pages <= memory::stats().total_pages,
+        Mode::Guess => {
+            pages < SURELY_LESS_THAN_ALL
+                || pages as u64 <= memory::stats().total_pages as u64 + crate::swap::total_pages()
+        }
         Mode::Never => now <= limit_pages() as i64,
     };
     if fits {

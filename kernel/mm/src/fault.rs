@@ -17,12 +17,15 @@ use crate::page_cache::{Access, FRAME_READ_AHEAD, PageCache, Retention};
 use crate::remote::RemoteAccess;
 use crate::space::{AddressSpace, Limits};
 use crate::stats::FrameKind;
+use crate::swap;
 use crate::vma::{Backing, Protection, Vma, VmaFlags};
 use abi::errno::Errno;
 use alloc::sync::Arc;
 use core::ops::Range;
 use machine::PAGE_SIZE;
-use machine::memory::{AllocFlags, EntryAction, Frame, MappingRef, Perms, TlbBatch, zero_frame};
+use machine::memory::{
+    AllocFlags, EntryAction, EntryRef, Frame, MappingRef, Perms, SwapSlot, TlbBatch, zero_frame,
+};
 use machine::user::FaultAccess;
 
 /// Cached pages mapped around a faulting one of a file, the faulting one included.
@@ -66,6 +69,8 @@ pub(crate) enum Attempt {
     ReadBehind(Arc<PageCache>, u64, Range<u64>),
     /// Room must be reserved for this page of this file, which a program wants to store to.
     NeedStore(Arc<PageCache>, u64),
+    /// The page must be brought back from swap space.
+    NeedSwap(SwapSlot),
     /// Memory was not to be had without sleeping.
     NeedMemory,
     /// It cannot be.
@@ -197,14 +202,38 @@ impl AddressSpace {
                 Ok(false)
             }
             Attempt::NeedStore(cache, index) => {
-                let prepared = retry_after(cache.prepare_store(index))?;
                 if let Some(file) = self.find_vma(request.page).as_ref().and_then(|vma| vma.file()) {
-                    file.stored();
+                    file.begin_store();
                 }
-                Ok(prepared)
+                retry_after(cache.prepare_store(index))
             }
+            Attempt::NeedSwap(slot) => retry_after(self.bring_in(request.page, slot)),
             Attempt::NeedMemory => self.fault_with_reclaim(request),
         }
+    }
+
+    /// Brings a page back from swap space, if its entry at `page` still stands for `slot`. It is mapped for reading: who wants to write takes it
+    /// over or copies it, as any page that may be shared.
+    ///
+    /// Errors: `EIO`, `ENOMEM`, `EINTR`.
+    pub(crate) fn bring_in(&self, page: usize, slot: SwapSlot) -> abi::errno::Result<()> {
+        let Some(frame) = swap::read_in(slot)? else { return Ok(()) };
+        let Some(vma) = self.find_vma(page) else { return Ok(()) };
+        let perms = vma.protection().perms_without_write();
+        let mut batch = TlbBatch::new(self.page_table());
+        let mapped = self.page_table().update(page, &mut batch, |entry| match entry {
+            Some(EntryRef::Swapped(there))
+                if there == slot && vma.is_current() && swap::is_of(&frame, slot) =>
+            {
+                (EntryAction::Map(frame.clone(), perms), true)
+            }
+            _ => (EntryAction::Keep, false),
+        })?;
+        if mapped {
+            self.count_mapped(FrameKind::Anonymous, 1);
+            swap::note_came_back(slot);
+        }
+        Ok(())
     }
 
     /// The attempt with memory that may have to be reclaimed, so with preemption on and a counted VMA.
@@ -228,6 +257,9 @@ impl AddressSpace {
     fn fault_in(&self, vma: &Vma, request: Request, spare: Option<Frame>) -> Attempt {
         if !permits(vma, request) {
             return Attempt::Failed(FaultError::AccessDenied);
+        }
+        if let Some(slot) = self.page_table().swapped_at(request.page) {
+            return Attempt::NeedSwap(slot);
         }
         match vma.backing() {
             Backing::Anonymous => self.install(vma, request, spare, Source::Zeros),
@@ -317,8 +349,8 @@ impl AddressSpace {
         let result = self.page_table().update(page, &mut batch, |mapping| match mapping {
             _ if !vma.is_current() => (EntryAction::Keep, Attempt::Retry),
             // Unmapped again meanwhile.
-            None => (EntryAction::Keep, Attempt::Retry),
-            Some(mapping) => {
+            None | Some(EntryRef::Swapped(_)) => (EntryAction::Keep, Attempt::Retry),
+            Some(EntryRef::Page(mapping)) => {
                 let perms = vma.protection().perms_without_write() | mapping.perms & Perms::WRITE;
                 let action =
                     if perms == mapping.perms { EntryAction::Keep } else { EntryAction::Protect(perms) };
@@ -342,7 +374,9 @@ impl AddressSpace {
             }
             match mapping {
                 None => place_new(vma, access, &source, &mut prepared),
-                Some(mapping) => improve(vma, access, &source, mapping, &mut prepared),
+                Some(EntryRef::Page(mapping)) => improve(vma, access, &source, mapping, &mut prepared),
+                // It has just gone.
+                Some(EntryRef::Swapped(_)) => (EntryAction::Keep, Installed::Retry),
             }
         });
         match result {
@@ -530,7 +564,7 @@ fn improve(
         }
         return (EntryAction::Protect(vma.protection().perms()), Installed::Same);
     }
-    if kind == FrameKind::Anonymous && mapping.frame.ref_count() == 1 {
+    if kind == FrameKind::Anonymous && swap::is_exclusive(mapping.frame) {
         return (EntryAction::Protect(vma.protection().perms()), Installed::Same);
     }
     let is_zero_page = kind == FrameKind::Uncounted && vma.is_anonymous();

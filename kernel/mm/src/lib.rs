@@ -10,6 +10,7 @@
 //! | `remote`, `proc`, `futex_key` | looking in from outside |
 //! | `page_cache` | [`PageCache`]: the pages of a file |
 //! | `io`, `user` | moving bytes between user memory, frames and kernel buffers |
+//! | `swap` | pages that no file has, on a disk |
 //! | `write_back` | devices that dirty pages go to, and the threads that write them |
 //! | `commit`, `stats`, `reclaim`, `oom` | promises, figures, and what happens when memory runs out |
 //!
@@ -42,6 +43,7 @@ mod remap;
 mod remote;
 mod space;
 pub mod stats;
+pub mod swap;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -64,6 +66,7 @@ pub use write_back::BackingDevice;
 /// Wires the crate to the machine: from now on an allocation that finds no memory reclaims some. Once, at boot.
 pub fn init() {
     stats::mark_zero_page();
+    swap::init();
     machine::memory::set_reclaim_hook(reclaim::reclaim);
 }
 

@@ -8,7 +8,7 @@
 
 use crate::space::{AddressSpace, Usage};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use machine::memory;
 use machine::sync::{Once, WaitKind, WaitQueue};
 use machine::time::now_ns;
@@ -67,8 +67,31 @@ pub trait OomVictims: Send + Sync {
     fn for_each(&self, f: &mut dyn FnMut(OomCandidate));
     /// Kills process `id` (`SIGKILL`, and the right to use the last reserves), and logs why.
     fn kill(&self, id: u64, report: &OomReport);
+    /// The caller's own process, if it has an address space.
+    fn current(&self) -> Option<OomCandidate> {
+        None
+    }
     /// Whether the caller itself is dying: then it should fail its allocation and get on with it.
     fn current_is_dying(&self) -> bool;
+}
+
+/// `vm.oom_kill_allocating_task`: who finds no memory is ended rather than the worst, if it can be.
+pub static KILLS_ALLOCATING_TASK: AtomicBool = AtomicBool::new(false);
+/// `vm.panic_on_oom`: the machine panics instead; 0 to 2, where 2 is as 1 without limits on parts of memory.
+static PANIC_ON_OOM: AtomicU8 = AtomicU8::new(0);
+
+/// `vm.panic_on_oom`.
+pub fn panic_on_oom() -> u8 {
+    PANIC_ON_OOM.load(Ordering::Relaxed)
+}
+
+/// Sets it. Errors: `EINVAL` above 2.
+pub fn set_panic_on_oom(value: u8) -> abi::errno::Result<()> {
+    if value > 2 {
+        return Err(abi::errno::Errno::EINVAL);
+    }
+    PANIC_ON_OOM.store(value, Ordering::Relaxed);
+    Ok(())
 }
 
 static VICTIMS: Once<&'static dyn OomVictims> = Once::new();
@@ -82,12 +105,19 @@ pub fn register(victims: &'static dyn OomVictims) -> bool {
     VICTIMS.set(victims).is_ok()
 }
 
+/// Calls `f` for the address space of every process.
+pub(crate) fn for_each_space(f: &mut dyn FnMut(Arc<AddressSpace>)) {
+    if let Some(victims) = VICTIMS.get() {
+        victims.for_each(&mut |candidate| f(candidate.address_space));
+    }
+}
+
 /// The badness of a program: what it takes, in pages, shifted by its adjustment; `None` if it is exempt.
 pub fn badness(usage: &Usage, score_adjust: i32, total_pages: usize) -> Option<i64> {
     if score_adjust <= SCORE_ADJUST_MINIMUM {
         return None;
     }
-    let taken = (usage.rss() + usage.table_bytes / PAGE_SIZE) as i64;
+    let taken = (usage.rss() + usage.swapped + usage.table_bytes / PAGE_SIZE) as i64;
     let shift = i64::from(score_adjust) * (total_pages as i64 / 1000);
     Some(taken + shift)
 }
@@ -172,6 +202,14 @@ fn choose_and_kill(victims: &dyn OomVictims) -> bool {
     });
     if someone_is_dying && now_ns().saturating_sub(LAST_KILL_NS.load(Ordering::Relaxed)) < VICTIM_TIME_NS {
         return true;
+    }
+    if panic_on_oom() != 0 {
+        panic!("Out of memory: vm.panic_on_oom is set");
+    }
+    if KILLS_ALLOCATING_TASK.load(Ordering::Relaxed)
+        && let Some(own) = victims.current().filter(|own| own.state == OomState::Killable)
+    {
+        worst = Some((0, own));
     }
     let Some((badness, victim)) = worst else { return someone_is_dying };
     LAST_KILL_NS.store(now_ns(), Ordering::Relaxed);

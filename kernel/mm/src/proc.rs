@@ -8,7 +8,7 @@ use crate::stats::FrameKind;
 use crate::vma::{Backing, Protection, Vma, VmaFlags};
 use core::fmt::{self, Write};
 use machine::PAGE_SIZE;
-use machine::memory::{EntryAction, TlbBatch};
+use machine::memory::{EntryAction, EntryRef, FrameFlags, TlbBatch};
 
 /// The column where names begin.
 const NAME_COLUMN: usize = 73;
@@ -29,6 +29,9 @@ pub struct Smaps {
     pub private_dirty: u64,
     pub referenced: u64,
     pub anonymous: u64,
+    pub swap: u64,
+    /// In bytes.
+    pub swap_pss: u64,
     pub locked: u64,
 }
 
@@ -115,16 +118,25 @@ impl AddressSpace {
         const KIB: u64 = PAGE_SIZE as u64 / 1024;
         let mut smaps = Smaps { size: vma.pages() as u64 * KIB, ..Smaps::default() };
         let mut batch = TlbBatch::new(self.page_table());
-        self.page_table().update_range(vma.range(), &mut batch, |_, mapping| {
+        self.page_table().update_entries(vma.range(), &mut batch, |_, entry| {
+            let mapping = match entry {
+                EntryRef::Page(mapping) => mapping,
+                EntryRef::Swapped(slot) => {
+                    smaps.swap += KIB;
+                    smaps.swap_pss += PAGE_SIZE as u64 / u64::from(crate::swap::count_of(slot).max(1));
+                    return EntryAction::Keep;
+                }
+            };
             let kind = FrameKind::of(mapping.frame);
             if kind == FrameKind::Uncounted {
                 return EntryAction::Keep;
             }
-            // The page cache holds one reference itself.
-            let cached = u32::from(
-                kind != FrameKind::Anonymous
-                    && mapping.frame.state().mapping.load(core::sync::atomic::Ordering::Relaxed) != 0,
-            );
+            // The page cache, or a slot of swap space, holds one reference itself.
+            let cached = u32::from(if kind == FrameKind::Anonymous {
+                mapping.frame.state().flags().contains(FrameFlags::SWAP_CACHED)
+            } else {
+                mapping.frame.state().mapping.load(core::sync::atomic::Ordering::Relaxed) != 0
+            });
             let users = u64::from(mapping.frame.ref_count().saturating_sub(cached).max(1));
             let dirty = mapping.dirty || kind == FrameKind::Anonymous;
             smaps.rss += KIB;
@@ -170,8 +182,8 @@ impl AddressSpace {
             ("FilePmdMapped:", 0),
             ("Shared_Hugetlb:", 0),
             ("Private_Hugetlb:", 0),
-            ("Swap:", 0),
-            ("SwapPss:", 0),
+            ("Swap:", smaps.swap),
+            ("SwapPss:", smaps.swap_pss / 1024),
             ("Locked:", smaps.locked),
         ];
         for (name, kib) in lines {

@@ -8,7 +8,7 @@ use crate::space::{AddressSpace, Limits};
 use crate::stats::FrameKind;
 use crate::vma::{Protection, VmaFlags};
 use abi::errno::{Errno, Result};
-use machine::memory::{EntryAction, MappingRef, Perms, TlbBatch};
+use machine::memory::{EntryAction, EntryRef, MappingRef, Perms, TlbBatch};
 use machine::user::FaultAccess;
 use machine::{PAGE_SIZE, USER_END};
 
@@ -94,8 +94,10 @@ impl AddressSpace {
         loop {
             let forced = self.may_force(page, &part, access)?;
             let mut batch = TlbBatch::new(self.page_table());
-            let copied = self.page_table().update(page, &mut batch, |mapping| match mapping {
-                Some(mapping) if mapping.perms.contains(needed) || forced && may_touch(&mapping, &part) => {
+            let copied = self.page_table().update(page, &mut batch, |entry| match entry {
+                Some(EntryRef::Page(mapping))
+                    if mapping.perms.contains(needed) || forced && may_touch(&mapping, &part) =>
+                {
                     copy_within(&mapping, offset, &mut part);
                     (EntryAction::Keep, true)
                 }

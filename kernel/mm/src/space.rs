@@ -14,12 +14,14 @@ use crate::keys::Keys;
 use crate::layout::Layout;
 use crate::page_cache::MappingKey;
 use crate::stats::{self, FrameKind};
+use crate::swap;
 use crate::vma::{Backing, Protection, Vma, VmaFlags};
 use abi::errno::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use linnet_lib::radix_tree::RadixTree;
 use linnet_lib::range_map::RangeMap;
 use machine::memory::{Frame, PageTable, TlbBatch};
 use machine::sync::rcu::{self, RcuArc};
@@ -148,6 +150,8 @@ pub struct Usage {
     pub rss_shmem: usize,
     /// The most that was resident (`VmHWM`).
     pub peak_rss: usize,
+    /// Pages in swap space (`VmSwap`).
+    pub swapped: usize,
     /// Bytes of page tables (`VmPTE`).
     pub table_bytes: usize,
     /// How many mappings.
@@ -173,6 +177,8 @@ pub struct AddressSpace {
     peak_rss: AtomicUsize,
     pub(crate) totals: Totals,
     program: SpinLock<Arc<ProgramInfo>>,
+    /// Blocks of private pages that reclaim has in its queues, by number; a leaf.
+    pub(crate) listed_blocks: SpinLock<RadixTree<()>>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -202,6 +208,7 @@ impl AddressSpace {
             peak_rss: AtomicUsize::new(0),
             totals: Totals::default(),
             program: SpinLock::new(Arc::new(ProgramInfo::default())),
+            listed_blocks: SpinLock::new(RadixTree::new()),
         }))
     }
 
@@ -248,6 +255,12 @@ impl AddressSpace {
     pub(crate) fn is_locked_at(&self, address: usize) -> bool {
         let locked = VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;
         self.with_vma(address, |vma| vma.flags().intersects(locked)).unwrap_or(false)
+    }
+
+    /// Whether reclaim has all of these blocks in its queues.
+    pub(crate) fn has_listed(&self, mut blocks: Range<u64>) -> bool {
+        let listed = self.listed_blocks.lock();
+        blocks.all(|number| listed.get(number).is_some())
     }
 
     /// Where the program's parts are.
@@ -297,9 +310,10 @@ impl AddressSpace {
         }
     }
 
-    /// Counts a page out of the resident set.
+    /// Counts a page out of the resident set that is about to be unmapped. Under the leaf lock.
     pub(crate) fn count_unmapped(&self, frame: &Frame) {
         self.count_out(FrameKind::of(frame), 1);
+        swap::note_unmapping(frame);
     }
 
     /// The resident set by kind: anonymous, file, shmem.
@@ -341,6 +355,7 @@ impl AddressSpace {
             rss_file,
             rss_shmem,
             peak_rss: load(&self.peak_rss),
+            swapped: self.page_table.swapped_pages(),
             table_bytes: self.page_table.table_bytes(),
             map_count,
         }
@@ -570,6 +585,9 @@ impl IsData {
 impl Drop for AddressSpace {
     fn drop(&mut self) {
         let all = core::mem::take(&mut self.state.get_mut().map);
+        if swap::is_in_use() {
+            self.zap(0..USER_END & !(PAGE_SIZE - 1));
+        }
         let mut batch = TlbBatch::new(&self.page_table);
         self.page_table.free_tables(0..USER_END & !(PAGE_SIZE - 1), &mut batch);
         batch.flush();

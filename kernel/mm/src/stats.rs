@@ -133,6 +133,11 @@ pub struct MemInfo {
     pub committed: u64,
 }
 
+/// Pages that can be had without writing any.
+pub(crate) fn available_pages() -> u64 {
+    memory::stats().free_pages as u64 + FILE_PAGES.get().saturating_sub(DIRTY_PAGES.get())
+}
+
 /// The figures now.
 pub fn meminfo() -> MemInfo {
     let machine = memory::stats();

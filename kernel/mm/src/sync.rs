@@ -74,6 +74,9 @@ impl AddressSpace {
     }
 
     fn is_resident(&self, vma: &Vma, page: usize) -> bool {
+        if let Some(slot) = self.page_table().swapped_at(page) {
+            return crate::swap::is_in_memory(slot);
+        }
         self.page_table().query(page).is_some()
             || vma.page_of(page).is_some_and(|(cache, index)| cache.lookup(index).is_some())
     }

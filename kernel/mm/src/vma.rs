@@ -153,9 +153,9 @@ pub trait MappedFile: Send + Sync {
     fn sync(&self, range: Range<u64>) -> Result<()> {
         self.page_cache().sync(range)
     }
-    /// A page that was clean is about to be stored into through a shared mapping: the file's times follow. Only of files with a device. Thread context, no
-    /// locks held.
-    fn stored(&self) {}
+    /// A page that was clean is about to be stored into through a shared mapping: the file's times follow, and a file system that is frozen has the caller
+    /// wait. Only of files that are written back. Thread context, no locks held.
+    fn begin_store(&self) {}
     /// Whether this is not a file a program opened but the pages behind a shared anonymous mapping.
     fn is_anonymous(&self) -> bool {
         false

@@ -83,6 +83,7 @@ struct LoadSampler;
 impl TimerCallback for LoadSampler {
     fn expire(&self, now_ns: u64) -> TimerAction {
         sample_load();
+        crate::pressure::sample();
         TimerAction::RearmAt(now_ns + LOAD_PERIOD_NS)
     }
 }
@@ -93,7 +94,7 @@ fn start_load_sampling() -> Result<()> {
     timer.arm(time::now_ns() + LOAD_PERIOD_NS);
     let old = SAMPLER.lock().replace(timer);
     drop(old);
-    Ok(())
+    crate::pressure::start()
 }
 
 /// The idle loop of the CPU that calls it: runs what is runnable, steals, else halts. Called by the idle thread,

@@ -24,6 +24,7 @@ use machine::{irq, preempt, time};
 use crate::account::{CpuClock, add};
 use crate::fair::Arrival;
 use crate::place;
+use crate::pressure::Noted;
 use crate::runqueue::{Decision, Entity, Preemption, Release, RunQueue};
 use crate::thread::{Owner, Schedulable, State, Thread, WakeHint, current};
 use crate::timer_queue::TimerQueue;
@@ -59,6 +60,7 @@ pub(crate) struct Cpu {
     pub(crate) timers: IrqSpinLock<TimerQueue<Arc<dyn crate::timer::TimerOwner>>>,
     pub(crate) clock: SliceClock,
     pub(crate) times: CpuClock,
+    pub(crate) pressure: Noted,
     pub(crate) load: AtomicU64,
     pub(crate) runnable: AtomicU32,
     /// The real-time priority that runs; 0 for fair, and for idle.
@@ -100,6 +102,7 @@ pub(crate) fn init_data() {
         timers: IrqSpinLock::new(TimerQueue::new()),
         clock: SliceClock::new(),
         times: CpuClock::new(),
+        pressure: Noted::new(),
         load: AtomicU64::new(0),
         runnable: AtomicU32::new(0),
         running_priority: AtomicU8::new(0),
@@ -136,6 +139,7 @@ fn reset_data() {
         cpu.clock.slice_end_ns.store(NEVER, Ordering::Relaxed);
         cpu.clock.tick_ns.store(NEVER, Ordering::Relaxed);
         cpu.times.reset();
+        cpu.pressure.reset();
         cpu.load.store(0, Ordering::Relaxed);
         cpu.runnable.store(0, Ordering::Relaxed);
         cpu.running_priority.store(0, Ordering::Relaxed);
@@ -251,8 +255,25 @@ impl Cpu {
         (queue, now_ns)
     }
 
+    /// Something that counts as pressure has changed, but nothing of the queue.
+    pub(crate) fn note_pressure(&self) {
+        let _irq = irq::disable();
+        let queue = self.queue.lock();
+        let io_waiters = self.times.io_waiters.load(Ordering::Relaxed);
+        self.pressure.note(time::now_ns(), queue.runnable() as u64, io_waiters);
+    }
+
+    /// What is lost here, up to now.
+    pub(crate) fn pressure_times(&self) -> [u64; crate::pressure::STATES] {
+        let _irq = irq::disable();
+        let _queue = self.queue.lock();
+        self.pressure.read(time::now_ns())
+    }
+
     /// Copies what others want to know.
-    fn publish(&self, queue: &Queue) {
+    fn publish(&self, queue: &Queue, now_ns: u64) {
+        let io_waiters = self.times.io_waiters.load(Ordering::Relaxed);
+        self.pressure.note(now_ns, queue.runnable() as u64, io_waiters);
         self.load.store(queue.load(), Ordering::Relaxed);
         self.runnable.store(queue.runnable() as u32, Ordering::Relaxed);
         let priority = queue.current().map_or(0, |entity| entity.parameters().priority);
@@ -264,7 +285,7 @@ impl Cpu {
     pub(crate) fn set_idle_thread(&self, idle: Arc<KernelThread>) {
         let mut queue = self.queue.lock();
         queue.idle = Some(idle);
-        self.publish(&queue);
+        self.publish(&queue, time::now_ns());
     }
 }
 
@@ -298,7 +319,7 @@ fn choose(cpu: &Cpu, mut queue: QueueGuard<'_>, now_ns: u64, from: From, release
         _ => None,
     };
     cpu.resched_sent.store(false, Ordering::Relaxed);
-    cpu.publish(&queue);
+    cpu.publish(&queue, now_ns);
     let slice_end_ns = queue.slice_end_ns().unwrap_or(NEVER);
     cpu.clock.note_slice_end(slice_end_ns);
     let is_busy = queue.current().is_some();
@@ -415,12 +436,22 @@ pub(crate) fn block() {
     if waits_for_device {
         cpu.times.io_waiters.fetch_add(1, Ordering::Relaxed);
     }
+    let waits_for_memory = thread.in_memory_stall.load(Ordering::Relaxed);
+    if waits_for_memory {
+        cpu.pressure.count_asleep(true);
+    }
     if let Some(next) = choose(cpu, queue, now_ns, From::Thread, Release::Preempted) {
         add(&thread.voluntary_switches, 1);
         switch(cpu, &thread, next);
     }
     if waits_for_device {
         cpu.times.io_waiters.fetch_sub(1, Ordering::Relaxed);
+    }
+    if waits_for_memory {
+        cpu.pressure.count_asleep(false);
+    }
+    if waits_for_device || waits_for_memory {
+        cpu.note_pressure();
     }
     drop(guard);
 }
@@ -529,7 +560,7 @@ pub(crate) fn activate(mut node: Schedulable, arrival: Arrival, hint: WakeHint) 
 pub(crate) fn enqueue_on(target: CpuId, mut node: Schedulable, arrival: Arrival) -> Result<(), Schedulable> {
     let _irq = irq::disable();
     let cpu = data(target);
-    let (mut queue, _) = cpu.lock_charged();
+    let (mut queue, now_ns) = cpu.lock_charged();
     let thread = &node.payload.thread;
     let number = target.index() as u32;
     if thread.cpu.load(Ordering::Relaxed) != number {
@@ -542,7 +573,7 @@ pub(crate) fn enqueue_on(target: CpuId, mut node: Schedulable, arrival: Arrival)
     let parameters = thread.parameters_in_force();
     node.set_parameters(parameters);
     let preemption = queue.enqueue(node, arrival);
-    cpu.publish(&queue);
+    cpu.publish(&queue, now_ns);
     notify(cpu, queue, preemption);
     Ok(())
 }
@@ -579,7 +610,7 @@ pub(crate) fn apply_changes(thread: &Thread) {
     loop {
         let id = thread.last_cpu();
         let cpu = data(id);
-        let (mut queue, _) = cpu.lock_charged();
+        let (mut queue, now_ns) = cpu.lock_charged();
         // Sequentially consistent with `enqueue_on`.
         if thread.cpu.load(Ordering::SeqCst) as usize != id.index() {
             continue;
@@ -588,11 +619,11 @@ pub(crate) fn apply_changes(thread: &Thread) {
         let parameters = thread.parameters_in_force();
         if queue.current().is_some_and(|entity| is_meant(&entity.payload)) {
             queue.change_current(parameters);
-            cpu.publish(&queue);
+            cpu.publish(&queue, now_ns);
             return notify(cpu, queue, Preemption::Now);
         }
         let Some(node) = queue.remove(thread.key(), is_meant) else { return };
-        cpu.publish(&queue);
+        cpu.publish(&queue, now_ns);
         drop(queue);
         return requeue(id, node);
     }
@@ -634,9 +665,10 @@ pub(crate) fn take_queued(from: CpuId, to: CpuId) -> Option<Schedulable> {
     if queue.queued() == 0 {
         return None;
     }
-    queue.charge(time::now_ns());
+    let now_ns = time::now_ns();
+    queue.charge(now_ns);
     let node = queue.steal(|owner| owner.thread.may_use(to) && !owner.kernel.is_on_cpu())?;
-    cpu.publish(&queue);
+    cpu.publish(&queue, now_ns);
     Some(node)
 }
 

@@ -3,7 +3,7 @@
 //! Where to look: *what runs next* is pure and tested as such: [`fair`] (EEVDF), [`runqueue`] (all policies of
 //! one CPU), `linnet_lib::tree` (the structure under both), [`policy`] (what user space may ask for), [`timer_queue`].
 //! *Making it so* is `cpu` (switch, wake, preempt), `place` (which CPU), [`sleep`] (park, deadlines), [`timer`],
-//! [`thread`], [`account`] (times, load), [`work`] (deferred work), [`errand`] (work that who causes it does), [`plug`] (what a thread hands over before it sleeps), [`boot`] (start, idle loop), [`clock`] (wall
+//! [`thread`], [`account`] (times, load), [`pressure`] (what waiting costs), [`work`] (deferred work), [`errand`] (work that who causes it does), [`plug`] (what a thread hands over before it sleeps), [`boot`] (start, idle loop), [`clock`] (wall
 //! time).
 //!
 //! Lock order: wait queues and timers of `machine::sync` → a thread's attributes → a timer's state → a timer
@@ -27,6 +27,7 @@ pub mod host;
 mod place;
 pub mod plug;
 pub mod policy;
+pub mod pressure;
 pub mod runqueue;
 pub mod sleep;
 pub mod thread;

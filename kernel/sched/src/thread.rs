@@ -159,6 +159,7 @@ pub struct Thread {
     affinity: [AtomicU64; AFFINITY_WORDS],
     state: AtomicU8,
     pub(crate) in_io_wait: AtomicBool,
+    pub(crate) in_memory_stall: AtomicBool,
     /// Any signal is pending: interruptible sleeps end. Set through [`Thread::interrupt`].
     pub signal_pending: AtomicBool,
     /// A fatal signal is pending: killable sleeps end too. Set through [`Thread::kill`].
@@ -227,6 +228,7 @@ impl Thread {
             affinity: [const { AtomicU64::new(0) }; AFFINITY_WORDS],
             state: AtomicU8::new(State::New as u8),
             in_io_wait: AtomicBool::new(false),
+            in_memory_stall: AtomicBool::new(false),
             signal_pending: AtomicBool::new(false),
             kill_pending: AtomicBool::new(false),
             times: Times::new(),

@@ -197,7 +197,7 @@ pub fn flock(context: &mut Context<'_>, fd: Fd, operation: u32) -> Result<usize>
     vfs::locks::flock(&file, operation).map(|()| 0)
 }
 
-/// ioctl(2): the few that concern every description, then the file's own. Errors: `EBADF`, `ENOTTY`, `EFAULT`, ….
+/// ioctl(2): the few that concern every description, those of file systems, then the file's own. Errors: `EBADF`, `ENOTTY`, `EFAULT`, ….
 pub fn ioctl(context: &mut Context<'_>, fd: Fd, command: u32, argument: usize) -> Result<usize> {
     let file = context.file(fd)?;
     if file.is_place() {
@@ -221,6 +221,9 @@ pub fn ioctl(context: &mut Context<'_>, fd: Fd, command: u32, argument: usize) -
             UserPtr::new(argument).write(&i32::try_from(left).unwrap_or(i32::MAX))?;
             Ok(0)
         }
-        _ => file.operations().ioctl(&file, command, argument),
+        _ => match vfs::control::ioctl(&file, command, argument, &context.credentials())? {
+            Some(answer) => Ok(answer),
+            None => file.operations().ioctl(&file, command, argument),
+        },
     }
 }

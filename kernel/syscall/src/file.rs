@@ -4,10 +4,11 @@
 use crate::decode::{Context, Fd};
 use abi::errno::{Errno, Result};
 use abi::fcntl::{
-    FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, OpenFlags, POSIX_FADV_DONTNEED,
-    POSIX_FADV_NOREUSE, POSIX_FADV_NORMAL, POSIX_FADV_RANDOM, POSIX_FADV_SEQUENTIAL, POSIX_FADV_WILLNEED,
-    RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOWAIT, RWF_SYNC, SYNC_FILE_RANGE_WAIT_AFTER,
-    SYNC_FILE_RANGE_WAIT_BEFORE, SYNC_FILE_RANGE_WRITE,
+    FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE,
+    FALLOC_FL_UNSHARE_RANGE, FALLOC_FL_ZERO_RANGE, OpenFlags, POSIX_FADV_DONTNEED, POSIX_FADV_NOREUSE,
+    POSIX_FADV_NORMAL, POSIX_FADV_RANDOM, POSIX_FADV_SEQUENTIAL, POSIX_FADV_WILLNEED, RWF_APPEND, RWF_DSYNC,
+    RWF_HIPRI, RWF_NOWAIT, RWF_SYNC, SYNC_FILE_RANGE_WAIT_AFTER, SYNC_FILE_RANGE_WAIT_BEFORE,
+    SYNC_FILE_RANGE_WRITE,
 };
 use abi::uio::SPLICE_F_NONBLOCK;
 use ipc::pipe::{Framing, PipeEnd};
@@ -17,7 +18,8 @@ use mm::page_cache::Pattern;
 use mm::user::{IoVec, UserBuffer, UserPtr, UserString};
 use net::SocketKind;
 use task::signal::{Signal, SignalInfo};
-use vfs::file::Appended;
+use vfs::file::{AT_END, Appended};
+use vfs::inode::state;
 use vfs::{Allocate, File, FileKind, Positioning, SeekFrom, SyncKind};
 
 /// read(2). Errors: `EBADF`, `EFAULT`, `EINVAL`, `EISDIR`, `EAGAIN`, `EINTR`, `EIO`.
@@ -187,11 +189,10 @@ pub fn pwritev2(
     } else {
         pwritev(context, fd, vector, count, offset)?
     };
-    if flags & (RWF_DSYNC | RWF_SYNC) != 0 && written > 0 {
-        let file = context.file(fd)?;
-        if file.page_cache().is_some() {
-            file.sync(if flags & RWF_SYNC != 0 { SyncKind::All } else { SyncKind::Data })?;
-        }
+    if flags & (RWF_DSYNC | RWF_SYNC) != 0 {
+        let kind = if flags & RWF_SYNC != 0 { SyncKind::All } else { SyncKind::Data };
+        let known = offset != -1 && flags & RWF_APPEND == 0;
+        context.file(fd)?.sync_written(kind, if known { offset as u64 } else { AT_END }, written)?;
     }
     Ok(written)
 }
@@ -242,30 +243,50 @@ pub fn ftruncate(context: &mut Context<'_>, fd: Fd, length: i64) -> Result<usize
     vfs::attributes::truncate_file(&file, length).map(|()| 0)
 }
 
+/// What a mode of fallocate(2) asks for. Errors: `EOPNOTSUPP`.
+fn allocation_of(mode: u32) -> Result<Allocate> {
+    let keeps = mode & FALLOC_FL_KEEP_SIZE != 0;
+    Ok(match (mode & !FALLOC_FL_KEEP_SIZE, keeps) {
+        (0, false) => Allocate::Extend,
+        (0, true) => Allocate::KeepSize,
+        (FALLOC_FL_PUNCH_HOLE, true) => Allocate::PunchHole,
+        (FALLOC_FL_ZERO_RANGE, false) => Allocate::Zero,
+        (FALLOC_FL_ZERO_RANGE, true) => Allocate::ZeroKeepSize,
+        (FALLOC_FL_UNSHARE_RANGE, false) => Allocate::Unshare,
+        (FALLOC_FL_UNSHARE_RANGE, true) => Allocate::UnshareKeepSize,
+        (FALLOC_FL_COLLAPSE_RANGE, false) => Allocate::Collapse,
+        (FALLOC_FL_INSERT_RANGE, false) => Allocate::Insert,
+        _ => return Err(Errno::EOPNOTSUPP),
+    })
+}
+
 /// fallocate(2). Errors: `EBADF`, `EFBIG`, `EINVAL`, `ENODEV`, `ENOSPC`, `EOPNOTSUPP`, `EPERM`, `ESPIPE`.
 pub fn fallocate(context: &mut Context<'_>, fd: Fd, mode: u32, offset: i64, length: i64) -> Result<usize> {
-    const KEEP: u32 = FALLOC_FL_KEEP_SIZE;
-    let what = match mode {
-        0 => Allocate::Extend,
-        KEEP => Allocate::KeepSize,
-        mode if mode == FALLOC_FL_PUNCH_HOLE | KEEP => Allocate::PunchHole,
-        FALLOC_FL_ZERO_RANGE => Allocate::Zero,
-        mode if mode == FALLOC_FL_ZERO_RANGE | KEEP => Allocate::ZeroKeepSize,
-        _ => return Err(Errno::EOPNOTSUPP),
-    };
+    let file = context.file(fd)?;
+    if file.is_place() {
+        return Err(Errno::EBADF);
+    }
     let (offset, length) = (offset_of(offset)?, offset_of(length)?);
     if length == 0 {
         return Err(Errno::EINVAL);
     }
-    let file = context.file(fd)?;
+    let what = allocation_of(mode)?;
     file.check_writable()?;
-    match file.inode()?.kind() {
+    let inode = file.inode()?;
+    let reserves = matches!(what, Allocate::Extend | Allocate::KeepSize);
+    if inode.has_state(state::IMMUTABLE) || !reserves && inode.has_state(state::APPEND_ONLY) {
+        return Err(Errno::EPERM);
+    }
+    match inode.kind() {
         FileKind::Regular | FileKind::BlockDevice => {}
         FileKind::Fifo => return Err(Errno::ESPIPE),
         FileKind::Directory => return Err(Errno::EISDIR),
         _ => return Err(Errno::ENODEV),
     }
-    file.operations().allocate(&file, what, offset, length).map(|()| 0)
+    if offset.saturating_add(length) > inode.superblock().max_file_size() {
+        return Err(Errno::EFBIG);
+    }
+    file.allocate(what, offset, length).map(|()| 0)
 }
 
 /// posix_fadvise(2). Errors: `EBADF`, `EINVAL`, `ESPIPE`.

@@ -44,6 +44,7 @@ pub mod remote;
 pub mod scheduling;
 pub mod signal;
 pub mod socket;
+pub mod swap;
 pub mod system;
 pub mod table;
 pub mod time;

@@ -81,6 +81,9 @@ pub fn sysinfo(context: &mut Context<'_>, buffer: UserPtr<Sysinfo>) -> Result<us
     info.totalram = memory.total * 1024;
     info.freeram = memory.free * 1024;
     info.sharedram = memory.shmem * 1024;
+    let swap = mm::swap::info();
+    info.totalswap = swap.total * machine::PAGE_SIZE as u64;
+    info.freeswap = swap.free * machine::PAGE_SIZE as u64;
     info.procs = sched::counts().threads.min(u64::from(u16::MAX)) as u16;
     info.mem_unit = 1;
     buffer.write(&info)?;

@@ -149,7 +149,7 @@ system_calls! {
     gettimeofday = 96 => time::gettimeofday;
     getrlimit = 97 => limits::getrlimit;
     getrusage = 98 => limits::getrusage;
-    sysinfo = 99 => system::sysinfo, "no buffers, swap or high memory in the answer";
+    sysinfo = 99 => system::sysinfo, "no buffers or high memory in the answer";
     times = 100 => time::times;
     getuid = 102 => credentials::getuid;
     syslog = 103 => system::syslog;
@@ -208,6 +208,8 @@ system_calls! {
     settimeofday = 164 => time::settimeofday;
     mount = 165 => mount::mount;
     umount2 = 166 => mount::umount2;
+    swapon = 167 => swap::swapon, "a device; no file yet; SWAP_FLAG_DISCARD_PAGES has no effect";
+    swapoff = 168 => swap::swapoff;
     reboot = 169 => system::reboot, "restart, halt and power-off; no kexec, no suspend";
     sethostname = 170 => system::sethostname;
     setdomainname = 171 => system::setdomainname;
@@ -286,7 +288,7 @@ system_calls! {
     signalfd4 = 289 => event::signalfd4;
     epoll_create1 = 291 => event::epoll_create1;
     eventfd = 284 => event::eventfd;
-    fallocate = 285 => file::fallocate, "no collapsed, inserted or unshared ranges";
+    fallocate = 285 => file::fallocate;
     accept4 = 288 => socket::accept4;
     eventfd2 = 290 => event::eventfd2;
     dup3 = 292 => descriptor::dup3;

@@ -25,18 +25,23 @@ fn state_of(process: &Process) -> OomState {
     }
 }
 
+fn candidate(process: &Process) -> Option<OomCandidate> {
+    Some(OomCandidate {
+        id: u64::from(process.number()),
+        address_space: process.space()?,
+        score_adjust: process.oom_score_adjustment(),
+        state: state_of(process),
+    })
+}
+
 impl OomVictims for Victims {
     fn for_each(&self, visit: &mut dyn FnMut(OomCandidate)) {
         let mut from = 1;
         while let Some((number, process)) = pid::root().next_process(from) {
             from = number + 1;
-            let Some(address_space) = process.space() else { continue };
-            visit(OomCandidate {
-                id: u64::from(process.number()),
-                address_space,
-                score_adjust: process.oom_score_adjustment(),
-                state: state_of(&process),
-            });
+            if let Some(candidate) = candidate(&process) {
+                visit(candidate);
+            }
         }
     }
 
@@ -49,6 +54,10 @@ impl OomVictims for Victims {
         let name = core::str::from_utf8(name.get(..length).unwrap_or(&[])).unwrap_or("?");
         log::error!("Out of memory: Killed process {id} ({name}) {report:?}");
         let _ = to_process(&process, SignalInfo::from_kernel(Signal::SIGKILL));
+    }
+
+    fn current(&self) -> Option<OomCandidate> {
+        with_current(|task| candidate(task.process())).flatten()
     }
 
     fn current_is_dying(&self) -> bool {

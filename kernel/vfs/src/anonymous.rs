@@ -138,12 +138,7 @@ pub fn new_memory_file(
     }
     let mount = mount.get().ok_or(Errno::ENOMEM)?.clone();
     let root = mount.root().inode().ok_or(Errno::ENOENT)?.clone();
-    let new = NewInode {
-        content: NewContent::Regular,
-        mode: 0o777,
-        uid: credentials.fsuid,
-        gid: credentials.fsgid,
-    };
+    let new = NewInode::new(NewContent::Regular, 0o777, credentials.fsuid, credentials.fsgid);
     let inode = root.operations().create_unnamed(&root, &new)?;
     let mut text = alloc::vec::Vec::new();
     text.try_reserve(name.len() + 17).map_err(|_| Errno::ENOMEM)?;

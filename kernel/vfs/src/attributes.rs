@@ -10,6 +10,7 @@ use abi::mount::MountFlags;
 use machine::sync::Once;
 use security::{Capability, Credentials, Kgid, Kuid};
 
+use crate::acl;
 use crate::file::File;
 use crate::inode::{AttributeChange, Inode, state};
 use crate::notify;
@@ -23,15 +24,11 @@ const SET_GROUP_ID: u32 = 0o2000;
 /// Runs a change on a writable mount with the inode locked. `EROFS`; `EPERM`: immutable or append-only.
 fn with_write<R>(place: &Path, change: impl FnOnce(&Arc<Inode>) -> Result<R>) -> Result<R> {
     let inode = place.inode()?;
-    place.mount.begin_write()?;
-    let result = {
-        let _lock = inode.lock.write();
-        let fixed = inode.has_state(state::IMMUTABLE | state::APPEND_ONLY);
-        let allowed = if fixed { Err(Errno::EPERM) } else { inode.check_alive() };
-        allowed.and_then(|()| change(inode))
-    };
-    place.mount.end_write();
-    result
+    let _change = place.mount.begin_change()?;
+    let _lock = inode.lock.write();
+    let fixed = inode.has_state(state::IMMUTABLE | state::APPEND_ONLY);
+    let allowed = if fixed { Err(Errno::EPERM) } else { inode.check_alive() };
+    allowed.and_then(|()| change(inode))
 }
 
 fn apply(inode: &Arc<Inode>, change: AttributeChange) -> Result<()> {
@@ -48,14 +45,25 @@ pub fn change_mode(place: &Path, mode: u32, credentials: &Credentials) -> Result
         if !is_owner_or_capable(inode, credentials) {
             return Err(Errno::EPERM);
         }
-        let mut mode = mode & 0o7777;
-        if !credentials.in_group(inode.gid()) && !capable_for(inode, credentials, Capability::Fsetid) {
-            mode &= !SET_GROUP_ID;
+        let mode = mode_for_caller(inode, mode & 0o7777, credentials);
+        let change = AttributeChange {
+            mode: Some(mode),
+            changed: Some(Timestamp::now()),
+            ..AttributeChange::default()
+        };
+        if acl::change_mode(inode, &change)? {
+            return Ok(());
         }
-        apply(inode, AttributeChange { mode: Some(mode), ..AttributeChange::default() })
+        inode.operations().set_attributes(inode, &change)
     })?;
     notify::at(place, IN_ATTRIB);
     Ok(())
+}
+
+/// A mode that someone gives a file: without the set-group-ID bit if they are not in its group.
+pub(crate) fn mode_for_caller(inode: &Inode, mode: u32, credentials: &Credentials) -> u32 {
+    let keeps = credentials.in_group(inode.gid()) || capable_for(inode, credentials, Capability::Fsetid);
+    if keeps { mode } else { mode & !SET_GROUP_ID }
 }
 
 /// chown(2): `None` leaves an identifier. `EPERM`; `EINVAL`: an identifier that the namespace does not map.
@@ -137,8 +145,8 @@ pub fn set_times(
     }
     let only_now = (accessed, modified) == (TimeChange::Now, TimeChange::Now);
     let inode = place.inode()?;
-    place.mount.begin_write()?;
-    let result = {
+    {
+        let _change = place.mount.begin_change()?;
         let _lock = inode.lock.write();
         let allowed = inode.check_alive().and_then(|()| check_time_change(inode, only_now, credentials));
         let now = Timestamp::now();
@@ -148,10 +156,9 @@ pub fn set_times(
             TimeChange::Set(time) => Some(time),
         };
         let (accessed, modified) = (time(accessed), time(modified));
-        allowed.and_then(|()| apply(inode, AttributeChange { accessed, modified, ..Default::default() }))
-    };
-    place.mount.end_write();
-    result?;
+        allowed?;
+        apply(inode, AttributeChange { accessed, modified, ..Default::default() })?;
+    }
     notify::at(
         place,
         match (accessed, modified) {
@@ -205,6 +212,7 @@ pub fn truncate_file(file: &File, length: u64) -> Result<()> {
 /// The same for a description that may do it (`O_TRUNC` as well).
 pub(crate) fn truncate_open(file: &File, length: u64) -> Result<()> {
     let inode = file.inode()?;
+    let _change = inode.superblock().begin_change();
     let _lock = inode.lock.write();
     if inode.has_state(state::IMMUTABLE | state::APPEND_ONLY) {
         return Err(Errno::EPERM);
@@ -270,7 +278,7 @@ pub fn touch_accessed(place: &Path) {
     let never = flags.contains(MountFlags::NOATIME)
         || flags.contains(MountFlags::NODIRATIME) && inode.is_directory()
         || inode.has_state(state::NO_ACCESS_TIME);
-    if never || place.mount.is_read_only() {
+    if never || place.mount.is_read_only() || inode.superblock().is_frozen() {
         return;
     }
     let now = Timestamp::now();
@@ -288,6 +296,7 @@ pub fn touch_accessed(place: &Path) {
 
 /// A program stores into a page of the file through a shared mapping, which was clean till now.
 pub(crate) fn touch_stored(inode: &Inode) {
+    inode.superblock().wait_for_thaw();
     inode.touch_modified();
     inode.operations().times_changed(inode);
 }

@@ -24,6 +24,7 @@ use alloc::vec::Vec;
 
 use machine::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use machine::sync::{Lazy, Once, RcuArc, RcuGuard, SpinLock, SpinLockGuard, rcu};
+use mm::reclaim::Shrinker;
 
 use crate::inode::Inode;
 use crate::reaper;
@@ -562,10 +563,36 @@ fn shrink_if_crowded() {
     }
 }
 
-/// The shrinker: looks at all chains once and evicts, after a grace period, what was not used since the last time.
+/// What lets go of names when memory is short.
+struct Names;
+
+impl Shrinker for Names {
+    fn shrink(&self, wanted: usize) -> usize {
+        let mut found = 0;
+        for _ in 0..CACHE.chains.len().div_ceil(CHAINS_AT_ONCE) {
+            if found >= wanted {
+                break;
+            }
+            found += shrink_chains(CHAINS_AT_ONCE);
+        }
+        found
+    }
+}
+
+/// Has names let go of when memory is short. Once, at boot.
+pub fn register_shrinker() {
+    static NAMES: Once<Arc<dyn Shrinker>> = Once::new();
+    let names = NAMES.get_or_init(|| Arc::new(Names));
+    mm::reclaim::add_shrinker(Arc::downgrade(names));
+}
+
+/// How many chains are looked at under one hold.
+const CHAINS_AT_ONCE: usize = 64;
+
+/// Looks at all chains once and evicts, after a grace period, what was not used since the last time.
 /// Gives the number of candidates.
 pub fn shrink_all() -> usize {
-    (0..CACHE.chains.len().div_ceil(64)).map(|_| shrink_chains(64)).sum()
+    Names.shrink(usize::MAX)
 }
 
 /// Marks the idle dentries of the next `count` chains and has them evicted after a grace period.

@@ -15,6 +15,7 @@ use abi::fcntl::{RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT};
 use machine::sync::{MutexGuard, RwLockWriteGuard};
 use security::Capability;
 
+use crate::acl::{self, AclKind, Inherited};
 use crate::context::LookupContext;
 use crate::dentry::{self, Dentry, flag};
 use crate::inode::{Inode, NewContent, NewInode, Rename, RenameMode, state};
@@ -62,17 +63,17 @@ pub(crate) fn make(
     content: NewContent<'_>,
     mode: u32,
 ) -> Result<Created> {
-    directory.mount.begin_write().or_else(|errno| absent_or(directory, name, errno))?;
-    let result = make_locked(context, directory, name, content, mode);
-    directory.mount.end_write();
-    result
+    match directory.mount.begin_change() {
+        Ok(_change) => make_locked(context, directory, name, content, mode),
+        Err(errno) => Err(absent_or(directory, name, errno)),
+    }
 }
 
 /// On a read-only mount an existing name is still `EEXIST`, which callers see by looking first: for the rest `EROFS`.
-fn absent_or(directory: &Path, name: &[u8], errno: Errno) -> Result<()> {
+fn absent_or(directory: &Path, name: &[u8], errno: Errno) -> Errno {
     match namei::lookup_child(&directory.dentry, name) {
-        Ok(dentry) if dentry.inode().is_some() => Err(Errno::EEXIST),
-        _ => Err(errno),
+        Ok(dentry) if dentry.inode().is_some() => Errno::EEXIST,
+        _ => errno,
     }
 }
 
@@ -90,11 +91,33 @@ fn make_locked(
         return Ok(Created { dentry, is_new: false });
     }
     check_create(directory, parent, context)?;
-    let new = new_inode(context, parent, content, mode);
+    let (inherited, mode) = new_mode(context, parent, content.kind(), mode)?;
+    let new = new_inode(context, parent, content, mode, &inherited);
     let inode = parent.operations().create(parent, name, &new)?;
+    give_lists(&inode, &inherited);
     dentry.instantiate(inode.clone());
     notify::created(parent, name, &inode);
     Ok(Created { dentry: dentry::insert(dentry), is_new: true })
+}
+
+/// The mode of what someone makes in a directory: its default list takes the place of the umask. Errors: `ENOMEM`.
+fn new_mode(
+    context: &LookupContext<'_>,
+    directory: &Inode,
+    kind: FileKind,
+    mode: u32,
+) -> Result<(Inherited, u32)> {
+    if kind == FileKind::Symlink {
+        return Ok((Inherited::default(), 0o777));
+    }
+    let inherited = acl::inherit(directory, kind, mode & 0o7777)?;
+    Ok(inherited.unwrap_or_else(|| (Inherited::default(), mode & 0o7777 & !context.fs.umask())))
+}
+
+/// What the file system has stored is in memory as well.
+fn give_lists(inode: &Inode, inherited: &Inherited) {
+    inode.set_acl(AclKind::Access, inherited.access.clone());
+    inode.set_acl(AclKind::Default, inherited.default.clone());
 }
 
 /// Owner, group and mode of what someone makes in a directory: a set-group-ID directory gives its group, and the bit to
@@ -103,13 +126,10 @@ fn new_inode<'a>(
     context: &LookupContext<'_>,
     directory: &Inode,
     content: NewContent<'a>,
-    mode: u32,
+    mut mode: u32,
+    inherited: &'a Inherited,
 ) -> NewInode<'a> {
     let credentials = context.credentials;
-    let mut mode = match content {
-        NewContent::Symlink(_) => 0o777,
-        _ => mode & 0o7777 & !context.fs.umask(),
-    };
     let inherits = directory.permissions() & SET_GROUP_ID != 0;
     let gid = if inherits { directory.gid() } else { credentials.fsgid };
     if inherits && content.kind() == FileKind::Directory {
@@ -119,7 +139,8 @@ fn new_inode<'a>(
             credentials.in_group(gid) || permission::capable_for(directory, credentials, Capability::Fsetid);
         mode &= if keeps { !0 } else { !SET_GROUP_ID };
     }
-    NewInode { content, mode, uid: credentials.fsuid, gid }
+    let new = NewInode::new(content, mode, credentials.fsuid, gid);
+    NewInode { access_list: inherited.access.as_ref(), default_list: inherited.default.as_ref(), ..new }
 }
 
 /// An unnamed regular file in the file system of a directory (`O_TMPFILE`).
@@ -129,9 +150,12 @@ pub(crate) fn create_unnamed(
     mode: u32,
 ) -> Result<Arc<Dentry>> {
     let parent = directory.inode()?;
+    let _change = directory.mount.begin_change()?;
     check_create(directory, parent, context)?;
-    let new = new_inode(context, parent, NewContent::Regular, mode);
+    let (inherited, mode) = new_mode(context, parent, FileKind::Regular, mode)?;
+    let new = new_inode(context, parent, NewContent::Regular, mode, &inherited);
     let inode = parent.operations().create_unnamed(parent, &new)?;
+    give_lists(&inode, &inherited);
     let name = alloc::format!("#{}", inode.number());
     let dentry = Dentry::new_negative(&directory.dentry, name.as_bytes());
     dentry.set_flags(flag::DELETED);
@@ -219,10 +243,8 @@ pub fn link(context: &LookupContext<'_>, old: &Path, start: Start<'_>, path: &[u
     if !Arc::ptr_eq(&old.mount, &parent.directory.mount) {
         return Err(Errno::EXDEV);
     }
-    parent.directory.mount.begin_write()?;
-    let result = link_locked(context, inode, &parent, old.dentry.is_deleted());
-    parent.directory.mount.end_write();
-    result
+    let _change = parent.directory.mount.begin_change()?;
+    link_locked(context, inode, &parent, old.dentry.is_deleted())
 }
 
 fn link_locked(
@@ -287,6 +309,7 @@ pub fn unlink(context: &LookupContext<'_>, start: Start<'_>, path: &[u8]) -> Res
     if parent.is_special() {
         return Err(Errno::EISDIR);
     }
+    let _change = parent.directory.mount.begin_change()?;
     let victim = {
         let directory = parent.directory.inode()?;
         let _lock = directory.lock.write();
@@ -295,10 +318,7 @@ pub fn unlink(context: &LookupContext<'_>, start: Start<'_>, path: &[u8]) -> Res
         if parent.trailing_slash {
             return Err(if found.is_directory() { Errno::EISDIR } else { Errno::ENOTDIR });
         }
-        parent.directory.mount.begin_write()?;
-        let result = unlink_locked(context, &parent, directory, &dentry);
-        parent.directory.mount.end_write();
-        result?
+        unlink_locked(context, &parent, directory, &dentry)?
     };
     victim.evict_if_unused();
     Ok(())
@@ -330,10 +350,8 @@ pub fn remove_directory(context: &LookupContext<'_>, start: Start<'_>, path: &[u
         b".." => return Err(Errno::ENOTEMPTY),
         _ => {}
     }
-    parent.directory.mount.begin_write()?;
-    let result = remove_directory_locked(context, &parent);
-    parent.directory.mount.end_write();
-    result?.evict_if_unused();
+    let _change = parent.directory.mount.begin_change()?;
+    remove_directory_locked(context, &parent)?.evict_if_unused();
     Ok(())
 }
 
@@ -401,10 +419,8 @@ pub fn rename(
         let exists = flags & RENAME_NOREPLACE != 0 && !old.is_special();
         return Err(if exists { Errno::EEXIST } else { Errno::EBUSY });
     }
-    old.directory.mount.begin_write()?;
-    let result = rename_locked(context, &old, &new, flags);
-    old.directory.mount.end_write();
-    if let Some(replaced) = result? {
+    let _change = old.directory.mount.begin_change()?;
+    if let Some(replaced) = rename_locked(context, &old, &new, flags)? {
         replaced.evict_if_unused();
     }
     Ok(())

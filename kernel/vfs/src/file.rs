@@ -11,6 +11,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt;
+use core::ops::Range;
 
 use abi::errno::{Errno, Result};
 use abi::fcntl::{F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, OpenFlags};
@@ -25,6 +26,7 @@ use mm::io::{IoReader, IoWriter};
 use mm::page_cache::{MappedFile, ReadAhead, Seen};
 use security::{Capability, Credentials};
 
+use crate::freeze::Change;
 use crate::inode::Inode;
 use crate::path::Path;
 use crate::poll::PollTable;
@@ -105,6 +107,14 @@ pub enum Allocate {
     Zero,
     /// Zeros; the size stays.
     ZeroKeepSize,
+    /// What no other file shares, within and beyond the size.
+    Unshare,
+    /// The same; the size stays.
+    UnshareKeepSize,
+    /// The range is cut out: what follows moves there.
+    Collapse,
+    /// A hole, before which what is there moves up.
+    Insert,
 }
 
 /// What the pieces of the kernel implement for what they open. Offsets are bytes. Defaults are Linux's answers of files
@@ -165,10 +175,21 @@ pub trait FileOperations: Any + Send + Sync {
         let _ = (file, kind);
         Err(Errno::EINVAL)
     }
-    /// fallocate(2) on `length` bytes at `offset`. `EOPNOTSUPP`.
+    /// The same for `range` of bytes: after a write with `O_DSYNC` or `O_SYNC`, msync(2). The default writes everything.
+    fn sync_range(&self, file: &File, kind: SyncKind, range: Range<u64>) -> Result<()> {
+        let _ = range;
+        self.sync(file, kind)
+    }
+    /// fallocate(2) on `length` bytes at `offset`; the end is within the largest size. A change of the file system is under way. `EOPNOTSUPP`.
     fn allocate(&self, file: &File, what: Allocate, offset: u64, length: u64) -> Result<()> {
         let _ = (file, what, offset, length);
         Err(Errno::EOPNOTSUPP)
+    }
+    /// What swap space lies on that is this file (swapon(2)): its device, or its blocks, which stay where they are and are nobody else's until the
+    /// store is dropped. `EINVAL`: it cannot be that.
+    fn swap_store(&self, file: &File) -> Result<Arc<dyn mm::swap::SwapStore>> {
+        let _ = file;
+        Err(Errno::EINVAL)
     }
     /// A descriptor of it is closed; its error is close(2)'s.
     fn flush(&self, file: &File) -> Result<()> {
@@ -511,19 +532,55 @@ impl File {
     }
 
     /// Bytes were written to a seekable file: `O_SYNC` and `O_DSYNC` have them on the device before the call returns.
-    fn finish_write(&self, result: Result<usize>) -> Result<usize> {
+    fn finish_write(&self, result: Result<usize>, offset: u64) -> Result<usize> {
         let count = self.notify_moved(result, IN_MODIFY)?;
         let flags = self.flags();
-        if count > 0
-            && flags.contains(OpenFlags::DSYNC)
-            && self.operations().positioning() == Positioning::Seekable
-        {
+        if flags.contains(OpenFlags::DSYNC) && self.operations().positioning() == Positioning::Seekable {
             let kind = if flags.contains(OpenFlags::SYNC) { SyncKind::All } else { SyncKind::Data };
-            if self.page_cache().is_some() {
-                self.sync(kind)?;
-            }
+            self.sync_written(kind, offset, count)?;
         }
         Ok(count)
+    }
+
+    /// What a write of `count` bytes at `offset` ([`AT_END`] if that is not known) has written is on the device. Errors: as [`sync`](Self::sync).
+    pub fn sync_written(&self, kind: SyncKind, offset: u64, count: usize) -> Result<()> {
+        if count == 0 || self.page_cache().is_none() {
+            return Ok(());
+        }
+        // Others may have appended since.
+        let unknown = offset == AT_END || self.flags().contains(OpenFlags::APPEND);
+        let range = if unknown { 0..u64::MAX } else { offset..offset.saturating_add(count as u64) };
+        self.sync_range(kind, range)
+    }
+
+    /// Of `range` of bytes, what [`sync`](Self::sync) does. Errors: as there.
+    pub fn sync_range(&self, kind: SyncKind, range: Range<u64>) -> Result<()> {
+        let result = self.operations().sync_range(self, kind, range);
+        let seen = self.take_write_error();
+        result.and(seen)
+    }
+
+    /// Writes at a place, not while the file system is frozen.
+    fn write_seekable(&self, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
+        let result = {
+            let _change = self.begin_change();
+            self.operations().write(self, from, offset)
+        };
+        self.finish_write(result, offset)
+    }
+
+    /// Begins a change of the file's contents, if it is one of a file system.
+    fn begin_change(&self) -> Option<Change<'_>> {
+        let inode = self.path.dentry.inode().filter(|inode| inode.kind() == FileKind::Regular)?;
+        Some(inode.superblock().begin_change())
+    }
+
+    /// fallocate(2), on a regular file that is open to be written. Errors: `EOPNOTSUPP`, `EFBIG`, `ENOSPC`, `EPERM`, `EINVAL`, `ETXTBSY`.
+    pub fn allocate(&self, what: Allocate, offset: u64, length: u64) -> Result<()> {
+        let _change = self.begin_change();
+        self.operations().allocate(self, what, offset, length)?;
+        crate::notify::at(&self.path, IN_MODIFY);
+        Ok(())
     }
 
     /// write(2): at the offset, which advances; at the end with `O_APPEND`.
@@ -535,7 +592,7 @@ impl File {
         }
         let _position = self.position_lock.lock();
         let position = self.position();
-        let count = self.finish_write(operations.write(self, from, position))?;
+        let count = self.write_seekable(from, position)?;
         let end = match self.inode() {
             Ok(inode) if self.flags().contains(OpenFlags::APPEND) && inode.kind() == FileKind::Regular => {
                 inode.size()
@@ -550,7 +607,7 @@ impl File {
     pub fn write_at(&self, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
         self.check_seekable()?;
         self.check_writable()?;
-        self.finish_write(self.operations().write(self, from, offset))
+        self.write_seekable(from, offset)
     }
 
     /// pwritev2(2) with `RWF_APPEND`: at the end, as if opened with `O_APPEND`; a stream is just written to.
@@ -565,7 +622,7 @@ impl File {
             };
         }
         let _position = self.position_lock.lock();
-        let count = self.finish_write(operations.write(self, from, AT_END))?;
+        let count = self.write_seekable(from, AT_END)?;
         if offset == Appended::Follow {
             self.position.store(self.inode()?.size(), Ordering::Relaxed);
         }

@@ -12,17 +12,21 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::ops::Range;
 
 use abi::errno::{Errno, Result};
+use abi::fs::{FS_APPEND_FL, FS_IMMUTABLE_FL, FS_NOATIME_FL};
 use machine::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
-use machine::sync::{Once, RwLock, SeqLock};
+use machine::sync::{Once, RcuArc, RwLock, SeqLock};
 use mm::{PageCache, Retention};
 use security::{Credentials, Kgid, Kuid};
 
+use crate::acl::{Acl, AclKind};
 use crate::file::{File, FileOperations};
 use crate::locks::LockContext;
 use crate::notify::{LazyWatchSet, WatchSet};
 use crate::path::Path;
+use crate::readdir::SinkState;
 use crate::reaper;
 use crate::seals::Seals;
 use crate::superblock::SuperBlock;
@@ -42,6 +46,8 @@ pub mod state {
     pub const OWN_PERMISSIONS: u32 = 16;
     /// No access times (proc, sysfs, pipes).
     pub const NO_ACCESS_TIME: u32 = 32;
+    /// There is an access control list that says more than the mode; set by [`Inode::set_acl`](super::Inode::set_acl).
+    pub const HAS_ACCESS_LIST: u32 = 64;
 }
 
 /// A file.
@@ -66,6 +72,8 @@ pub struct Inode {
     writers: AtomicI32,
     locks: Once<Box<LockContext>>,
     watches: LazyWatchSet,
+    /// Access and default list; made when the first is set.
+    acls: Once<Box<[RcuArc<Acl>; 2]>>,
     attached: Once<Arc<dyn Any + Send + Sync>>,
     /// Orders changes; see the head of this file.
     pub lock: RwLock<()>,
@@ -140,6 +148,7 @@ impl Inode {
             writers: AtomicI32::new(0),
             locks: Once::new(),
             watches: LazyWatchSet::new(),
+            acls: Once::new(),
             attached: Once::new(),
             lock: RwLock::new(()),
         }
@@ -283,6 +292,17 @@ impl Inode {
     pub fn clear_state(&self, bits: u32) {
         self.state.fetch_and(!bits, Ordering::AcqRel);
     }
+    /// Sets the state that follows from `FS_*_FL` flags.
+    pub fn apply_flags(&self, flags: u32) {
+        let pairs = [
+            (FS_IMMUTABLE_FL, state::IMMUTABLE),
+            (FS_APPEND_FL, state::APPEND_ONLY),
+            (FS_NOATIME_FL, state::NO_ACCESS_TIME),
+        ];
+        for (flag, bit) in pairs {
+            if flags & flag != 0 { self.set_state(bit) } else { self.clear_state(bit) }
+        }
+    }
     /// What the kernel keeps with the inode while it is in memory, made at the first use: the pipe of a FIFO, the socket
     /// bound to a name. `make` must not sleep.
     pub fn attached(&self, make: impl FnOnce() -> Arc<dyn Any + Send + Sync>) -> &Arc<dyn Any + Send + Sync> {
@@ -291,6 +311,26 @@ impl Inode {
     /// The same, if it was made already.
     pub fn attached_if_any(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
         self.attached.get()
+    }
+    /// One of its access control lists, if it has it. Any context.
+    pub fn acl(&self, kind: AclKind) -> Option<Arc<Acl>> {
+        let [access, default] = &**self.acls.get()?;
+        if kind == AclKind::Access { access.load_arc() } else { default.load_arc() }
+    }
+    /// Sets or removes a list in memory: by the file system when it makes the inode, later by [`crate::acl`]. One that says no more than the mode must not
+    /// be set.
+    pub fn set_acl(&self, kind: AclKind, acl: Option<Arc<Acl>>) {
+        if acl.is_none() && self.acls.get().is_none() {
+            return;
+        }
+        let [access, default] = &**self.acls.get_or_init(Box::default);
+        if kind == AclKind::Default {
+            default.replace(acl);
+            return;
+        }
+        let has = acl.is_some();
+        access.replace(acl);
+        if has { self.set_state(state::HAS_ACCESS_LIST) } else { self.clear_state(state::HAS_ACCESS_LIST) }
     }
     /// The file locks on it; made at the first use.
     pub(crate) fn lock_context(&self) -> &LockContext {
@@ -438,12 +478,23 @@ impl Drop for Inode {
 pub struct NewInode<'a> {
     /// Kind and, where it has one, the target or device.
     pub content: NewContent<'a>,
-    /// Permission bits, umask applied.
+    /// Permission bits, umask or the directory's default list applied.
     pub mode: u32,
     /// Owner.
     pub uid: Kuid,
     /// Group: the creator's or, in a set-group-ID directory, the directory's.
     pub gid: Kgid,
+    /// Its access control list, of its directory's default list. To be stored; in memory the caller gives it to the inode.
+    pub access_list: Option<&'a Arc<Acl>>,
+    /// Its own default list, likewise.
+    pub default_list: Option<&'a Arc<Acl>>,
+}
+
+impl<'a> NewInode<'a> {
+    /// One without lists.
+    pub fn new(content: NewContent<'a>, mode: u32, uid: Kuid, gid: Kgid) -> NewInode<'a> {
+        NewInode { content, mode, uid, gid, access_list: None, default_list: None }
+    }
 }
 
 /// The kind of a new inode.
@@ -568,6 +619,31 @@ pub enum XattrMode {
     Create,
     /// `XATTR_REPLACE`: `ENODATA` if it is not.
     Replace,
+}
+
+/// A run of a file's bytes, and where it lies (`FIEMAP`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileExtent {
+    /// First byte, in the file.
+    pub logical: u64,
+    /// First byte, on the device; 0 if it has no place.
+    pub physical: u64,
+    /// Bytes.
+    pub length: u64,
+    /// `FIEMAP_EXTENT_*`.
+    pub flags: u32,
+}
+
+/// Takes extents, in the order of the file. `Full`: the extent was not taken, no more are wanted.
+pub type ExtentSink<'a> = dyn FnMut(&FileExtent) -> Result<SinkState> + 'a;
+
+/// What `chattr` changes (`FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FileFlags {
+    /// `FS_*_FL`.
+    pub flags: u32,
+    /// The project, where there are such.
+    pub project: u32,
 }
 
 /// What a file system implements for its inodes. All defaults are "this kind of inode cannot do that", with Linux's errno.
@@ -703,6 +779,32 @@ pub trait InodeOperations: Any + Send + Sync {
     fn times_changed(&self, inode: &Inode) {
         let _ = inode;
     }
+    /// Gives the extents that have a byte in `range`, whole, holes left out, the file's last one with `FIEMAP_EXTENT_LAST`. May sleep; no locks are held.
+    /// `EOPNOTSUPP`.
+    fn extents(&self, inode: &Inode, range: Range<u64>, sink: &mut ExtentSink<'_>) -> Result<()> {
+        let _ = (inode, range, sink);
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// `FIBMAP`: the block of the device at which block `block` of the file is, in blocks of [`SuperBlock::block_size`]; 0: a hole. `EINVAL`: not here.
+    fn block_of(&self, inode: &Inode, block: u64) -> Result<u64> {
+        let _ = (inode, block);
+        Err(Errno::EINVAL)
+    }
+    /// The flags of the file. `ENOTTY`: it has none.
+    fn flags(&self, inode: &Inode) -> Result<FileFlags> {
+        let _ = inode;
+        Err(Errno::ENOTTY)
+    }
+    /// Changes them: stores them with the time of change `now`, sets the inode's state ([`Inode::apply_flags`]). The lock is held for writing, the caller's rights
+    /// were checked. `EOPNOTSUPP`: a flag that cannot be changed; `EINVAL`, `ENOSPC`; `ENOTTY`.
+    fn set_flags(&self, inode: &Arc<Inode>, flags: FileFlags, now: Timestamp) -> Result<()> {
+        let _ = (inode, flags, now);
+        Err(Errno::ENOTTY)
+    }
+    /// Tells the file from others that had its number before. `ENOTTY`.
+    fn generation(&self) -> Result<u32> {
+        Err(Errno::ENOTTY)
+    }
     /// The value of an extended attribute, its full name given. `ENODATA`; `EOPNOTSUPP`.
     fn get_xattr(&self, inode: &Inode, name: &[u8]) -> Result<Vec<u8>> {
         let _ = (inode, name);
@@ -718,7 +820,20 @@ pub trait InodeOperations: Any + Send + Sync {
         let _ = (inode, name);
         Err(Errno::EOPNOTSUPP)
     }
-    /// The names of all extended attributes, each ended by NUL.
+    /// Stores an access control list, or removes it, and applies `change` (the mode that follows and the time of change) with
+    /// [`AttributeChange::apply`], both or neither. An access list given says more than the mode. The lock is held for writing. Removing one that is
+    /// not there is no error. `ENOSPC`; `EOPNOTSUPP`. See [`crate::acl`].
+    fn set_acl(
+        &self,
+        inode: &Arc<Inode>,
+        kind: AclKind,
+        acl: Option<&Arc<Acl>>,
+        change: &AttributeChange,
+    ) -> Result<()> {
+        let _ = (inode, kind, acl, change);
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// The names of all extended attributes, each ended by NUL; access control lists aside.
     fn list_xattrs(&self, inode: &Inode) -> Result<Vec<u8>> {
         let _ = inode;
         Ok(Vec::new())

@@ -7,8 +7,10 @@
 //! | `dentry`, `namei`, `path` | names: the cache, the walk, the text |
 //! | `mount`, `mount_calls`, `mount_tree`, `propagation`, `mount_text` | which file system is seen where |
 //! | `file`, `open`, `descriptor`, `readdir`, `mapping`, `splice`, `locks` | open files |
-//! | `directory`, `attributes`, `xattr`, `permission` | changing names and attributes; who may |
+//! | `directory`, `attributes`, `xattr`, `acl`, `permission` | changing names and attributes; who may |
 //! | `poll` | waiting for readiness |
+//! | `control` | ioctl(2)s that file systems have in common |
+//! | `freeze` | file systems that stay as they are for a while |
 //! | `reaper` | the end of files and file systems |
 //! | `notify` | watches: telling of what happens to files |
 //! | `chardev`, `fifo`, `anonymous`, `pseudo` | files that are not on a disk |
@@ -23,15 +25,18 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod acl;
 pub mod anonymous;
 pub mod attributes;
 pub mod chardev;
 pub mod context;
+pub mod control;
 pub mod dentry;
 pub mod descriptor;
 pub mod directory;
 pub mod fifo;
 pub mod file;
+mod freeze;
 pub mod inode;
 pub mod locks;
 pub mod mapping;
@@ -55,12 +60,13 @@ pub mod superblock;
 pub mod types;
 pub mod xattr;
 
+pub use acl::{Acl, AclKind};
 pub use context::{FsContext, FsState, LookupContext};
 pub use descriptor::{CloseOnExec, DescriptorTable};
 pub use file::{Allocate, File, FileOperations, Positioning, SeekFrom, SyncKind};
 pub use inode::{
-    AttributeChange, Inode, InodeAttributes, InodeOperations, LinkTarget, NameCaching, NewContent, NewInode,
-    Rename, RenameMode, XattrMode,
+    AttributeChange, ExtentSink, FileExtent, FileFlags, Inode, InodeAttributes, InodeOperations, LinkTarget,
+    NameCaching, NewContent, NewInode, Rename, RenameMode, XattrMode,
 };
 pub use mount::{Mount, MountNamespace};
 pub use namei::LookupFlags;

@@ -53,15 +53,14 @@ impl MappedFile for FileMapping {
         }
     }
 
-    fn stored(&self) {
+    fn begin_store(&self) {
         if let Ok(inode) = self.file.inode() {
             crate::attributes::touch_stored(inode);
         }
     }
 
-    /// All data of the file, which is more than was asked for.
-    fn sync(&self, _range: Range<u64>) -> Result<()> {
-        self.file.sync(SyncKind::Data)
+    fn sync(&self, range: Range<u64>) -> Result<()> {
+        self.file.sync_range(SyncKind::Data, range)
     }
 
     fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result {

@@ -20,6 +20,7 @@ use machine::sync::{Mutex, MutexGuard, RcuArc, RcuGuard, SpinLock, WaitQueue, rc
 use security::{NamespaceHead, NamespaceKind, UserNamespace};
 
 use crate::dentry::{self, Dentry};
+use crate::freeze::Change;
 use crate::path::Path;
 use crate::reaper;
 use crate::superblock::SuperBlock;
@@ -151,7 +152,23 @@ pub struct Mount {
 }
 
 /// Counts the mounts of a superblock: with the last one, its names leave the cache and its watches end.
-struct ActiveSuperBlock(Arc<SuperBlock>);
+pub(crate) struct ActiveSuperBlock(Arc<SuperBlock>);
+
+impl SuperBlock {
+    /// Its count of mounts, for one mount more. `EBUSY`: it is on a device, and just being shut down.
+    fn activate(self: &Arc<Self>) -> Result<Arc<ActiveSuperBlock>> {
+        let mut known = self.active().lock();
+        if let Some(active) = known.as_ref().and_then(Weak::upgrade) {
+            return Ok(active);
+        }
+        if known.is_some() && self.is_on_device() {
+            return Err(Errno::EBUSY);
+        }
+        let active = Arc::new(ActiveSuperBlock(self.clone()));
+        *known = Some(Arc::downgrade(&active));
+        Ok(active)
+    }
+}
 
 impl Drop for ActiveSuperBlock {
     /// Any context on a device; else thread context.
@@ -184,6 +201,18 @@ impl WritersBarred {
 impl Drop for WritersBarred {
     fn drop(&mut self) {
         self.0.iter().for_each(|mount| mount.writers.store(0, Ordering::Release));
+    }
+}
+
+/// A call that changes something through a mount.
+pub(crate) struct MountChange<'a> {
+    mount: &'a Mount,
+    _change: Change<'a>,
+}
+
+impl Drop for MountChange<'_> {
+    fn drop(&mut self) {
+        self.mount.end_write();
     }
 }
 
@@ -241,7 +270,7 @@ impl Mount {
     /// A mount of the tree below `root`, attached nowhere.
     pub(crate) fn new(root: Arc<Dentry>, source: &[u8], flags: MountFlags) -> Result<Arc<Mount>> {
         let superblock = root.inode().ok_or(Errno::ENOENT)?.superblock().clone();
-        let active = Arc::new(ActiveSuperBlock(superblock));
+        let active = superblock.activate()?;
         Ok(Mount::with(root, source, flags, active))
     }
 
@@ -414,7 +443,7 @@ impl Mount {
         *self.propagation.lock() = propagation;
     }
 
-    /// Counts a writer. `EROFS`: it is read-only or just becoming so.
+    /// Counts a description that is open to be written. `EROFS`: it is read-only or just becoming so.
     pub(crate) fn begin_write(&self) -> Result<()> {
         let add = |count: i32| (count >= 0).then_some(count + 1);
         let counted = self.writers.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
@@ -424,6 +453,12 @@ impl Mount {
             return Err(Errno::EROFS);
         }
         Ok(())
+    }
+    /// Begins a call that changes what it shows: it is writable until the call is over, and not frozen. No lock of the file system is held. `EROFS`.
+    pub(crate) fn begin_change(&self) -> Result<MountChange<'_>> {
+        let change = self.superblock.begin_change();
+        self.begin_write()?;
+        Ok(MountChange { mount: self, _change: change })
     }
     /// Takes one [`begin_write`](Self::begin_write) back.
     pub(crate) fn end_write(&self) {

@@ -296,6 +296,9 @@ fn prepare_to_stop(superblock: &SuperBlock) {
 /// Keeps writers away from an instance and writes all that is in memory. The topology is locked. Errors: `EBUSY`: a file is open to be written, or is still to
 /// be removed from the device when it is closed; `EIO` and the like.
 fn stop_writing(superblock: &SuperBlock) -> Result<WritersBarred> {
+    if superblock.is_frozen() {
+        return Err(Errno::EBUSY);
+    }
     let barred = WritersBarred::new(superblock)?;
     if superblock.has_unnamed() {
         return Err(Errno::EBUSY);

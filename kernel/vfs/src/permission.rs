@@ -5,6 +5,7 @@
 use abi::errno::{Errno, Result};
 use security::{Capability, Credentials};
 
+use crate::acl;
 use crate::inode::{Inode, state};
 use crate::path::Path;
 use crate::types::{AccessMask, FileKind};
@@ -25,7 +26,7 @@ pub fn is_owner_or_capable(inode: &Inode, credentials: &Credentials) -> bool {
 /// Whether they may look names up in the directory: the quick answer, `false` where the rules must be asked.
 #[inline]
 pub(crate) fn may_search_quickly(inode: &Inode) -> bool {
-    inode.permissions() & 0o111 == 0o111 && !inode.has_state(state::OWN_PERMISSIONS)
+    inode.permissions() & 0o111 == 0o111 && !inode.has_state(state::OWN_PERMISSIONS | state::HAS_ACCESS_LIST)
 }
 
 /// The rules for an inode, read-only mounts aside. `EACCES`; `EPERM`: it is immutable.
@@ -38,7 +39,17 @@ pub fn check(inode: &Inode, credentials: &Credentials, mask: AccessMask) -> Resu
     {
         return answer;
     }
+    if inode.has_state(state::HAS_ACCESS_LIST)
+        && let Some(answer) = acl::check(inode, credentials, mask)
+    {
+        return answer;
+    }
     check_mode(inode, credentials, mask)
+}
+
+/// Whether capabilities permit what an access control list does not.
+pub fn may_override(inode: &Inode, credentials: &Credentials, mask: AccessMask) -> bool {
+    override_allows(inode, credentials, mask.bits() & 0o7, inode.permissions())
 }
 
 /// The ordinary rules.
@@ -57,11 +68,6 @@ pub fn check_mode(inode: &Inode, credentials: &Credentials, mask: AccessMask) ->
         return Ok(());
     }
     if override_allows(inode, credentials, wanted, mode) { Ok(()) } else { Err(Errno::EACCES) }
-}
-
-/// Whether capabilities permit what an access control list does not.
-pub fn may_override(inode: &Inode, credentials: &Credentials, mask: AccessMask) -> bool {
-    override_allows(inode, credentials, mask.bits() & 0o7, inode.permissions())
 }
 
 /// `CAP_DAC_READ_SEARCH` reads everything and searches directories; `CAP_DAC_OVERRIDE` does all but run what nobody may.

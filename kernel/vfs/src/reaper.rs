@@ -71,19 +71,18 @@ impl<T: Linked> Queue<T> {
         Queue { first: None, last: None }
     }
 
-    /// Whether it is there. Then a reference that is dropped before the queue is unlocked is not the last one: the queue has one.
-    fn contains(&self, element: &T) -> bool {
-        element.link().0.lock().queued
-    }
-
-    /// Queues what is not there yet.
-    fn push(&mut self, element: Arc<T>) {
-        element.link().0.lock().queued = true;
+    /// Queues it, unless it is in a queue: then it is given back.
+    fn push(&mut self, element: Arc<T>) -> core::result::Result<(), Arc<T>> {
+        let queued = core::mem::replace(&mut element.link().0.lock().queued, true);
+        if queued {
+            return Err(element);
+        }
         match self.last.take() {
             Some(last) => last.link().0.lock().next = Some(element.clone()),
             None => self.first = Some(element.clone()),
         }
         self.last = Some(element);
+        Ok(())
     }
 
     fn pop(&mut self) -> Option<Arc<T>> {
@@ -98,6 +97,30 @@ impl<T: Linked> Queue<T> {
         }
         self.first = next;
         Some(first)
+    }
+}
+
+/// Inodes whose turn comes when their file system is thawed.
+pub(crate) struct Parked(IrqSpinLock<Queue<Inode>>);
+
+impl Parked {
+    pub(crate) const fn new() -> Parked {
+        Parked(IrqSpinLock::new(Queue::new()))
+    }
+
+    fn put(&self, inode: Arc<Inode>) {
+        let parked = self.0.lock().push(inode);
+        // It may have been queued again meanwhile.
+        drop(parked);
+    }
+}
+
+/// A file system was thawed. Sleeps.
+pub(crate) fn unpark(parked: &Parked) {
+    loop {
+        let next = parked.0.lock().pop();
+        let Some(inode) = next else { return };
+        consider(inode);
     }
 }
 
@@ -159,8 +182,13 @@ fn work(most: usize) -> bool {
         let Some(inode) = next else { return false };
         WAITING.fetch_sub(1, Ordering::Relaxed);
         let superblock = inode.superblock().clone();
-        inode.evict_if_unused();
-        drop(inode);
+        match superblock.try_begin_change() {
+            Ok(_change) => {
+                inode.evict_if_unused();
+                drop(inode);
+            }
+            Err(parked) => parked.put(inode),
+        }
         if superblock.note_reaped() {
             DONE.wake_all();
         }
@@ -173,13 +201,17 @@ fn work(most: usize) -> bool {
 pub(crate) fn consider(inode: Arc<Inode>) {
     {
         let mut queue = INODES.lock();
-        if queue.contains(&inode) {
+        // Before it can be popped.
+        inode.superblock().note_reaping();
+        if let Err(inode) = queue.push(inode) {
+            if inode.superblock().note_reaped() {
+                DONE.wake_all();
+            }
+            // Not the last reference: whoever takes it out of a queue has one, and locks this one before dropping it.
             drop(inode);
             return;
         }
-        inode.superblock().note_reaping();
         WAITING.fetch_add(1, Ordering::Relaxed);
-        queue.push(inode);
     }
     match ERRAND.get() {
         Some(errand) if errand::take_on(*errand) => {}
@@ -207,7 +239,8 @@ pub(crate) fn help_if_crowded() {
 
 /// The last mount of a file system is gone. Any context.
 pub(crate) fn retire(superblock: Arc<SuperBlock>) {
-    SUPERBLOCKS.lock().push(superblock);
+    let queued = SUPERBLOCKS.lock().push(superblock);
+    debug_assert!(queued.is_ok(), "the last mount goes once");
     QUEUED.wake_all();
 }
 
@@ -215,6 +248,8 @@ pub(crate) fn retire(superblock: Arc<SuperBlock>) {
 fn shut_down(superblock: &Arc<SuperBlock>) {
     /// How often to wait in vain for what RCU still holds before the rest counts as lost.
     const PATIENCE: u32 = 20;
+    // Whoever froze it cannot thaw it any more.
+    let _ = superblock.thaw();
     crate::notify::unmounted(superblock);
     crate::dentry::drop_superblock(superblock);
     let (mut least, mut vain) = (usize::MAX, 0);

@@ -9,6 +9,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::ops::Range;
 
 use abi::errno::{Errno, Result};
 use abi::fs::Statfs;
@@ -19,8 +20,9 @@ use mm::page_cache::ErrorSequence;
 use security::{Credentials, UserNamespace};
 
 use crate::dentry::Dentry;
+use crate::freeze::Freezer;
 use crate::inode::Inode;
-use crate::mount::Mount;
+use crate::mount::{ActiveSuperBlock, Mount};
 use crate::notify::WatchSet;
 use crate::reaper;
 use crate::types::{DeviceId, NAME_MAX};
@@ -43,7 +45,8 @@ pub struct SuperBlock {
     watches: WatchSet,
     /// Errors of write-back of any of its files, for syncfs(2).
     errors: Arc<ErrorSequence>,
-    is_on_device: bool,
+    /// Only on a device.
+    freezer: Option<Freezer>,
     /// Inodes in memory (only counted on a device).
     inodes: AtomicUsize,
     /// Inodes without a name that are not evicted yet.
@@ -55,6 +58,8 @@ pub struct SuperBlock {
     is_shut_down: AtomicBool,
     /// Held for reading by those who write it to its device, for writing at its end.
     end_lock: RwLock<()>,
+    /// The count of its mounts, if it was ever mounted.
+    active: SpinLock<Option<Weak<ActiveSuperBlock>>>,
     /// All mounts that show it, by their numbers.
     mounts: SpinLock<BTreeMap<u64, Weak<Mount>>>,
 }
@@ -86,6 +91,38 @@ pub trait SuperBlockOperations: Any + Send + Sync {
     fn sync(&self, superblock: &SuperBlock) -> Result<()> {
         let _ = superblock;
         Ok(())
+    }
+    /// Whether [`freeze`](Self::freeze) works (only on a device).
+    fn can_freeze(&self) -> bool {
+        false
+    }
+    /// No call changes anything any more, and everything was [written](Self::sync): keeps back what the file system itself would change, so that the device is
+    /// as after an unmount (an empty journal) until [`thaw`](Self::thaw). Stores through mappings may still make pages dirty; those
+    /// wait. Not called when mounted read-only. Errors: `EIO` and the like: it is not frozen then.
+    fn freeze(&self, superblock: &SuperBlock) -> Result<()> {
+        let _ = superblock;
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// Ends [`freeze`](Self::freeze).
+    fn thaw(&self, superblock: &SuperBlock) -> Result<()> {
+        let _ = superblock;
+        Ok(())
+    }
+    /// `FITRIM`: tells the device of free space, in whole runs of at least `least` bytes within `range` (bytes of the device). Gives the bytes told.
+    /// `EOPNOTSUPP`: the device has no discard; `EINVAL`, `EIO`; `EINTR`. A change of the file system is under way.
+    fn trim(&self, superblock: &SuperBlock, range: Range<u64>, least: u64) -> Result<u64> {
+        let _ = (superblock, range, least);
+        Err(Errno::ENOTTY)
+    }
+    /// The volume's label, without NUL. `ENOTTY`: it has none.
+    fn label(&self, superblock: &SuperBlock) -> Result<Vec<u8>> {
+        let _ = superblock;
+        Err(Errno::ENOTTY)
+    }
+    /// Sets the label. `EINVAL`: too long; `ENOTTY`. A change of the file system is under way.
+    fn set_label(&self, superblock: &SuperBlock, label: &[u8]) -> Result<()> {
+        let _ = (superblock, label);
+        Err(Errno::ENOTTY)
     }
     /// Its options as in `/proc/mounts`, each preceded by a comma.
     fn show_options(&self, superblock: &SuperBlock, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
@@ -153,13 +190,14 @@ impl SuperBlock {
             rename_lock: Mutex::new(()),
             watches: WatchSet::new(),
             errors: Arc::new(ErrorSequence::new()),
-            is_on_device: attributes.device.is_some(),
+            freezer: attributes.device.map(|_| Freezer::new()),
             inodes: AtomicUsize::new(0),
             unnamed: AtomicUsize::new(0),
             reaping: AtomicUsize::new(0),
             retiring: reaper::Link::new(),
             is_shut_down: AtomicBool::new(false),
             end_lock: RwLock::new(()),
+            active: SpinLock::new(None),
             mounts: SpinLock::new(BTreeMap::new()),
         });
         let mut all = SUPERBLOCKS.lock();
@@ -205,12 +243,15 @@ impl SuperBlock {
     /// Whether it is on a device: what ends its files sleeps ([`reaper`]).
     #[inline]
     pub fn is_on_device(&self) -> bool {
-        self.is_on_device
+        self.freezer.is_some()
+    }
+    pub(crate) fn freezer(&self) -> Option<&Freezer> {
+        self.freezer.as_ref()
     }
 
     /// An inode is made.
     pub(crate) fn note_inode(&self, unnamed: bool) {
-        if self.is_on_device {
+        if self.is_on_device() {
             self.inodes.fetch_add(1, Ordering::Relaxed);
         }
         if unnamed {
@@ -219,7 +260,7 @@ impl SuperBlock {
     }
     /// An inode's memory goes.
     pub(crate) fn note_inode_gone(&self) {
-        if self.is_on_device {
+        if self.is_on_device() {
             self.inodes.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -249,6 +290,9 @@ impl SuperBlock {
     }
     pub(crate) fn retiring(&self) -> &reaper::Link<SuperBlock> {
         &self.retiring
+    }
+    pub(crate) fn active(&self) -> &SpinLock<Option<Weak<ActiveSuperBlock>>> {
+        &self.active
     }
     /// A mount shows it.
     pub(crate) fn add_mount(&self, id: u64, mount: Weak<Mount>) {

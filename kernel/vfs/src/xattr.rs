@@ -1,7 +1,8 @@
 //! Extended attributes (xattr(7)): which name spaces there are and who may use them.
 //!
-//! The values are the file systems'. Locks: the inode's, for writing, around changes.
+//! The values are the file systems'; access control lists are `acl`'s. Locks: the inode's, for writing, around changes.
 
+use crate::acl::{self, Acl, AclKind};
 use crate::inode::{Inode, XattrMode, state};
 use crate::path::Path;
 use crate::permission::{self, is_owner_or_capable};
@@ -54,6 +55,9 @@ fn check(inode: &Inode, name: &[u8], access: Access, credentials: &Credentials) 
 /// getxattr(2).
 pub fn get(place: &Path, name: &[u8], credentials: &Credentials) -> Result<Vec<u8>> {
     let inode = place.inode()?;
+    if let Some(kind) = AclKind::of_attribute(name) {
+        return acl::get_visible(inode, kind, credentials);
+    }
     check(inode, name, Access::Read, credentials)?;
     inode.operations().get_xattr(inode, name)
 }
@@ -61,13 +65,12 @@ pub fn get(place: &Path, name: &[u8], credentials: &Credentials) -> Result<Vec<u
 /// Makes a change with the mount held writable and the inode locked.
 fn change(place: &Path, make: impl FnOnce(&Arc<Inode>) -> Result<()>) -> Result<()> {
     let inode = place.inode()?;
-    place.mount.begin_write()?;
-    let result = {
+    {
+        let _change = place.mount.begin_change()?;
         let _lock = inode.lock.write();
-        inode.check_alive().and_then(|()| make(inode))
-    };
-    place.mount.end_write();
-    result?;
+        inode.check_alive()?;
+        make(inode)?;
+    }
     crate::notify::at(place, abi::inotify::IN_ATTRIB);
     Ok(())
 }
@@ -80,12 +83,31 @@ pub fn set(
     mode: XattrMode,
     credentials: &Credentials,
 ) -> Result<()> {
+    if let Some(kind) = AclKind::of_attribute(name) {
+        // Whether there is one already does not matter, whatever `mode` says; as on Linux.
+        let acl =
+            if value.is_empty() { None } else { Acl::from_visible(value, &credentials.user_namespace)? };
+        return change_list(place, kind, acl, credentials);
+    }
     check(place.inode()?, name, Access::Change, credentials)?;
     change(place, |inode| inode.operations().set_xattr(inode, name, value, mode))
 }
 
+/// Sets or removes an access control list.
+fn change_list(place: &Path, kind: AclKind, acl: Option<Acl>, credentials: &Credentials) -> Result<()> {
+    change(place, |inode| {
+        if inode.has_state(state::IMMUTABLE | state::APPEND_ONLY) {
+            return Err(Errno::EPERM);
+        }
+        acl::set(inode, kind, acl, credentials)
+    })
+}
+
 /// removexattr(2).
 pub fn remove(place: &Path, name: &[u8], credentials: &Credentials) -> Result<()> {
+    if let Some(kind) = AclKind::of_attribute(name) {
+        return change_list(place, kind, None, credentials);
+    }
     check(place.inode()?, name, Access::Change, credentials)?;
     change(place, |inode| inode.operations().remove_xattr(inode, name))
 }
@@ -93,7 +115,8 @@ pub fn remove(place: &Path, name: &[u8], credentials: &Credentials) -> Result<()
 /// listxattr(2): names, each with its NUL; trusted ones only for those who may see them.
 pub fn list(place: &Path, credentials: &Credentials) -> Result<Vec<u8>> {
     let inode = place.inode()?;
-    let all = inode.operations().list_xattrs(inode)?;
+    let mut all = acl::names(inode);
+    all.append(&mut inode.operations().list_xattrs(inode)?);
     if security::capable_anywhere_above(credentials, Capability::SysAdmin) {
         return Ok(all);
     }

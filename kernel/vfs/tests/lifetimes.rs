@@ -58,6 +58,17 @@ impl SuperBlockOperations for Instance {
         note(&self.0, "sync".into());
         Ok(())
     }
+    fn can_freeze(&self) -> bool {
+        true
+    }
+    fn freeze(&self, _superblock: &SuperBlock) -> Result<()> {
+        note(&self.0, "freeze".into());
+        Ok(())
+    }
+    fn thaw(&self, _superblock: &SuperBlock) -> Result<()> {
+        note(&self.0, "thaw".into());
+        Ok(())
+    }
     fn shut_down(&self, _superblock: &SuperBlock) {
         note(&self.0, "shut down".into());
     }
@@ -460,6 +471,58 @@ fn read_only_is_refused_while_something_is_to_be_written() {
         assert_eq!(world.mkdir("/d/x"), Err(Errno::EROFS));
         assert_eq!(remount(MountFlags::empty()), Ok(()));
         assert_eq!(world.mkdir("/d/x"), Ok(()));
+    });
+}
+
+#[test]
+fn a_frozen_file_system_is_changed_by_nobody() {
+    run(|world| {
+        let file = world.create("/d/a");
+        let superblock = file.inode().unwrap().superblock().clone();
+        assert_eq!(superblock.thaw(), Err(Errno::EINVAL));
+        world.calls();
+        superblock.freeze().unwrap();
+        assert_eq!(world.calls(), ["sync", "freeze"]);
+        assert_eq!(superblock.freeze(), Err(Errno::EBUSY));
+        let world = Arc::new(world);
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let crew = sched::host::Crew::new();
+        for number in 0..4 {
+            let (world, done, file) = (world.clone(), done.clone(), file.clone());
+            crew.spawn("changer", move || {
+                match number {
+                    0 => world.mkdir("/d/b").unwrap(),
+                    1 => world.unlink("/d/a").unwrap(),
+                    2 => {
+                        let _ = vfs::attributes::truncate_file(&file, 5);
+                    }
+                    _ => {
+                        let _ = file.write_at(&mut mm::io::SliceReader::new(b"x"), 0);
+                    }
+                }
+                done.lock().unwrap().push(number);
+            });
+        }
+        // Who only looks does not wait, and is not noted.
+        assert!(world.place("/d/a").is_ok());
+        let mut bytes = [0; 4];
+        file.read(&mut mm::io::SliceWriter::new(&mut bytes)).unwrap();
+        assert_eq!(world.calls(), [""; 0]);
+        assert!(done.lock().unwrap().is_empty());
+        superblock.thaw().unwrap();
+        crew.join();
+        assert_eq!(done.lock().unwrap().len(), 4);
+        // One that is frozen when it is taken off is thawed to be shut down.
+        superblock.freeze().unwrap();
+        drop(superblock);
+        world.calls();
+        drop(file);
+        assert_eq!(world.calls(), [""; 0]);
+        world.unmount(0).unwrap();
+        let calls = world.calls();
+        assert_eq!(calls.first().map(String::as_str), Some("thaw"));
+        assert!(calls.contains(&"evict 3".into()), "{calls:?}");
+        assert_eq!(calls.last().map(String::as_str), Some("shut down"));
     });
 }
 

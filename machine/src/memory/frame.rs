@@ -51,6 +51,8 @@ bitflags::bitflags! {
         const OWNER_5 = 2048;
         /// Free for the owner.
         const OWNER_6 = 4096;
+        /// Known to swap space by the slot in its `index`.
+        const SWAP_CACHED = 8192;
         const _ = !0;
     }
 }

@@ -14,6 +14,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use super::buddy::{self, Urgency};
+use super::swap_slot::{self, SwapSlot};
 use super::{Frame, FrameState, OutOfMemory, TABLE_PAGES, copy};
 use crate::cpu::{CpuId, CpuSet};
 use crate::sync::raw::RawSpinLock;
@@ -65,6 +66,15 @@ pub struct MappingRef<'a> {
     pub dirty: bool,
 }
 
+/// An entry that is not empty, borrowed under the leaf lock.
+#[derive(Debug)]
+pub enum EntryRef<'a> {
+    /// It maps a page.
+    Page(MappingRef<'a>),
+    /// It stands for a page in swap space.
+    Swapped(SwapSlot),
+}
+
 /// What an entry maps.
 #[derive(Clone, Debug)]
 pub struct Mapping {
@@ -89,6 +99,11 @@ pub enum EntryAction {
     Protect(Perms),
     /// Keep everything, clear the accessed and dirty flags.
     Clean,
+    /// Keep everything, clear the accessed flag. A processor that remembers the entry may use it for a while without setting the flag again: making it
+    /// forget would cost more than to be wrong about a page now and then.
+    Age,
+    /// The page is to be found in this slot from now on, one of whose counts becomes the entry's; the page goes to the batch.
+    Swap(SwapSlot),
     /// Take the mapping away.
     Unmap,
 }
@@ -164,9 +179,18 @@ fn perms_of(entry: u64) -> Perms {
     perms.with_key((entry >> PTE_KEY_SHIFT & 15) as u8)
 }
 
-/// An entry seen as a mapping, for the length of a call. The entry's reference stays the entry's.
+/// An entry that is not empty, for the length of a call.
+fn with_entry<R>(entry: u64, f: impl FnOnce(EntryRef<'_>) -> R) -> R {
+    match SwapSlot::decode(entry) {
+        Some(slot) => f(EntryRef::Swapped(slot)),
+        None => with_mapping(entry, |mapping| f(EntryRef::Page(mapping))),
+    }
+}
+
+/// An entry that maps a page, seen as a mapping for the length of a call. The entry's reference stays the entry's.
 fn with_mapping<R>(entry: u64, f: impl FnOnce(MappingRef<'_>) -> R) -> R {
-    // SAFETY: an entry that is not zero holds a reference, and its lock is held; `ManuallyDrop` leaves it alone.
+    debug_assert!(SwapSlot::decode(entry).is_none());
+    // SAFETY: an entry that maps a page holds a reference, and its lock is held; `ManuallyDrop` leaves it alone.
     let frame = ManuallyDrop::new(unsafe { Frame::from_number(number_in(entry)) });
     f(MappingRef {
         frame: &frame,
@@ -244,12 +268,14 @@ const FLUSH_SLOTS: usize = 4;
 /// The user half of an address space.
 ///
 /// # Invariants
-/// An entry of a leaf table that is not zero holds one reference of the frame it names. Leaf entries change under the
+/// An entry of a leaf table that is not zero holds one reference of the frame it names, or one count of a slot. Leaf entries change under the
 /// table page's lock, except for the bits that the processor sets. Entries of upper tables change under theirs.
 pub struct PageTable {
     root: u32,
     id: u64,
     tables: AtomicUsize,
+    /// Entries that stand for slots.
+    swapped: AtomicUsize,
     /// Counts the flushes; a CPU that has seen a smaller number may have stale entries.
     generation: AtomicU64,
     flush_lock: RawSpinLock,
@@ -298,6 +324,7 @@ impl PageTable {
             root,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             tables: AtomicUsize::new(1),
+            swapped: AtomicUsize::new(0),
             generation: AtomicU64::new(1),
             flush_lock: RawSpinLock::new(),
             flushes: [const {
@@ -424,12 +451,28 @@ impl PageTable {
         Ok(mapped)
     }
 
+    /// The slot that the entry at an address stands for, if it stands for one.
+    pub fn swapped_at(&self, address: usize) -> Option<SwapSlot> {
+        check_address(address);
+        if self.swapped_pages() == 0 {
+            return None;
+        }
+        let leaf = self.lock_leaf(address)?;
+        SwapSlot::decode(leaf.entry(address).load(Ordering::Acquire))
+    }
+
+    /// How many entries stand for slots (`VmSwap`).
+    #[inline]
+    pub fn swapped_pages(&self) -> usize {
+        self.swapped.load(Ordering::Relaxed)
+    }
+
     /// What is mapped at an address.
     pub fn query(&self, address: usize) -> Option<Mapping> {
         check_address(address);
         let leaf = self.lock_leaf(address)?;
         let entry = leaf.entry(address).load(Ordering::Acquire);
-        if entry == 0 {
+        if entry == 0 || SwapSlot::decode(entry).is_some() {
             return None;
         }
         Some(with_mapping(entry, |mapping| Mapping {
@@ -446,7 +489,7 @@ impl PageTable {
         &self,
         address: usize,
         batch: &mut TlbBatch<'_>,
-        decide: impl FnOnce(Option<MappingRef<'_>>) -> (EntryAction, R),
+        decide: impl FnOnce(Option<EntryRef<'_>>) -> (EntryAction, R),
     ) -> Result<R, OutOfMemory> {
         check_address(address);
         batch.check(self);
@@ -455,18 +498,32 @@ impl PageTable {
         let slot = leaf.entry(address);
         let entry = observe(slot);
         let (action, result) =
-            if entry == 0 { decide(None) } else { with_mapping(entry, |mapping| decide(Some(mapping))) };
+            if entry == 0 { decide(None) } else { with_entry(entry, |entry| decide(Some(entry))) };
         apply(slot, entry, action, address, batch);
         Ok(result)
     }
 
-    /// Calls `visit` for each mapping in the range, under the leaf locks, and does what it says ([`EntryAction::Map`]
-    /// included). The one walk under unmap, protect, aging and the like. `visit` must not sleep or use this table.
+    /// Calls `visit` for each mapping of a page in the range, under the leaf locks, and does what it says. `visit` must not sleep or use
+    /// this table.
     pub fn update_range(
         &self,
         range: Range<usize>,
         batch: &mut TlbBatch<'_>,
         mut visit: impl FnMut(usize, MappingRef<'_>) -> EntryAction,
+    ) {
+        self.update_entries(range, batch, |address, entry| match entry {
+            EntryRef::Page(mapping) => visit(address, mapping),
+            EntryRef::Swapped(_) => EntryAction::Keep,
+        });
+    }
+
+    /// Calls `visit` for each entry in the range that is not empty, under the leaf locks, and does what it says ([`EntryAction::Map`]
+    /// included). The one walk under unmap, protect, aging and the like. `visit` must not sleep or use this table.
+    pub fn update_entries(
+        &self,
+        range: Range<usize>,
+        batch: &mut TlbBatch<'_>,
+        mut visit: impl FnMut(usize, EntryRef<'_>) -> EntryAction,
     ) {
         check_range(&range);
         batch.check(self);
@@ -482,12 +539,25 @@ impl PageTable {
                 let slot = leaf.entry(address);
                 let entry = observe(slot);
                 if entry != 0 {
-                    let action = with_mapping(entry, |mapping| visit(address, mapping));
+                    let action = with_entry(entry, |entry| visit(address, entry));
                     apply(slot, entry, action, address, batch);
                 }
                 address += PAGE_SIZE;
             }
         }
+    }
+
+    /// The first address of a range for which there is a leaf table.
+    pub fn next_populated(&self, range: Range<usize>) -> Option<usize> {
+        check_range(&range);
+        let mut address = range.start;
+        while address < range.end {
+            if self.lock_leaf(address).is_some() {
+                return Some(address);
+            }
+            address = self.next_table(address);
+        }
+        None
     }
 
     /// Where the next leaf table could be, for an address that has none.
@@ -507,15 +577,17 @@ impl PageTable {
         next
     }
 
-    /// Takes all mappings in the range away; `removed` sees each (for accounting).
+    /// Empties all entries in the range; `removed` sees each mapping of a page (for accounting).
     pub fn unmap_range(
         &self,
         range: Range<usize>,
         batch: &mut TlbBatch<'_>,
         mut removed: impl FnMut(usize, MappingRef<'_>),
     ) {
-        self.update_range(range, batch, |address, mapping| {
-            removed(address, mapping);
+        self.update_entries(range, batch, |address, entry| {
+            if let EntryRef::Page(mapping) = entry {
+                removed(address, mapping);
+            }
             EntryAction::Unmap
         });
     }
@@ -530,7 +602,7 @@ impl PageTable {
         self.update_range(range, batch, |address, mapping| EntryAction::Protect(perms(address, mapping)));
     }
 
-    /// Copies the mappings of a range into `child`, sharing the pages (fork). `copied` sees each (for accounting); it must
+    /// Copies the entries of a range into `child`, sharing the pages (fork). `copied` sees each page (for accounting); it must
     /// not sleep or use either table. `batch` is of `self`. Where the child has a mapping already it stays. On failure
     /// a part has been copied.
     pub fn copy_range_cow(
@@ -555,7 +627,10 @@ impl PageTable {
                 Some(leaf) => drop(leaf),
             }
             let Some((source, target)) = self.lock_two(child, address, address)? else { continue };
-            copy_entries(&source, &target, address..region_end, mode, batch, &mut copied);
+            let swapped = copy_entries(&source, &target, address..region_end, mode, batch, &mut copied);
+            if swapped > 0 {
+                child.swapped.fetch_add(swapped, Ordering::Relaxed);
+            }
             drop((source, target));
             address = region_end;
         }
@@ -775,6 +850,8 @@ impl Drop for PageTable {
                 }
                 if level > 0 {
                     free(number_in(entry), level - 1, ENTRIES);
+                } else if let Some(slot) = SwapSlot::decode(entry) {
+                    swap_slot::note_dropped(slot);
                 } else {
                     // SAFETY: the entry's reference; the entry goes away with its table.
                     drop(unsafe { Frame::from_number(number_in(entry)) });
@@ -821,7 +898,15 @@ fn apply(slot: &AtomicU64, entry: u64, action: EntryAction, address: usize, batc
         EntryAction::Unmap if entry == 0 => return,
         EntryAction::Unmap => 0,
         EntryAction::Map(frame, perms) => encode(frame.into_number(), perms),
-        EntryAction::Protect(_) | EntryAction::Clean if entry == 0 => return,
+        EntryAction::Swap(place) => {
+            batch.table.swapped.fetch_add(1, Ordering::Relaxed);
+            place.encode()
+        }
+        EntryAction::Protect(_) | EntryAction::Clean | EntryAction::Age
+            if entry == 0 || SwapSlot::decode(entry).is_some() =>
+        {
+            return;
+        }
         EntryAction::Protect(perms) => {
             protect(slot, entry, perms, address, batch);
             return;
@@ -835,9 +920,25 @@ fn apply(slot: &AtomicU64, entry: u64, action: EntryAction, address: usize, batc
             }
             return;
         }
+        EntryAction::Age => {
+            slot.fetch_and(!arch::PTE_ACCESSED, Ordering::AcqRel);
+            if may_become_dirty(entry) {
+                slot.fetch_or(arch::PTE_WRITE, Ordering::Release);
+            }
+            return;
+        }
     };
     slot.store(new, Ordering::Release);
-    if entry != 0 {
+    drop_entry(entry, address, batch);
+}
+
+/// What an entry that was overwritten held goes to the batch, which has room for a frame.
+#[inline]
+fn drop_entry(entry: u64, address: usize, batch: &mut TlbBatch<'_>) {
+    if let Some(slot) = SwapSlot::decode(entry) {
+        batch.table.swapped.fetch_sub(1, Ordering::Relaxed);
+        swap_slot::note_dropped(slot);
+    } else if entry != 0 {
         if entry & arch::PTE_PRESENT != 0 {
             batch.add_page(address);
         }
@@ -864,7 +965,7 @@ fn protect(slot: &AtomicU64, entry: u64, perms: Perms, address: usize, batch: &m
     }
 }
 
-/// The inner loop of fork: entries of one leaf table to another.
+/// The inner loop of fork: entries of one leaf table to another. Gives how many of them stand for slots.
 #[inline]
 fn copy_entries(
     source: &Leaf<'_>,
@@ -873,8 +974,9 @@ fn copy_entries(
     mode: CopyMode,
     batch: &mut TlbBatch<'_>,
     copied: &mut impl FnMut(usize, &Frame),
-) {
+) -> usize {
     let mut protected: Option<Range<usize>> = None;
+    let mut swapped = 0;
     for address in range.step_by(PAGE_SIZE) {
         let from = source.entry(address);
         let mut entry = from.load(Ordering::Acquire);
@@ -883,6 +985,12 @@ fn copy_entries(
         }
         let to = target.entry(address);
         if to.load(Ordering::Relaxed) != 0 {
+            continue;
+        }
+        if let Some(slot) = SwapSlot::decode(entry) {
+            swap_slot::note_copied(slot);
+            to.store(entry, Ordering::Relaxed);
+            swapped += 1;
             continue;
         }
         if mode == CopyMode::CopyOnWrite && entry & arch::PTE_WRITE != 0 {
@@ -905,6 +1013,7 @@ fn copy_entries(
     if let Some(range) = protected {
         batch.add_range(range);
     }
+    swapped
 }
 
 /// The inner loop of a move: entries of one leaf table to another, or within one. Ends early when the batch is full; gives how many
@@ -932,8 +1041,7 @@ fn move_entries(
         if slot.load(Ordering::Relaxed) == 0 {
             slot.store(entry, Ordering::Release);
         } else {
-            // SAFETY: the entry's reference is the batch's now.
-            batch.add_frame(unsafe { Frame::from_number(number_in(entry)) });
+            drop_entry(entry, address, batch);
         }
     }
     range.len()

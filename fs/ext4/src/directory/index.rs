@@ -312,7 +312,7 @@ fn split_leaf(
         .into_iter()
         .map(|entry| (walk.hasher.hash(&entry.name), entry))
         .collect();
-    names.sort_by_key(|(hash, _)| *hash);
+    names.sort_unstable_by_key(|(hash, _)| *hash);
     let kept = balance(names.iter().map(|(_, entry)| dirent::needed(entry.name.len())));
     let upper = names.split_off(kept.min(names.len().saturating_sub(1)));
     let (Some((last, _)), Some((first, _))) = (names.last(), upper.first()) else {

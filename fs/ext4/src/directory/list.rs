@@ -10,7 +10,7 @@
 //! Locks: a leaf's names are copied before any is given, so that nothing is held while user memory is written.
 
 use super::index::Walk;
-use super::{bad, block_count, is_indexed, names_of, read_block};
+use super::{bad, block_count, is_indexed, names_of, next_block, read_block};
 use crate::body::Body;
 use crate::format::CORRUPTED;
 use crate::format::dirent::{self, OwnedEntry};
@@ -65,7 +65,7 @@ fn place(names: Vec<OwnedEntry>, hasher: &Hasher) -> Vec<Placed> {
         .filter(|entry| !matches!(entry.name.as_slice(), b"." | b".."))
         .map(|entry| (hasher.hash(&entry.name), entry))
         .collect();
-    hashed.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
+    hashed.sort_unstable_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
     let mut placed: Vec<Placed> = Vec::with_capacity(hashed.len());
     for (hash, entry) in hashed {
         let base = base_of(hash);
@@ -168,9 +168,10 @@ fn list_index(body: &Body, sink: &mut dyn DirectorySink, from: u64) -> Result<u6
 fn list_blocks(body: &Body, sink: &mut dyn DirectorySink, from: u64) -> Result<u64> {
     let bits = body.fs.geometry.block_bits;
     let mut position = from;
-    for block in (from >> bits) as u32..block_count(body) {
+    let mut at = u32::try_from(from >> bits).unwrap_or(u32::MAX);
+    while let Some((block, buffer)) = next_block(body, at)? {
+        at = block + 1;
         let start = u64::from(block) << bits;
-        let Some(buffer) = read_block(body, block)? else { continue };
         let mut placed = Vec::new();
         {
             let bytes = buffer.read();

@@ -19,7 +19,7 @@ use crate::format::extent::Extent;
 use crate::format::htree;
 use crate::format::inode::flag;
 use crate::format::{CORRUPTED, Incompatible};
-use crate::groups::Contents;
+use crate::groups::{Claim, Contents};
 use crate::indirect;
 use crate::inline;
 use crate::journal::Handle;
@@ -33,6 +33,9 @@ use vfs::{FileKind, Inode};
 pub const ADD_CREDITS: u32 = 4 * (extents::INSERT_CREDITS + 3) + 8;
 /// The most blocks that removing or replacing a name changes.
 pub const REMOVE_CREDITS: u32 = 3;
+
+/// The most blocks that moving names out of an inode changes.
+pub const MOVE_CREDITS: u32 = extents::INSERT_CREDITS + 4;
 
 /// What a block of a directory is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,7 +97,21 @@ pub(crate) fn read_block(body: &Body, block: u32) -> Result<Option<Arc<Buffer>>>
     Ok(Some(buffer))
 }
 
-/// The same for a block that must be there.
+/// The first block from `from` on that is there, with its number. Holes, which only a damaged directory has, are passed at once however long they are.
+pub(crate) fn next_block(body: &Body, from: u32) -> Result<Option<(u32, Arc<Buffer>)>> {
+    let count = block_count(body);
+    let mut block = from;
+    while block < count {
+        let mapping = body.find(block, count - block)?;
+        if mapping.state.place().is_some() {
+            return Ok(read_block(body, block)?.map(|buffer| (block, buffer)));
+        }
+        block = block.saturating_add(mapping.length.max(1));
+    }
+    Ok(None)
+}
+
+/// The same as [`read_block`] for a block that must be there.
 fn need_block(body: &Body, block: u32) -> Result<Arc<Buffer>> {
     read_block(body, block)?.ok_or_else(|| bad(body, block, CORRUPTED))
 }
@@ -138,14 +155,15 @@ pub fn find(body: &Body, name: &[u8]) -> Result<Option<Found>> {
             answer => return answer,
         }
     }
-    for block in 0..block_count(body) {
-        let Some(buffer) = read_block(body, block)? else { continue };
+    let mut at = 0;
+    while let Some((block, buffer)) = next_block(body, at)? {
         let found = dirent::find(&buffer.read(), name)
             .map_err(|error| bad(body, block, error))?
             .map(|entry| entry.inode);
         if let Some(number) = found {
             return Ok(Some(Found { number, block }));
         }
+        at = block + 1;
     }
     Ok(None)
 }
@@ -163,9 +181,7 @@ pub fn add(
 ) -> Result<()> {
     let has_kinds = body.fs.geometry.incompatible.contains(Incompatible::FILETYPE);
     let entry = OwnedEntry { inode: number, kind: dirent::stored_kind(kind, has_kinds), name: name.to_vec() };
-    if body.is_inline() {
-        move_out(directory, body, handle)?;
-    }
+    move_out(directory, body, handle)?;
     if is_indexed(body) {
         return index::add(directory, body, handle, &entry);
     }
@@ -207,8 +223,24 @@ fn has_room(bytes: &[u8], needed: usize) -> Result<bool> {
     Ok(false)
 }
 
+/// A block that the directory may grow by, nobody else's but not taken yet. Errors: `ENOSPC`.
+fn claim_next(body: &Body) -> Result<Claim> {
+    let goal = body.goal_for(&body.map.read(), block_count(body));
+    body.fs.claim_spare(goal, 1)
+}
+
 /// A new block at the end of the directory, zeros.
 fn append(directory: &Inode, body: &Body, handle: &mut Handle) -> Result<(u32, Arc<Buffer>)> {
+    let claim = claim_next(body)?;
+    append_claimed(directory, body, handle, claim)
+}
+
+fn append_claimed(
+    directory: &Inode,
+    body: &Body,
+    handle: &mut Handle,
+    claim: Claim,
+) -> Result<(u32, Arc<Buffer>)> {
     let fs = &body.fs;
     let block = block_count(body);
     let size = (u64::from(block) + 1) << fs.geometry.block_bits;
@@ -219,8 +251,8 @@ fn append(directory: &Inode, body: &Body, handle: &mut Handle) -> Result<(u32, A
     }
     let place = {
         let mut map = body.map.write();
-        let goal = body.goal_for(&map, block);
-        let place = fs.allot_block(handle, goal)?;
+        let place = claim.start();
+        claim.take(handle)?;
         map.sectors += body.sectors_of(1);
         let put = if body.has_extents() {
             extents::insert(
@@ -250,20 +282,36 @@ fn append(directory: &Inode, body: &Body, handle: &mut Handle) -> Result<(u32, A
 
 /// The first block of a new directory, with `.` and `..`.
 pub fn create(directory: &Inode, body: &Body, handle: &mut Handle, parent: u32) -> Result<()> {
-    let (_, buffer) = append(directory, body, handle)?;
-    let has_kinds = body.fs.geometry.incompatible.contains(Incompatible::FILETYPE);
-    let kind = dirent::stored_kind(FileKind::Directory, has_kinds);
-    change_leaf(body, handle, &buffer, |bytes| dirent::put_dots(bytes, body.number, parent, kind))
+    let claim = claim_next(body)?;
+    create_claimed(directory, body, handle, parent, claim).map(drop)
 }
 
-/// Moves the names of a directory that has them in its inode into a block.
-fn move_out(directory: &Inode, body: &Body, handle: &mut Handle) -> Result<()> {
+fn create_claimed(
+    directory: &Inode,
+    body: &Body,
+    handle: &mut Handle,
+    parent: u32,
+    claim: Claim,
+) -> Result<Arc<Buffer>> {
+    let (_, buffer) = append_claimed(directory, body, handle, claim)?;
+    let has_kinds = body.fs.geometry.incompatible.contains(Incompatible::FILETYPE);
+    let kind = dirent::stored_kind(FileKind::Directory, has_kinds);
+    change_leaf(body, handle, &buffer, |bytes| dirent::put_dots(bytes, body.number, parent, kind))?;
+    Ok(buffer)
+}
+
+/// Moves the names of a directory that has them in its inode into a block: before anything else of an operation that changes more than this
+/// directory, since there may be no room for it. Changes at most [`MOVE_CREDITS`] blocks. Errors: `ENOSPC`, `EUCLEAN`, `EIO`.
+pub fn move_out(directory: &Inode, body: &Body, handle: &mut Handle) -> Result<()> {
+    if !body.is_inline() {
+        return Ok(());
+    }
     let entries = list::inline_entries(body)?;
     let parent = list::inline_parent(body)?;
+    let claim = claim_next(body)?;
     inline::convert(body, handle, None)?;
     body.write_size(handle, 0)?;
-    create(directory, body, handle, parent)?;
-    let buffer = need_block(body, 0)?;
+    let buffer = create_claimed(directory, body, handle, parent, claim)?;
     change_leaf(body, handle, &buffer, |bytes| {
         for entry in entries.iter().filter(|entry| !matches!(entry.name.as_slice(), b"." | b"..")) {
             if !dirent::insert(bytes, &entry.name, entry.inode, entry.kind)? {
@@ -298,18 +346,14 @@ pub fn replace(
 }
 
 fn find_to_change(directory: &Inode, body: &Body, handle: &mut Handle, name: &[u8]) -> Result<Arc<Buffer>> {
-    if body.is_inline() {
-        move_out(directory, body, handle)?;
-    }
+    move_out(directory, body, handle)?;
     let found = find(body, name)?.ok_or(Errno::ENOENT)?;
     need_block(body, found.block)
 }
 
 /// Lets `..` stand for another directory.
 pub fn set_parent(directory: &Inode, body: &Body, handle: &mut Handle, parent: u32) -> Result<()> {
-    if body.is_inline() {
-        move_out(directory, body, handle)?;
-    }
+    move_out(directory, body, handle)?;
     let has_kinds = body.fs.geometry.incompatible.contains(Incompatible::FILETYPE);
     let kind = dirent::stored_kind(FileKind::Directory, has_kinds);
     let buffer = need_block(body, 0)?;
@@ -330,8 +374,9 @@ pub fn is_empty(body: &Body) -> Result<bool> {
             .iter()
             .all(|entry| matches!(entry.name.as_slice(), b"." | b"..")));
     }
-    for block in 0..block_count(body) {
-        let Some(buffer) = read_block(body, block)? else { continue };
+    let mut at = 0;
+    while let Some((block, buffer)) = next_block(body, at)? {
+        at = block + 1;
         let bytes = buffer.read();
         for entry in dirent::Entries::new(&bytes) {
             let entry = entry.map_err(|error| bad(body, block, error))?;

@@ -9,7 +9,7 @@
 //! | `dirent` | blocks of directories |
 //! | `hash`, `htree` | the index of large directories |
 //! | `xattr` | lists of extended attributes |
-//! | `acl` | access control lists as they are stored and as programs see them |
+//! | `acl` | access control lists as they are stored |
 //! | `checksum` | CRC-32C and CRC-16 |
 //!
 //! Everything here is total: any bytes give an answer or `EUCLEAN`, never a panic, and no loop runs longer than its input. All numbers on

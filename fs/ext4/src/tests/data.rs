@@ -154,3 +154,39 @@ fn contents_agree_with_a_model() {
     }
     fs::remove_dir_all(&root).unwrap();
 }
+
+/// A file that fills what is free, over many groups, comes and goes.
+#[test]
+fn a_full_disk_is_empty_again() {
+    let root = tree("full");
+    for (kind, options) in super::KINDS {
+        let Some(bytes) = image(&std::format!("full-{kind}"), options, "48M", &root) else { return };
+        sched::host::run(1, 2, move || {
+            std::println!("{kind}");
+            let disk = MemoryDisk::new(bytes);
+            let root = mount_disk(disk.clone(), MountFlags::empty()).unwrap();
+            let subject = Subject::new(&root, "tiny", Vec::new());
+            let free = || root.superblock().statfs().unwrap().f_bfree;
+            let before = free();
+            let piece = alloc::vec![7; 1 << 20];
+            for round in 0..3 {
+                let mut written = 0;
+                let _change = subject.inode.lock.write();
+                let error = loop {
+                    match subject.cache().write(written, &mut SliceReader::new(&piece)) {
+                        Ok(count) => written += count as u64,
+                        Err(error) => break error,
+                    }
+                };
+                assert_eq!(error, abi::errno::Errno::ENOSPC);
+                assert!(written > 20 << 20, "round {round}: only {written} bytes found room");
+                subject.cache().sync(0..u64::MAX).unwrap();
+                regular::resize(subject.node(), &subject.inode, 0).unwrap();
+                assert!(free().abs_diff(before) <= 8, "{} blocks free, {before} before", free());
+            }
+            drop((subject, root));
+            check_with_fsck(&std::format!("full-{kind}"), &disk.contents());
+        });
+    }
+    fs::remove_dir_all(&root).unwrap();
+}

@@ -1,6 +1,10 @@
 //! Host tests: images that e2fsprogs makes are mounted, walked, read and changed, and judged by e2fsck.
 
+mod attributes;
+mod cuts;
 mod data;
+mod mutated;
+mod names;
 
 use crate::mount::mount_device;
 use crate::node::Node;
@@ -52,11 +56,26 @@ const KINDS: [(&str, &[&str]); 6] = [
 ];
 
 /// Mounts a disk; the root keeps it mounted.
-fn mount_disk(disk: Arc<MemoryDisk>, flags: MountFlags) -> Result<Arc<Inode>> {
-    let sectors = disk.contents().len() / block::SECTOR_SIZE;
-    let disk = Disk::new("test0".into(), disk, sectors as u64, false);
+fn mount_driver(
+    driver: Arc<dyn block::Driver>,
+    sectors: usize,
+    flags: MountFlags,
+    options: &[u8],
+) -> Result<Arc<Inode>> {
+    let disk = Disk::new("test0".into(), driver, sectors as u64, false);
     let device = BlockDevice::whole(disk, vfs::DeviceId::new(254, 0));
-    mount_device("ext4", &device, flags, b"", &security::Credentials::initial())
+    mount_device("ext4", &device, flags, options, &security::Credentials::initial())
+}
+
+/// The same of a disk in memory.
+fn mount_disk(disk: Arc<MemoryDisk>, flags: MountFlags) -> Result<Arc<Inode>> {
+    mount_disk_with(disk, flags, b"")
+}
+
+/// The same with mount options.
+fn mount_disk_with(disk: Arc<MemoryDisk>, flags: MountFlags, options: &[u8]) -> Result<Arc<Inode>> {
+    let sectors = disk.contents().len() / block::SECTOR_SIZE;
+    mount_driver(disk, sectors, flags, options)
 }
 
 fn mount(bytes: Vec<u8>) -> Result<Arc<Inode>> {
@@ -65,6 +84,8 @@ fn mount(bytes: Vec<u8>) -> Result<Arc<Inode>> {
 
 /// Has e2fsck look at an image, and fails if it finds anything.
 fn check_with_fsck(name: &str, bytes: &[u8]) {
+    const STATE: usize = 1024 + 58;
+    assert_eq!(bytes[STATE..STATE + 2], [1, 0], "{name}: errors were noted, or it was not unmounted");
     let path = std::env::temp_dir().join(std::format!("linnet-ext4-{}-{name}.fsck", std::process::id()));
     fs::write(&path, bytes).unwrap();
     let judge = |program: &&str| Command::new(program).args(["-fn"]).arg(&path).output().ok();
@@ -168,4 +189,19 @@ fn images_of_mke2fs_are_read() {
         sched::host::run(1, 2, move || compare(&mount(bytes).unwrap(), &tree));
     }
     fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
+fn unknown_features_are_refused() {
+    let empty = std::env::temp_dir().join(std::format!("linnet-ext4-{}-refused", std::process::id()));
+    fs::create_dir_all(&empty).unwrap();
+    for (feature, read_only_too) in [("ea_inode", true), ("encrypt", true), ("verity", false)] {
+        let Some(bytes) = image(feature, &["-t", "ext4", "-O", feature], "16M", &empty) else { return };
+        sched::host::run(1, 2, move || {
+            let writing = mount_disk(MemoryDisk::new(bytes.clone()), MountFlags::empty());
+            assert!(writing.is_err(), "{feature} is written");
+            assert_eq!(mount(bytes).is_err(), read_only_too, "{feature}");
+        });
+    }
+    fs::remove_dir_all(&empty).unwrap();
 }

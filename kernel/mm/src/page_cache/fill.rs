@@ -41,6 +41,10 @@ impl PageCache {
             if !self.contains_page(index) {
                 return Err(Errno::EFAULT);
             }
+            if let Some(slot) = self.swapped_at(index) {
+                self.bring_in(index, slot)?;
+                continue;
+            }
             let made = match (&self.state, access) {
                 (None, Access::Read) => return Ok(zero_frame()),
                 (None, Access::Create) => self.create_zeroed(index)?,

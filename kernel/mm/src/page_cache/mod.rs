@@ -24,6 +24,7 @@ mod fill;
 mod pager;
 mod read_ahead;
 mod reverse_map;
+mod swapped;
 mod transfer;
 mod truncate;
 mod writeback;
@@ -34,6 +35,7 @@ pub use read_ahead::{Pattern, ReadAhead};
 
 pub(crate) use reverse_map::MappingKey;
 pub use reverse_map::ZapScope;
+pub(crate) use swapped::for_each_cache;
 
 pub use crate::vma::{FileAccess, MappedFile, Sharing};
 
@@ -44,7 +46,7 @@ use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use linnet_lib::radix_tree::{Mark, RadixTree};
 use machine::PAGE_SIZE;
-use machine::memory::{Frame, FrameFlags};
+use machine::memory::{Frame, FrameFlags, SwapSlot};
 use machine::sync::{Mutex, RwSpinLock, SpinLock, WaitQueue};
 
 /// The frame belongs to a file with [`Retention::OnlyCopy`].
@@ -55,7 +57,7 @@ pub(crate) const FRAME_FILE: FrameFlags = FrameFlags::OWNER_2;
 /// The page was only promised (`fallocate(2)`): it reads as zeros and counts as a hole until somebody writes to it.
 pub(crate) const FRAME_RESERVED: FrameFlags = FrameFlags::OWNER_3;
 /// Reading the page failed.
-const FRAME_FAILED: FrameFlags = FrameFlags::OWNER_4;
+pub(crate) const FRAME_FAILED: FrameFlags = FrameFlags::OWNER_4;
 /// The pager could not write the page now: it is to be dirty again.
 const FRAME_POSTPONED: FrameFlags = FrameFlags::OWNER_5;
 /// Who comes to this page finds that more should be read ahead.
@@ -65,7 +67,7 @@ pub(crate) const FRAME_READ_AHEAD: FrameFlags = FrameFlags::OWNER_6;
 static WAITING: [WaitQueue; WAIT_QUEUES] = [const { WaitQueue::new() }; WAIT_QUEUES];
 const WAIT_QUEUES: usize = 64;
 
-fn waiting_for(frame: &Frame) -> &'static WaitQueue {
+pub(crate) fn waiting_for(frame: &Frame) -> &'static WaitQueue {
     &WAITING[frame.number() as usize % WAIT_QUEUES]
 }
 
@@ -103,11 +105,15 @@ pub struct PageCache {
     size: AtomicU64,
     pages: RwSpinLock<RadixTree<Frame>>,
     mappings: Mutex<reverse_map::Mappings>,
-    /// This, for lists; empty where nothing is written back.
+    /// This, for lists.
     me: Weak<PageCache>,
     next_listed: SpinLock<Option<Arc<PageCache>>>,
     /// Blocks of pages that reclaim has in its queues, by number; a leaf.
     listed_blocks: SpinLock<RadixTree<()>>,
+    /// Pages in swap space; see `swapped`.
+    swapped: SpinLock<RadixTree<SwapSlot>>,
+    /// Whether some have been there.
+    has_swapped: AtomicBool,
 }
 
 /// What transfers that are under way touch when they end, in any context; it may outlive the cache.
@@ -183,7 +189,7 @@ impl PageCache {
         Arc::new_cyclic(|me| PageCache {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             retention,
-            me: if state.is_some() { me.clone() } else { Weak::new() },
+            me: me.clone(),
             state,
             pager,
             size: AtomicU64::new(size),
@@ -191,6 +197,8 @@ impl PageCache {
             mappings: Mutex::new(reverse_map::Mappings::new()),
             next_listed: SpinLock::new(None),
             listed_blocks: SpinLock::new(RadixTree::new()),
+            swapped: SpinLock::new(RadixTree::new()),
+            has_swapped: AtomicBool::new(false),
         })
     }
 
@@ -214,9 +222,10 @@ impl PageCache {
         self.size.load(Ordering::Acquire)
     }
 
-    /// How many pages are resident.
+    /// How many pages there are, in memory or in swap space.
     pub fn page_count(&self) -> u64 {
-        self.pages.read().len()
+        let pages = self.pages.read();
+        pages.len() + self.swapped_count()
     }
 
     /// Whether page `index` lies within the size.
@@ -269,9 +278,7 @@ impl PageCache {
             return placed;
         }
         stats::cached_pages(self.retention).add(1);
-        if self.tracks_stores() {
-            self.list_blocks(index, 1);
-        }
+        self.list_blocks(index, 1);
         placed
     }
 
@@ -284,7 +291,7 @@ impl PageCache {
             }
             Growth::WithinSize | Growth::Anywhere => {}
         }
-        if pages.get(index).is_some() {
+        if pages.get(index).is_some() || self.swapped_at(index).is_some() {
             return Ok(false);
         }
         state.index.store(index, Ordering::Relaxed);
@@ -364,6 +371,13 @@ impl Drop for PageCache {
             let dirty = pages.iter_range(0..=u64::MAX, Some(Mark::Dirty)).count();
             state.device.note_cleaned(dirty);
             stats::DIRTY_PAGES.sub(dirty as u64);
+        }
+        let swapped = core::mem::take(self.swapped.get_mut());
+        for (_, slot) in swapped.iter() {
+            crate::swap::drop_count(*slot);
+        }
+        if !swapped.is_empty() {
+            self.pager.uncharge(swapped.len());
         }
         stats::cached_pages(self.retention).sub(pages.len());
         if self.retention == Retention::OnlyCopy && !pages.is_empty() {

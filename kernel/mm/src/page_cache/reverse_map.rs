@@ -18,7 +18,7 @@ use core::ops::{Range, RangeInclusive};
 use core::sync::atomic::Ordering;
 use linnet_lib::radix_tree::{Mark, RadixTree};
 use machine::PAGE_SIZE;
-use machine::memory::{EntryAction, Frame, FrameFlags, Perms, TlbBatch};
+use machine::memory::{EntryAction, EntryRef, Frame, FrameFlags, Perms, TlbBatch};
 
 /// Which entries of page tables an unmapping takes away.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -159,7 +159,7 @@ impl PageCache {
                 }
                 if mapping.accessed {
                     free = false;
-                    return EntryAction::Clean;
+                    return EntryAction::Age;
                 }
                 space.count_unmapped(mapping.frame);
                 EntryAction::Unmap
@@ -214,7 +214,7 @@ impl PageCache {
             }
             listed.insert(number, ());
             drop(listed);
-            if !generations::add(&self.me, number) {
+            if !generations::add(&self.me, number, self.retention) {
                 self.forget_block(number);
             }
         }
@@ -253,7 +253,13 @@ impl PageCache {
 /// Unmaps part of one address space on behalf of the file.
 fn zap(space: &AddressSpace, addresses: Range<usize>, scope: ZapScope) {
     let mut batch = TlbBatch::new(space.page_table());
-    space.page_table().update_range(addresses, &mut batch, |_, mapping| {
+    space.page_table().update_entries(addresses, &mut batch, |_, entry| {
+        let mapping = match entry {
+            EntryRef::Page(mapping) => mapping,
+            // A private copy, in swap space.
+            EntryRef::Swapped(_) if scope == ZapScope::WithPrivateCopies => return EntryAction::Unmap,
+            EntryRef::Swapped(_) => return EntryAction::Keep,
+        };
         let keep = scope == ZapScope::FilePagesOnly
             && stats::FrameKind::of(mapping.frame) == stats::FrameKind::Anonymous;
         if keep {

@@ -76,7 +76,9 @@ impl PageCache {
     fn page_to_read(&self, ahead: Option<&ReadAhead>, wanted: Range<u64>) -> Result<Frame> {
         let index = wanted.start;
         if self.retention() == Retention::OnlyCopy {
-            return self.get_page(index, Access::Read);
+            let frame = self.get_page(index, Access::Read)?;
+            super::note_used(&frame);
+            return Ok(frame);
         }
         match self.peek(index) {
             Some(frame) => {
@@ -131,6 +133,9 @@ impl PageCache {
             Some(frame) => Some(frame),
             // Part of a page whose rest the backing store has.
             None if self.retention() == Retention::Reloadable && in_file && !whole => {
+                Some(self.get_page(index, Access::Create)?)
+            }
+            None if self.swapped_at(index).is_some() && in_file => {
                 Some(self.get_page(index, Access::Create)?)
             }
             None => None,
@@ -193,6 +198,9 @@ impl PageCache {
         while !self.insert(index, &frame, FrameFlags::UPTODATE, Growth::Anywhere)? {
             if let Some(other) = self.lookup(index) {
                 return self.copy_into(index, &frame, &other, start, count);
+            }
+            if let Some(slot) = self.swapped_at(index) {
+                self.bring_in(index, slot)?;
             }
             let present = self.peek(index);
             if let Some(present) = present {

@@ -10,7 +10,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 use linnet_lib::radix_tree::Mark;
 use machine::PAGE_SIZE;
-use machine::memory::{AllocFlags, Frame, FrameFlags};
+use machine::memory::{AllocFlags, Frame, FrameFlags, SwapSlot};
 use machine::sync::WaitKind;
 
 /// Pages taken out of the index under one hold of its lock.
@@ -29,6 +29,8 @@ struct Batch {
     dirty: Vec<u64>,
     /// The page after them cannot be taken yet: it is being read or written.
     busy: Option<Frame>,
+    /// The slots of those that were in swap space.
+    slots: Vec<(u64, SwapSlot)>,
     /// Where to go on; `None`: nothing was left.
     next: Option<u64>,
 }
@@ -137,6 +139,7 @@ impl PageCache {
     fn give_up(&self, batch: &Batch) {
         crate::stats::DIRTY_PAGES.sub(batch.dirty.len() as u64);
         self.disown(&batch.removed);
+        self.give_slots_up(batch.slots.iter().map(|(_, slot)| *slot));
         if let Some(state) = &self.state {
             state.device.note_cleaned(batch.dirty.len());
             for index in &batch.dirty {
@@ -150,14 +153,20 @@ impl PageCache {
 
     /// Up to [`BATCH`] pages out of the index. (Frames are dropped by the caller, with no lock held.)
     fn take_batch(&self, from: u64, last: u64) -> Batch {
-        let mut batch = Batch { removed: Vec::new(), dirty: Vec::new(), busy: None, next: None };
+        let mut batch =
+            Batch { removed: Vec::new(), dirty: Vec::new(), slots: Vec::new(), busy: None, next: None };
         let mut pages = self.pages.write();
         if from > last {
             return batch;
         }
         let Some(state) = &self.state else {
-            let removed = pages.remove_range(from..=last, BATCH);
-            batch.next = removed.last().and_then(|(index, _)| index.checked_add(1));
+            // Both under one lock: no page moves from one to the other meanwhile.
+            batch.slots = self.swapped.lock().remove_range(from..=last, BATCH);
+            let end = batch.slots.get(BATCH - 1).map_or(last, |(index, _)| *index);
+            let removed = pages.remove_range(from..=end, BATCH);
+            let done = removed.get(BATCH - 1).map_or(end, |(index, _)| *index);
+            let found = !removed.is_empty() || !batch.slots.is_empty();
+            batch.next = done.checked_add(1).filter(|_| found);
             batch.removed = removed.into_iter().map(|(_, frame)| frame).collect();
             return batch;
         };
@@ -272,7 +281,9 @@ impl PageCache {
         }
         let pages = self.pages.read();
         let mut there = pages.iter_range(offset / PAGE_SIZE as u64..=u64::MAX, None);
-        let (index, _) = there.find(|(_, frame)| !is_reserved(frame))?;
+        let in_memory = there.find(|(_, frame)| !is_reserved(frame)).map(|(index, _)| index);
+        let swapped = self.next_swapped(offset / PAGE_SIZE as u64).map(|(index, _)| index);
+        let index = in_memory.into_iter().chain(swapped).min()?;
         Some((index * PAGE_SIZE as u64).max(offset)).filter(|at| *at < size)
     }
 
@@ -287,7 +298,12 @@ impl PageCache {
         }
         let pages = self.pages.read();
         let first = offset / PAGE_SIZE as u64;
-        let absent = pages.next_hole(first)?;
+        let mut absent = pages.next_hole(first)?;
+        let swapped = self.swapped.lock();
+        while swapped.get(absent).is_some() {
+            absent = pages.next_hole(absent.checked_add(1)?)?;
+        }
+        drop(swapped);
         let mut there =
             pages.iter_range(first..=absent.saturating_sub(1), None).take_while(|_| absent > first);
         let hole = there.find(|(_, frame)| is_reserved(frame)).map_or(absent, |(index, _)| index);

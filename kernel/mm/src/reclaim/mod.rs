@@ -19,17 +19,23 @@ use crate::stats;
 use crate::write_back;
 use alloc::sync::Weak;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use machine::memory::heap;
 use machine::sync::{Mutex, SpinLock};
 use machine::thread::AllocationScope;
 
+#[cfg(test)]
+pub(crate) use background::free_pages;
 pub(crate) use background::start;
 
 /// One thread reclaims; others that find no memory wait for what it finds, instead of all looking at the same pages.
 static RECLAIMING: Mutex<()> = Mutex::new(());
 static RECLAIMED_PAGES: AtomicU64 = AtomicU64::new(0);
-static SHRINKERS: SpinLock<Vec<Registered>> = SpinLock::new(Vec::new());
+static SHRINKERS: SpinLock<Vec<Weak<dyn Shrinker>>> = SpinLock::new(Vec::new());
+/// `vm.swappiness`.
+static SWAPPINESS: AtomicU32 = AtomicU32::new(60);
+/// At which only pages of programs go, as long as there are any.
+const MOST_SWAPPY: u32 = 200;
 /// How eagerly names and inodes go (`vm.vfs_cache_pressure`), percent; 0: not at all.
 static CACHE_PRESSURE: AtomicU64 = AtomicU64::new(100);
 
@@ -40,39 +46,22 @@ pub trait Shrinker: Send + Sync {
     fn shrink(&self, wanted: usize) -> usize;
 }
 
-#[derive(Clone)]
-enum Registered {
-    Function(fn() -> usize),
-    Object(Weak<dyn Shrinker>),
-}
-
-/// Registers what lets go of cached objects when there are no pages to drop, for ever; see [`Shrinker::shrink`].
-pub fn register_shrinker(shrinker: fn() -> usize) {
-    SHRINKERS.lock().push(Registered::Function(shrinker));
-}
-
 /// Registers a shrinker for as long as it lives.
 pub fn add_shrinker(shrinker: Weak<dyn Shrinker>) {
     let mut all = SHRINKERS.lock();
-    all.retain(|known| match known {
-        Registered::Function(_) => true,
-        Registered::Object(object) => object.strong_count() > 0,
-    });
-    all.push(Registered::Object(shrinker));
+    all.retain(|known| known.strong_count() > 0);
+    all.push(shrinker);
 }
 
-/// Has all shrinkers let go of objects; returns how many.
+/// Has each shrinker let go of about `wanted` objects, more or fewer as `vm.vfs_cache_pressure` says; returns how many went.
 pub(crate) fn shrink_objects(wanted: usize) -> usize {
-    if cache_pressure() == 0 {
+    let wanted = (wanted as u64).saturating_mul(cache_pressure()) / 100;
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    if wanted == 0 {
         return 0;
     }
     let all = SHRINKERS.lock().clone();
-    all.iter()
-        .map(|shrinker| match shrinker {
-            Registered::Function(shrink) => shrink(),
-            Registered::Object(object) => object.upgrade().map_or(0, |object| object.shrink(wanted)),
-        })
-        .sum()
+    all.iter().filter_map(Weak::upgrade).map(|shrinker| shrinker.shrink(wanted)).sum()
 }
 
 /// `vm.vfs_cache_pressure`.
@@ -84,6 +73,28 @@ pub fn cache_pressure() -> u64 {
 pub fn set_cache_pressure(percent: u64) -> abi::errno::Result<()> {
     CACHE_PRESSURE.store(percent, Ordering::Relaxed);
     Ok(())
+}
+
+/// `vm.swappiness`: how eagerly pages of programs leave memory, beside those of files; 0 to 200.
+pub fn swappiness() -> u32 {
+    SWAPPINESS.load(Ordering::Relaxed)
+}
+
+/// Sets it. Errors: `EINVAL` above 200.
+pub fn set_swappiness(value: u32) -> abi::errno::Result<()> {
+    if value > MOST_SWAPPY {
+        return Err(abi::errno::Errno::EINVAL);
+    }
+    SWAPPINESS.store(value, Ordering::Relaxed);
+    Ok(())
+}
+
+/// How many of `pages` that are to be freed should be programs'.
+fn share_of_programs(pages: usize) -> usize {
+    if !crate::swap::is_in_use() {
+        return 0;
+    }
+    pages * swappiness() as usize / MOST_SWAPPY as usize
 }
 
 /// While it lives, the calling thread is inside a file system: it holds what a file system needs to go on (a journal's handle, a lock that
@@ -115,10 +126,14 @@ pub(crate) fn count_reclaimed(pages: usize) {
 /// The hook of the frame allocator: tries to free `wanted` pages and returns how many it freed; 0 makes the allocation
 /// fail. Thread context, may sleep.
 pub fn reclaim(wanted: usize) -> usize {
+    let _stall = sched::pressure::memory_stall();
     background::wake();
     let Some(_only) = RECLAIMING.try_lock() else { return crate::oom::wait_for_memory(wanted) };
     // A block may be looked at once for each generation.
     let mut freed = generations::shrink(wanted, generations::listed().saturating_mul(3) + 1);
+    if freed < wanted {
+        freed += crate::swap::drop_clean(wanted - freed);
+    }
     if freed < wanted {
         freed += heap::shrink();
     }
@@ -131,6 +146,9 @@ pub fn reclaim(wanted: usize) -> usize {
     }
     if machine::thread::is_in_file_system() {
         return 0;
+    }
+    if crate::swap::is_in_use() && crate::oom::may_wait() && background::ask_for_pages() {
+        return 1;
     }
     if background::ask_for_objects() > 0 {
         return crate::oom::wait_a_moment(wanted);

@@ -8,6 +8,7 @@ mod fork;
 mod model;
 mod parallel;
 mod pressure;
+mod swap;
 
 use crate::page_cache::{PageCache, Pager, Retention};
 use crate::vma::{FileAccess, MappedFile};

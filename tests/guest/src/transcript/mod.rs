@@ -8,6 +8,7 @@ mod bridge_vlans;
 mod devices;
 mod epoll;
 mod files;
+mod filesystems;
 mod futexes;
 mod identity;
 mod inet;
@@ -104,6 +105,7 @@ pub fn print(filters: &[String]) {
         devices::SECTIONS,
         epoll::SECTIONS,
         files::SECTIONS,
+        filesystems::SECTIONS,
         futexes::SECTIONS,
         identity::SECTIONS,
         inet::SECTIONS,
