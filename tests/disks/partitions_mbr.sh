@@ -1,5 +1,5 @@
 # Primary and logical partitions of an MBR.
-# disk 96 sfdisk label: dos;size=20M;size=60M,type=5;size=10M;size=11M
+# disk 96 sfdisk label: dos;1:size=20M;2:size=60M,type=5;5:size=10M;6:size=11M
 name=${1#/dev/}
 [ -b ${1}1 ]
 [ -b ${1}2 ]

@@ -44,6 +44,8 @@ pub struct Disk {
     pub format: &'static str,
     /// A file of rules for QEMU's `blkdebug`: which transfers fail.
     pub faults: Option<PathBuf>,
+    /// More options of QEMU's device, each with a comma in front.
+    pub options: String,
 }
 
 impl Disk {
@@ -55,6 +57,7 @@ impl Disk {
             access: Access::Write,
             format: "raw",
             faults: None,
+            options: String::new(),
         }
     }
 
@@ -65,7 +68,7 @@ impl Disk {
 
     /// Gives a machine its disks.
     pub fn attach(disks: &[Disk], machine: Machine, qemu: &mut Command) -> Result<()> {
-        if machine == Machine::Microvm && !disks.is_empty() {
+        if machine != Machine::Q35 && !disks.is_empty() {
             // What every other maker of this bus gives; QEMU's own choice is the draft before virtio 1.0.
             qemu.args(["-global", "virtio-mmio.force-legacy=false"]);
         }
@@ -95,17 +98,17 @@ impl Disk {
     }
 
     fn device(&self, machine: Machine, index: usize) -> Result<String> {
-        let parameters = format!("drive=drive{index},id=disk{index}");
+        let parameters = format!("drive=drive{index},id=disk{index}{}", self.options);
         Ok(match (self.interface, machine) {
             (Interface::Virtio, Machine::Q35) => {
                 // A port of its own each, so that one can be pulled out.
                 format!("virtio-blk-pci,{parameters},bus=port{index}")
             }
-            (Interface::Virtio | Interface::Mmio, Machine::Microvm) => {
+            (Interface::Virtio | Interface::Mmio, Machine::Microvm | Machine::MicrovmNoAcpi) => {
                 format!("virtio-blk-device,{parameters}")
             }
             (Interface::Nvme, Machine::Q35) => format!("nvme,{parameters},serial=linnet{index}"),
-            (Interface::Nvme, Machine::Microvm) => bail!("microvm has no PCI, so no NVMe"),
+            (Interface::Nvme, _) => bail!("microvm has no PCI, so no NVMe"),
             (Interface::Mmio, Machine::Q35) => bail!("q35 has no virtio-mmio; use --machine microvm"),
         })
     }

@@ -23,12 +23,14 @@ const PANIC_EXIT: i32 = 101;
 const POWER_OFF_GRACE: Duration = Duration::from_secs(10);
 
 /// The kind of virtual hardware.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum)]
 pub enum Machine {
     /// A PC with PCI Express.
     Q35,
     /// QEMU's minimal machine.
     Microvm,
+    /// The same without ACPI: its devices are told on the kernel's command line, as Firecracker does.
+    MicrovmNoAcpi,
 }
 
 /// A machine to be started.
@@ -192,7 +194,9 @@ impl Vm {
         match self.machine {
             Machine::Q35 => qemu.args(["-serial", "chardev:line1"]),
             // This machine makes one serial port of its own accord and ignores the second `-serial`.
-            Machine::Microvm => qemu.args(["-device", "isa-serial,index=1,chardev=line1"]),
+            Machine::Microvm | Machine::MicrovmNoAcpi => {
+                qemu.args(["-device", "isa-serial,index=1,chardev=line1"])
+            }
         };
         qemu.stdin(Stdio::null());
         let mut child = qemu.spawn().context("starting QEMU")?;
@@ -246,6 +250,7 @@ impl Vm {
         let machine = match self.machine {
             Machine::Q35 => "q35",
             Machine::Microvm => "microvm",
+            Machine::MicrovmNoAcpi => "microvm,acpi=off",
         };
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
             .args(["-machine", machine, "-accel", "tcg,thread=multi", "-cpu", &self.cpu_model])

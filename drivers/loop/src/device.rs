@@ -43,6 +43,18 @@ pub(crate) struct LoopDevice {
     changed: WaitQueue,
 }
 
+/// The open file that a descriptor of the caller's stands for. Errors: `EBADF`.
+fn file_of(descriptor: u32) -> Result<Arc<File>> {
+    let descriptor = i32::try_from(descriptor).map_err(|_| Errno::EBADF)?;
+    let files = task::task::with_current(|task| task.files()).flatten().ok_or(Errno::EBADF)?;
+    files.get_open(descriptor)
+}
+
+/// The size of blocks that is meant: 0 is the usual one.
+fn block_size_of(bytes: u32) -> u32 {
+    if bytes == 0 { block::SECTOR_SIZE as u32 } else { bytes }
+}
+
 impl LoopDevice {
     /// Makes a device that is bound to nothing, and its node. Thread context. Errors: `ENOSPC`, `ENOMEM`.
     pub(crate) fn make(number: u32) -> Result<Arc<LoopDevice>> {
@@ -108,16 +120,12 @@ impl LoopDevice {
 
     /// `LOOP_SET_FD`, `LOOP_CONFIGURE`. Errors: `EBADF`, `EBUSY`: it is bound; `EINVAL`, `EOVERFLOW`.
     fn bind(self: &Arc<Self>, opened: &File, config: &Config) -> Result<()> {
-        let descriptor = i32::try_from(config.descriptor).map_err(|_| Errno::EBADF)?;
-        let files = task::task::with_current(|task| task.files()).flatten().ok_or(Errno::EBADF)?;
-        let file = files.get_open(descriptor)?;
+        let file = file_of(config.descriptor)?;
         let mut flags = LoopFlags::from_bits(config.info.flags)
             .filter(|flags| LoopFlags::CONFIGURABLE.contains(*flags))
             .ok_or(Errno::EINVAL)?;
         config.info.check()?;
-        if config.block_size != 0 && config.block_size as usize != block::SECTOR_SIZE {
-            return Err(Errno::EINVAL);
-        }
+        let disk = self.disk()?;
         let devices = DEVICES.lock();
         self.check_file(&file, &devices)?;
         let mut bound = self.bound.lock();
@@ -131,15 +139,53 @@ impl LoopDevice {
         let Info { offset, size_limit, file_name: name, crypt_name, .. } = config.info;
         let backing = Arc::new(Backing { file, offset, size_limit, flags, name, crypt_name });
         let sectors = backing.sectors()?;
+        disk.set_block_size(block_size_of(config.block_size))?;
         self.start(&backing)?;
         *bound = Some(backing);
         drop(bound);
         drop(devices);
-        let disk = self.disk()?;
         disk.set_read_only(flags.contains(LoopFlags::READ_ONLY));
         disk.set_sectors(sectors);
         self.scan(&disk, flags);
         Ok(())
+    }
+
+    /// `LOOP_CHANGE_FD`: another file of the same size, behind a device that is only read. Errors: `EBADF`, `ENXIO`: nothing is bound; `EINVAL`.
+    fn change_file(self: &Arc<Self>, descriptor: u32) -> Result<()> {
+        let file = file_of(descriptor)?;
+        let devices = DEVICES.lock();
+        let old = self.bound.lock().clone().ok_or(Errno::ENXIO)?;
+        if !old.flags.contains(LoopFlags::READ_ONLY) {
+            return Err(Errno::EINVAL);
+        }
+        self.check_file(&file, &devices)?;
+        let new = Backing { file: file.clone(), ..Backing::clone(&old) };
+        if new.sectors()? != old.sectors()? {
+            return Err(Errno::EINVAL);
+        }
+        self.change(|backing| {
+            backing.file = file;
+            Ok(())
+        })?;
+        drop(devices);
+        self.scan(&self.disk()?, new.flags);
+        Ok(())
+    }
+
+    /// `LOOP_SET_BLOCK_SIZE`: 0 is the usual size. What the cache has is written and dropped first, in the blocks that were. Errors: `ENXIO`, `EINVAL`, `EIO`.
+    fn set_block_size(&self, bytes: usize) -> Result<()> {
+        if !self.is_bound() {
+            return Err(Errno::ENXIO);
+        }
+        let disk = self.disk()?;
+        let bytes = block_size_of(u32::try_from(bytes).map_err(|_| Errno::EINVAL)?);
+        if disk.limits().logical_block_size == bytes {
+            return Ok(());
+        }
+        if let Some(whole) = disk.whole() {
+            whole.write_cache_out()?;
+        }
+        disk.set_block_size(bytes)
     }
 
     /// Reads the partitions, if that is wanted.
@@ -329,18 +375,12 @@ impl Driver for LoopDevice {
                 let backing = self.bound.lock().clone().ok_or(Errno::ENXIO)?;
                 self.disk()?.set_sectors(backing.sectors()?);
             }
-            LOOP_SET_DIRECT_IO | LOOP_SET_BLOCK_SIZE | LOOP_CHANGE_FD => {
-                let bound = self.is_bound();
-                let as_it_is = command == LOOP_SET_DIRECT_IO && argument == 0
-                    || command == LOOP_SET_BLOCK_SIZE && argument == block::SECTOR_SIZE;
-                return if !bound {
-                    Err(Errno::ENXIO)
-                } else if as_it_is {
-                    Ok(0)
-                } else {
-                    Err(Errno::EINVAL)
-                };
-            }
+            LOOP_SET_BLOCK_SIZE => self.set_block_size(argument)?,
+            LOOP_CHANGE_FD => self.own()?.change_file(argument as u32)?,
+            // Transfers go through the file's page cache, always.
+            LOOP_SET_DIRECT_IO if !self.is_bound() => return Err(Errno::ENXIO),
+            LOOP_SET_DIRECT_IO if argument != 0 => return Err(Errno::EINVAL),
+            LOOP_SET_DIRECT_IO => {}
             _ => return Err(Errno::ENOTTY),
         }
         Ok(0)

@@ -28,6 +28,8 @@ use vfs::{DeviceId, File, FileKind, FileOperations, Positioning};
 const CONTROL: DeviceId = DeviceId::new(10, 237);
 /// Major number of the devices.
 pub(crate) const MAJOR: u32 = 7;
+/// How many there are from the start, as Linux has them by default (`max_loop`).
+const FIRST_DEVICES: u32 = 8;
 /// As many as there are minor numbers.
 const MAX_DEVICES: u32 = 1 << 20;
 
@@ -105,7 +107,12 @@ impl FileOperations for Control {
     }
 }
 
-/// Makes `/dev/loop-control` work. Errors: `EBUSY`.
+/// Makes `/dev/loop-control` work, and the first devices. Thread context. Errors: `EBUSY`, `ENOMEM`.
 pub fn register() -> Result<()> {
+    let mut devices = DEVICES.lock();
+    for number in 0..FIRST_DEVICES {
+        add(&mut devices, number)?;
+    }
+    drop(devices);
     chardev::register(FileKind::CharDevice, CONTROL.major, CONTROL.minor..=CONTROL.minor, Arc::new(Control))
 }

@@ -2,6 +2,7 @@
 //!
 //! Key types: [`Command`], [`Completed`]. No locks.
 
+use abi::errno::{Errno, Result};
 use machine::dma::{DmaAddress, DmaRegion};
 
 /// Bytes of an entry of a submission queue, and of a completion queue.
@@ -70,6 +71,17 @@ pub struct Completed {
 }
 
 impl Completed {
+    /// How the command ended. Errors: `ENODATA`: the medium fails there, as Linux tells it (NVMe Base 1.4, 4.6.1.2.3); `EIO`.
+    pub fn outcome(&self) -> Result<()> {
+        const WRITE_FAULT: u16 = 0x280;
+        const UNRECOVERED_READ: u16 = 0x281;
+        match self.status {
+            0 => Ok(()),
+            WRITE_FAULT | UNRECOVERED_READ => Err(Errno::ENODATA),
+            _ => Err(Errno::EIO),
+        }
+    }
+
     /// The entry at `offset` of a queue, if it is of this lap.
     pub fn read(queue: &DmaRegion, offset: usize, lap: bool) -> Option<Completed> {
         let last = queue.read::<u32>(offset + 12);

@@ -11,7 +11,7 @@ use block::Request;
 use machine::dma::{DmaAddress, DmaRegion};
 use machine::memory::try_arc;
 use machine::sync::IrqSpinLock;
-use machine::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use machine::sync::atomic::{AtomicU32, Ordering};
 
 /// The most pages of one command; also of a request, so that a request has no more commands than that.
 pub const MAX_PAGES: usize = 64;
@@ -24,18 +24,18 @@ const BATCH: usize = 16;
 struct Group {
     request: IrqSpinLock<Option<Request>>,
     left: AtomicU32,
-    failed: AtomicBool,
+    failed: IrqSpinLock<Option<Errno>>,
 }
 
 impl Group {
     /// One of its commands is done.
     fn end_one(&self, result: Result<()>) {
-        if result.is_err() {
-            self.failed.store(true, Ordering::Relaxed);
+        if let Err(error) = result {
+            self.failed.lock().get_or_insert(error);
         }
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             let request = self.request.lock().take();
-            let result = if self.failed.load(Ordering::Relaxed) { Err(Errno::EIO) } else { Ok(()) };
+            let result = self.failed.lock().map_or(Ok(()), Err);
             if let Some(request) = request {
                 request.complete(result);
             }
@@ -116,7 +116,7 @@ impl Pair {
             return Err(request);
         }
         let left = AtomicU32::new(count as u32);
-        let group = Group { request: IrqSpinLock::new(None), left, failed: AtomicBool::new(false) };
+        let group = Group { request: IrqSpinLock::new(None), left, failed: IrqSpinLock::new(None) };
         let Ok(group) = try_arc(group) else {
             drop(state);
             request.complete(Err(Errno::ENOMEM));
@@ -174,7 +174,7 @@ impl Pair {
                     break;
                 };
                 state.free.push(completed.id);
-                let result = if completed.status == 0 { Ok(()) } else { Err(Errno::EIO) };
+                let result = completed.outcome();
                 if let Some(slot) = done.get_mut(count) {
                     *slot = Some((group, result));
                 }

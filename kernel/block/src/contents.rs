@@ -163,8 +163,8 @@ impl DevicePager {
             frame.zero_range(inside, PAGE_SIZE - inside);
         }
         let segments = self.segments(first, fill.frames());
-        let mut bio =
-            Bio::new(Operation::Read, sector_of(first), Box::new(move |result| fill.complete(result)));
+        let completion = Box::new(move |result: Result<()>| fill.complete(result.map_err(as_of_files)));
+        let mut bio = Bio::new(Operation::Read, sector_of(first), completion);
         bio.flags = BioFlags::SYNC;
         self.send(bio, segments);
     }
@@ -172,11 +172,16 @@ impl DevicePager {
     fn write_run(&self, batch: WriteBack) {
         let waited_for = batch.mode() != WriteBackMode::Background;
         let (first, segments) = (batch.first(), self.segments(batch.first(), batch.frames()));
-        let completion = Box::new(move |result| batch.complete(result));
+        let completion = Box::new(move |result: Result<()>| batch.complete(result.map_err(as_of_files)));
         let mut bio = Bio::new(Operation::Write, sector_of(first), completion);
         bio.flags.set(BioFlags::SYNC, waited_for);
         self.send(bio, segments);
     }
+}
+
+/// Of the errors of transfers, those that reach who reads and writes through the cache: any other is `EIO`, as on Linux.
+fn as_of_files(error: Errno) -> Errno {
+    if matches!(error, Errno::ENOSPC | Errno::ENOMEM) { error } else { Errno::EIO }
 }
 
 /// The first sector of a page.

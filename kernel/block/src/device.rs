@@ -272,7 +272,7 @@ impl BlockDevice {
         if bio.operation == Operation::Flush {
             self.enqueue(&own, bio);
         } else {
-            merge::split(bio, self.disk.limits(), &mut |piece| self.enqueue(&own, piece));
+            merge::split(bio, &self.disk.limits(), &mut |piece| self.enqueue(&own, piece));
         }
     }
 
@@ -345,6 +345,15 @@ impl BlockDevice {
         }
         self.submit(bio);
         wait.wait()
+    }
+
+    /// Writes what its page cache has dirty and drops what nobody maps. Thread context. Errors: `EIO` and the like.
+    pub fn write_cache_out(&self) -> Result<()> {
+        if let Some(cache) = self.contents.cache() {
+            cache.sync(0..u64::MAX)?;
+        }
+        self.contents.drop_clean();
+        Ok(())
     }
 
     /// Waits until what was written before is on stable storage.

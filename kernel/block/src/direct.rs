@@ -39,10 +39,10 @@ fn check_blocks(device: &BlockDevice, offset: u64, bytes: usize) -> Result<()> {
     if whole { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-/// Drops what the cache has of a range of bytes. It is clean, or has been written elsewhere.
+/// Drops what the cache has of a range of bytes, mapped or not. It is clean, or has been written elsewhere. What is stored through a mapping
+/// meanwhile stays: whichever of the two comes to the device last is what it has.
 pub(crate) fn forget(cache: &PageCache, range: Range<u64>) {
-    let page = PAGE_SIZE as u64;
-    cache.invalidate(range.start / page..range.end.div_ceil(page));
+    let _ = cache.evict(range);
 }
 
 /// What is left to do after an error: nothing if something was done.

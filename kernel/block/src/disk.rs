@@ -11,15 +11,16 @@ use crate::bio::{BioFlags, Operation};
 use crate::deadline::Deadline;
 use crate::driver::{Driver, Limits, Request};
 use crate::flush::FlushQueue;
-use crate::merge;
+use crate::{SECTOR_SIZE, merge};
 use abi::errno::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
-use alloc::sync::Arc;
-use machine::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use alloc::sync::{Arc, Weak};
+use machine::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use machine::sync::{IrqSpinLock, WaitKind, WaitQueue};
-use machine::{cpu, preempt};
+use machine::{PAGE_SIZE, cpu, preempt};
+use sched::timer::{Timer, TimerAction, TimerCallback};
 
 /// How many requests the driver is given before it is told.
 const DISPATCH_BATCH: usize = 32;
@@ -27,6 +28,8 @@ const DISPATCH_BATCH: usize = 32;
 const MERGE_WITH_LAST: usize = 8;
 /// How many requests wait at first before submitters do (Linux's `nr_requests`).
 const DEFAULT_MAX_WAITING: usize = 256;
+/// After so long a queue that was full is tried again even if its driver has said nothing.
+const RETRY_NS: u64 = 50_000_000;
 
 /// In which order requests go to the driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +71,8 @@ pub struct Disk {
     name: String,
     driver: Arc<dyn Driver>,
     limits: Limits,
+    /// The two sizes of its limits, which alone can change: [`Disk::set_block_size`].
+    block_size: AtomicU32,
     sectors: AtomicU64,
     read_only: AtomicBool,
     gone: AtomicBool,
@@ -82,6 +87,8 @@ pub struct Disk {
     dispatched: AtomicUsize,
     /// Woken when one has completed.
     progress: WaitQueue,
+    /// Looks again at queues whose driver had no room and has not said since that it has: an idle driver never does. None: no memory for it.
+    retry: Option<Timer>,
     merges: AtomicBool,
     sequence: u64,
     pub(crate) claims: crate::claim::Claims,
@@ -93,10 +100,12 @@ impl Disk {
     pub fn new(name: String, driver: Arc<dyn Driver>, sectors: u64, read_only: bool) -> Arc<Disk> {
         let limits = driver.limits();
         let queues = (0..driver.queues().max(1)).map(|_| IrqSpinLock::new(Queue::default())).collect();
-        Arc::new(Disk {
+        let block_size = AtomicU32::new(limits.logical_block_size);
+        Arc::new_cyclic(|own: &Weak<Disk>| Disk {
             name,
             driver,
             limits,
+            block_size,
             sectors: AtomicU64::new(sectors),
             read_only: AtomicBool::new(read_only),
             gone: AtomicBool::new(false),
@@ -108,6 +117,7 @@ impl Disk {
             waiting: AtomicUsize::new(0),
             dispatched: AtomicUsize::new(0),
             progress: WaitQueue::new(),
+            retry: Timer::new(Arc::new(Retry(own.clone()))).ok(),
             merges: AtomicBool::new(true),
             sequence: NEXT_SEQUENCE.fetch_add(1, Ordering::Relaxed),
             claims: crate::claim::Claims::new(),
@@ -126,8 +136,22 @@ impl Disk {
     }
 
     /// What it can do.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn limits(&self) -> Limits {
+        let logical = self.block_size.load(Ordering::Relaxed);
+        if logical == self.limits.logical_block_size {
+            return self.limits;
+        }
+        Limits { logical_block_size: logical, physical_block_size: logical, ..self.limits }
+    }
+
+    /// It has blocks of another size from now on, both logical and physical: what a loop device can be told. Nothing is under way, and
+    /// its cache has been written. Errors: `EINVAL`: no power of two from 512 to a page.
+    pub fn set_block_size(&self, bytes: u32) -> Result<()> {
+        if !bytes.is_power_of_two() || bytes < SECTOR_SIZE as u32 || bytes > PAGE_SIZE as u32 {
+            return Err(Errno::EINVAL);
+        }
+        self.block_size.store(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     /// A number that no other disk ever has.
@@ -327,6 +351,14 @@ impl Disk {
                 continue;
             }
             (state.running, state.full) = (false, outcome == Dispatched::Full);
+            drop(state);
+            // Without a scheduler (a test of the host's) there are no timers.
+            if outcome == Dispatched::Full
+                && sched::thread::try_current().is_some()
+                && let Some(retry) = self.retry.as_ref().filter(|retry| retry.deadline_ns().is_none())
+            {
+                retry.arm(machine::time::now_ns().saturating_add(RETRY_NS));
+            }
             return;
         }
     }
@@ -417,6 +449,23 @@ impl Disk {
             Operation::Read | Operation::Write | Operation::Flush => true,
         };
         if supported { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+    }
+}
+
+/// The callback of a disk's timer.
+struct Retry(Weak<Disk>);
+
+impl TimerCallback for Retry {
+    fn expire(&self, _now_ns: u64) -> TimerAction {
+        if let Some(disk) = self.0.upgrade() {
+            for (index, queue) in disk.queues.iter().enumerate() {
+                let full = queue.lock().full;
+                if full {
+                    disk.run_queue(index);
+                }
+            }
+        }
+        TimerAction::Done
     }
 }
 

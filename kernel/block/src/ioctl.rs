@@ -89,6 +89,10 @@ fn change(opened: &Opened, file: &File, command: u32, argument: usize) -> Result
             if device.partition().is_some() {
                 return Err(Errno::EINVAL);
             }
+            // Whoever has all of the disk for himself may.
+            if opened.claim.is_none() && device.holder().is_some() {
+                return Err(Errno::EBUSY);
+            }
             opened.write_out()?;
             device.disk().rescan()?;
         }

@@ -41,7 +41,7 @@ impl Device for Nodes {
         let alone = file.flags().contains(OpenFlags::EXCL);
         let claim = if alone { Some(device.claim("exclusive open")?) } else { None };
         let cache = user.cache();
-        Ok(Arc::new(Opened { device, cache, _claim: claim, _user: user }))
+        Ok(Arc::new(Opened { device, cache, claim, _user: user }))
     }
 }
 
@@ -49,7 +49,8 @@ impl Device for Nodes {
 pub(crate) struct Opened {
     pub(crate) device: Arc<BlockDevice>,
     pub(crate) cache: Arc<PageCache>,
-    _claim: Option<Claim>,
+    /// With `O_EXCL`.
+    pub(crate) claim: Option<Claim>,
     _user: User,
 }
 
@@ -157,10 +158,14 @@ impl FileOperations for Opened {
         ioctl::ioctl(self, file, command, argument)
     }
 
-    /// Zeros, or a hole, which is zeros by whatever way the device has. Errors: `EOPNOTSUPP`; `EINVAL`: not in whole blocks, or beyond the end.
+    /// Zeros by whatever way the device has, or a hole if it has a command for zeros. Errors: `EOPNOTSUPP`; `EINVAL`: not in whole blocks, or beyond the end.
     fn allocate(&self, _file: &File, what: Allocate, offset: u64, length: u64) -> Result<()> {
         if !matches!(what, Allocate::PunchHole | Allocate::Zero | Allocate::ZeroKeepSize) {
             return Err(Errno::EOPNOTSUPP);
+        }
+        if what == Allocate::PunchHole {
+            // Zeros that are written are no hole.
+            self.device.disk().check_supported(crate::Operation::WriteZeroes)?;
         }
         let size = self.device.size();
         let mut end = offset.checked_add(length).ok_or(Errno::EINVAL)?;

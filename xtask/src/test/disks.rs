@@ -14,6 +14,7 @@ use super::gaps::Gaps;
 use super::{Counts, TestArguments};
 use crate::deps;
 use crate::disk::Disk;
+use crate::kernel::Profile;
 use crate::qemu::{End, Input, Outcome, Vm, keep_console};
 use crate::root::Root;
 use crate::run::{Kernel, machine};
@@ -34,17 +35,12 @@ type Scene = fn(&mut Family) -> Result<()>;
 /// Runs the cases whose name contains a filter.
 pub fn run(vm: &Vm, arguments: &TestArguments, kernel: &Kernel) -> Result<Counts> {
     say("disks");
-    deps::need(&deps::MKFS_EXT4)?;
     let record = arguments.record_linux;
-    let linux = if *kernel == Kernel::Linux {
-        vm.clone()
-    } else {
-        Vm { verbose: vm.verbose, ..machine(&Kernel::Linux, arguments.profile, &Root::Busybox)? }
-    };
     let read = |name: &str| std::fs::read_to_string(workspace().join(name)).unwrap_or_default();
     let mut family = Family {
         vm: Vm { timeout: Some(LIMIT), ..vm.clone() },
-        linux: Vm { timeout: Some(LIMIT), ..linux },
+        tests_linux: *kernel == Kernel::Linux,
+        profile: arguments.profile,
         program: crate::guest::build("tests/guest", "guest-tests")?,
         filter: &arguments.filter,
         long: arguments.long,
@@ -83,8 +79,9 @@ pub fn run(vm: &Vm, arguments: &TestArguments, kernel: &Kernel) -> Result<Counts
 struct Family<'a> {
     /// The kernel that is tested.
     vm: Vm,
-    /// The other reader and writer.
-    linux: Vm,
+    /// It is Linux.
+    tests_linux: bool,
+    profile: Profile,
     program: Vec<u8>,
     filter: &'a [String],
     long: bool,
@@ -137,6 +134,15 @@ impl Family<'_> {
         println!("  skip {name}: {why}");
         self.counts.skipped += 1;
         false
+    }
+
+    /// The other reader and writer, for cases that need one: it is fetched with the first.
+    fn linux(&self) -> Result<Vm> {
+        if self.tests_linux {
+            return Ok(self.vm.clone());
+        }
+        let linux = machine(&Kernel::Linux, self.profile, &Root::Busybox)?;
+        Ok(Vm { verbose: self.vm.verbose, timeout: self.vm.timeout, ..linux })
     }
 
     /// Counts a case: `wrong` is what is wrong with it.
@@ -199,6 +205,7 @@ impl Family<'_> {
 
     /// An image with a file system.
     fn image(&self, name: &str, mib: u64, options: &[&str]) -> Result<PathBuf> {
+        deps::need(&deps::MKFS_EXT4)?;
         let path = self.empty_image(name, mib)?;
         crate::util::run_quiet(Command::new("mkfs.ext4").args(["-q", "-F"]).args(options).arg(&path))?;
         Ok(path)

@@ -1,7 +1,7 @@
 //! Disks that change under the guest: sectors that fail (QEMU's blkdebug), a disk that grows, one that is pulled out.
 
 use super::{Family, PROGRAM, Ran, fsck};
-use crate::disk::Disk;
+use crate::disk::{Disk, Interface};
 use crate::qemu::Vm;
 use crate::util::output;
 use anyhow::{Context, Result, bail};
@@ -14,7 +14,11 @@ use std::time::Duration;
 /// Runs all.
 pub fn run(family: &mut Family) -> Result<()> {
     for (name, test) in [
-        ("disk_read_error", read_error as fn(&Family) -> Result<Option<String>>),
+        ("disk_device_errors", device_errors as fn(&Family) -> Result<Option<String>>),
+        ("disk_device_errors_nvme", device_errors_nvme),
+        ("disk_device_grows", device_grows),
+        ("disk_device_pulled_out", device_pulled_out),
+        ("disk_read_error", read_error),
         ("disk_write_error", write_error),
         ("disk_error_remounts_read_only", metadata_error),
         ("disk_grows", grows),
@@ -28,12 +32,13 @@ pub fn run(family: &mut Family) -> Result<()> {
     Ok(())
 }
 
-/// A disk of which transfers of this kind that touch these sectors fail.
-fn failing(family: &Family, image: &Path, event: &str, sectors: &[u64]) -> Result<Disk> {
+/// A disk of which transfers of these kinds that touch these sectors fail.
+fn failing(family: &Family, image: &Path, events: &[&str], sectors: &[u64]) -> Result<Disk> {
     let rules = image.with_extension("faults");
-    let text: String = sectors.iter().fold(String::new(), |all, sector| {
-        all + &format!("[inject-error]\nevent = \"{event}\"\nerrno = \"5\"\nsector = \"{sector}\"\n\n")
-    });
+    let mut text = String::new();
+    for (event, sector) in events.iter().flat_map(|event| sectors.iter().map(move |sector| (event, sector))) {
+        text += &format!("[inject-error]\nevent = \"{event}\"\nerrno = \"5\"\nsector = \"{sector}\"\n\n");
+    }
     std::fs::write(&rules, text)?;
     // blkdebug's name of a file ends at a colon.
     if family.folder.to_string_lossy().contains(':') {
@@ -63,18 +68,73 @@ fn boot(family: &Family, disk: Disk, script: &str) -> Result<Ran> {
     family.boot(&family.vm, vec![disk], &[], &format!("mkdir -p /mnt\nset -eux\n{script}"), &mut |_| Ok(()))
 }
 
-/// The reader of the bad sector, and nobody else, gets EIO, however often.
+/// Without a file system: whoever reads or writes a bad sector is told, and nobody else.
+fn device_errors(family: &Family) -> Result<Option<String>> {
+    errors_of(family, Interface::Virtio, "/dev/vda 5")
+}
+
+fn device_errors_nvme(family: &Family) -> Result<Option<String>> {
+    // A medium that fails has an error of its own: ENODATA.
+    errors_of(family, Interface::Nvme, "/dev/nvme0n1 61")
+}
+
+fn errors_of(family: &Family, interface: Interface, device: &str) -> Result<Option<String>> {
+    let image = family.empty_image(&format!("errors-{interface:?}"), 16)?;
+    // One alone, neighbours within a page and over its end, and one in each of the pages after.
+    let sectors = [17, 25, 26, 39, 40, 64, 74, 85, 95, 96, 109, 127];
+    let disk = Disk { interface, ..failing(family, &image, &["read_aio", "write_aio"], &sectors)? };
+    let list: String = sectors.iter().map(|sector| format!(" {sector}")).collect();
+    Ok(boot(family, disk, &format!("{PROGRAM} --disk-device failing {device}{list}"))?.wrong())
+}
+
+/// A disk grows that somebody has open, and then another one reads what is new.
+fn device_grows(family: &Family) -> Result<Option<String>> {
+    let image = family.empty_image("device-grows", 32)?;
+    let script = "exec 3<>/dev/vda
+[ $(cat /sys/block/vda/size) = 65536 ]
+if dd if=/dev/zero of=/dev/vda bs=1M seek=40 count=1 2>/dev/null; then exit 1; fi
+echo @@host
+tries=0
+while [ $(cat /sys/block/vda/size) != 98304 ]; do sleep 0.1; tries=$((tries + 1)); [ $tries -lt 150 ]; done
+[ $(blockdev --getsize64 /dev/vda) = 50331648 ]
+grep -q ' 49152 vda$' /proc/partitions
+dd if=/dev/urandom of=/tmp/new bs=1M count=1
+dd if=/tmp/new of=/dev/vda bs=1M seek=40 count=1 conv=fsync
+dd if=/dev/vda bs=1M skip=40 count=1 | cmp - /tmp/new
+dd if=/dev/vda bs=1M skip=47 of=/tmp/last
+[ $(stat -c %s /tmp/last) = 1048576 ]";
+    let command = "\"block_resize\", \"arguments\": {\"device\": \"drive0\", \"size\": 50331648}";
+    Ok(with_control(family, &image, script, command)?.wrong())
+}
+
+/// A disk goes away on which four threads read and write: each gets an error, and nothing is left of the disk.
+fn device_pulled_out(family: &Family) -> Result<Option<String>> {
+    let image = family.empty_image("device-pulled", 32)?;
+    let script = format!(
+        "{PROGRAM} --disk-device busy /dev/vda
+tries=0
+while [ -e /dev/vda ]; do sleep 0.1; tries=$((tries + 1)); [ $tries -lt 100 ]; done
+[ ! -e /sys/block/vda ]
+if grep vda /proc/partitions; then exit 1; fi
+if dd if=/dev/vda of=/dev/null count=1; then exit 1; fi"
+    );
+    let command = "\"device_del\", \"arguments\": {\"id\": \"disk0\"}";
+    Ok(with_control(family, &image, &script, command)?.wrong())
+}
+
+/// The reader of the bad sector gets EIO, however often, and who reads far from it does not: Linux fails the whole folio.
 fn read_error(family: &Family) -> Result<Option<String>> {
     let (image, sectors) = image_with_file(family, "read-error")?;
-    let disk = failing(family, &image, "read_aio", &[sectors[40]])?;
+    let disk = failing(family, &image, &["read_aio"], &[sectors[40]])?;
     let script = "mount -t ext4 /dev/vda /mnt
 dd if=/mnt/file bs=4k count=16 of=/dev/null
 if cat /mnt/file >/dev/null 2>/tmp/why; then exit 1; fi
-grep -i 'I/O error' /tmp/why
+grep -i 'input/output error' /tmp/why
 if dd if=/mnt/file bs=4k skip=40 count=1 of=/dev/null 2>/tmp/why; then exit 1; fi
-grep -i 'I/O error' /tmp/why
-dd if=/mnt/file bs=4k skip=41 count=23 of=/dev/null
-dd if=/mnt/file bs=4k count=40 of=/dev/null
+grep -i 'input/output error' /tmp/why
+echo 1 >/proc/sys/vm/drop_caches
+dd if=/mnt/file bs=4k skip=56 count=8 of=/dev/null
+dd if=/mnt/file bs=4k count=8 of=/dev/null
 echo more >/mnt/other
 umount /mnt";
     let ran = boot(family, disk, script)?;
@@ -84,7 +144,7 @@ umount /mnt";
 /// A write that failed is told by `fsync`, once to each descriptor.
 fn write_error(family: &Family) -> Result<Option<String>> {
     let (image, sectors) = image_with_file(family, "write-error")?;
-    let disk = failing(family, &image, "write_aio", &[sectors[8]])?;
+    let disk = failing(family, &image, &["write_aio"], &[sectors[8]])?;
     let script =
         format!("mount -t ext4 /dev/vda /mnt\n{PROGRAM} --disk-writer failing /mnt/file 32768\numount /mnt");
     let ran = boot(family, disk, &script)?;
@@ -99,7 +159,7 @@ fn metadata_error(family: &Family) -> Result<Option<String>> {
     let block = output(Command::new("debugfs").args(["-R", "blocks /sub"]).arg(&image))?;
     let block: u64 =
         block.split_whitespace().next().and_then(|word| word.parse().ok()).context("no block of /sub")?;
-    let disk = failing(family, &image, "read_aio", &[block * 8])?;
+    let disk = failing(family, &image, &["read_aio"], &[block * 8])?;
     let script = "mount -t ext4 -o errors=remount-ro /dev/vda /mnt
 echo before >/mnt/before
 sync

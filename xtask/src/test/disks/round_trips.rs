@@ -35,7 +35,7 @@ pub fn run(family: &mut Family) -> Result<()> {
     });
     let images = images.collect::<Result<Vec<PathBuf>>>()?;
     let seed = family.seed;
-    let linux = family.linux.clone();
+    let linux = family.linux()?;
     let made = visit(
         family,
         &linux,
