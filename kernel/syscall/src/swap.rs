@@ -48,8 +48,10 @@ fn identity(file: &File) -> Result<AreaIdentity> {
 fn read_header(file: &File) -> Result<Header> {
     let mut writer = VecWriter::new(HEADER_BYTES);
     file.operations().read(file, &mut writer, 0)?;
-    let page: [u8; HEADER_BYTES] = writer.into_bytes().try_into().map_err(|_| Errno::EINVAL)?;
-    Header::parse(&page)
+    let bytes = writer.into_bytes();
+    // Borrowed where it lies: a page is too much for a kernel stack.
+    let page: &[u8; HEADER_BYTES] = bytes.as_slice().try_into().map_err(|_| Errno::EINVAL)?;
+    Header::parse(page)
 }
 
 fn discards(flags: i32) -> Discards {
