@@ -105,7 +105,10 @@ fn unlinked(t: &mut Transcript) -> Outcome {
 fn removed_directory(t: &mut Transcript) -> Outcome {
     let root = mounted(t, "fs-removed")?;
     let directory = format!("{root}/d");
-    let links = |fd: i64| std::fs::metadata(format!("/proc/self/fd/{fd}")).map(|status| std::os::unix::fs::MetadataExt::nlink(&status));
+    let links = |fd: i64| {
+        std::fs::metadata(format!("/proc/self/fd/{fd}"))
+            .map(|status| std::os::unix::fs::MetadataExt::nlink(&status))
+    };
     t.call("mkdir", sys!(SYS_mkdir, c(&directory).as_ptr(), 0o777));
     let fd = t.call("open", open(&directory, libc::O_RDONLY | libc::O_DIRECTORY));
     t.note("links", links(fd).map_err(|e| e.kind()));
@@ -205,7 +208,10 @@ fn show(t: &mut Transcript, path: &str) {
     let mut names = [0_u8; 256];
     let length = sys!(SYS_listxattr, c(path).as_ptr(), names.as_mut_ptr(), 256);
     t.note("names", String::from_utf8_lossy(&names[..length.max(0) as usize]));
-    t.note("mode", std::fs::symlink_metadata(path).map(|status| std::os::unix::fs::MetadataExt::mode(&status)).ok());
+    t.note(
+        "mode",
+        std::fs::symlink_metadata(path).map(|status| std::os::unix::fs::MetadataExt::mode(&status)).ok(),
+    );
 }
 
 fn acl(t: &mut Transcript) -> Outcome {
@@ -337,7 +343,8 @@ fn acl_errors(t: &mut Transcript) -> Outcome {
     for (what, entries) in wrong {
         t.call(what, set(&file, ACCESS, &list(entries)));
     }
-    let same = [(1, 7, NO_ID), (2, 6, 9), (2, 6, 9), (2, 6, 5), (4, 5, NO_ID), (16, 7, NO_ID), (32, 4, NO_ID)];
+    let same =
+        [(1, 7, NO_ID), (2, 6, 9), (2, 6, 9), (2, 6, 5), (4, 5, NO_ID), (16, 7, NO_ID), (32, 4, NO_ID)];
     t.call("a user twice", set(&file, ACCESS, &list(&same)));
     t.call("symlink", sys!(SYS_symlink, c("f").as_ptr(), c(&format!("{root}/l")).as_ptr()));
     let (link, name, bytes) = (c(&format!("{root}/l")), c(ACCESS), list(&FULL));
@@ -395,7 +402,9 @@ fn flags(t: &mut Transcript) -> Outcome {
     let mut words = [0_u32; 7];
     t.call("get xflags", sys!(SYS_ioctl, fd, GET_XFLAGS, words.as_mut_ptr()));
     t.note("xflags", words);
-    for (what, place, value) in [("nodump", 0, 0x80_u32), ("project", 3, 7), ("extent size", 1, 4096), ("unknown", 0, 0x1000)] {
+    for (what, place, value) in
+        [("nodump", 0, 0x80_u32), ("project", 3, 7), ("extent size", 1, 4096), ("unknown", 0, 0x1000)]
+    {
         let mut words = [0_u32; 7];
         words[place] = value;
         t.call(what, sys!(SYS_ioctl, fd, SET_XFLAGS, words.as_mut_ptr()));
@@ -442,7 +451,9 @@ fn ioctl(t: &mut Transcript) -> Outcome {
         ("GETFSLABEL", 0x8100_9431),
         ("SETFSLABEL", 0x4100_9432),
     ];
-    for (what, on) in [("file", fd), ("directory", directory), ("proc", proc), ("null", null), ("pipe", i64::from(ends[0]))] {
+    for (what, on) in
+        [("file", fd), ("directory", directory), ("proc", proc), ("null", null), ("pipe", i64::from(ends[0]))]
+    {
         t.note("on", what);
         // proc has blocks of 1024 bytes on Linux, for no reason that anybody sees.
         for (name, number) in calls.into_iter().filter(|(name, _)| (what, *name) != ("proc", "FIGETBSZ")) {
