@@ -8,7 +8,7 @@ while [ $i -lt 20 ]; do
     head -c 5000000 /dev/urandom >/mnt/a/$i
     i=$((i + 1))
 done
-echo 'what is looked for' >>/mnt/a/17
+printf '\nwhat is looked for\n' >>/mnt/a/17
 cp -r /mnt/a /mnt/b
 grep -rFl 'what is looked for' /mnt/b | grep -x /mnt/b/17
 i=0
