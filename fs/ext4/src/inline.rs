@@ -42,7 +42,8 @@ pub fn read(body: &Body, length: usize) -> Result<Vec<u8>> {
 pub fn convert(body: &Body, handle: &mut Handle, block: Option<u64>) -> Result<()> {
     let mut map = body.map.write();
     map.root = extents::empty_root();
-    map.sectors = body.sectors_of(u64::from(block.is_some()));
+    // A block of attributes is counted already.
+    map.sectors += body.sectors_of(u64::from(block.is_some()));
     body.set_flags(flag::EXTENTS, flag::INLINE_DATA);
     if let Some(start) = block {
         extents::insert(body, &mut map, handle, Extent { block: 0, length: 1, start, unwritten: false })?;

@@ -169,7 +169,11 @@ impl InodeOperations for Node {
 
     fn refresh(&self, inode: &Inode) -> Result<()> {
         let sectors = self.body.map.read().sectors;
-        inode.set_blocks(sectors + self.body.sectors_of(self.body.reserved.lock().count()));
+        let delayed = self.body.sectors_of(self.body.reserved.lock().count());
+        // What is in the inode itself counts too, as on Linux.
+        let inline = matches!(self.content, Content::Regular(_)) && self.body.is_inline();
+        let within = if inline { inode.size().div_ceil(512) } else { 0 };
+        inode.set_blocks(sectors + delayed + within);
         Ok(())
     }
 

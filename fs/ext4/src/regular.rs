@@ -242,12 +242,26 @@ fn seek_for(body: &Arc<Body>, cache: &PageCache, offset: u64, data: bool) -> Res
     let end = body.blocks_of(size);
     while u64::from(block) < end {
         let mapping = body.find(block, (end - u64::from(block)).min(u64::from(u32::MAX)) as u32)?;
-        if matches!(mapping.state, State::Written(_)) == data {
-            return Ok((u64::from(block) << bits).max(offset));
+        let next = block.saturating_add(mapping.length.max(1));
+        let run = (u64::from(block) << bits).max(offset)..u64::from(next) << bits;
+        let found = match mapping.state {
+            State::Unwritten(_) => seek_in_memory(cache, &run, data),
+            state => Some(run.start).filter(|_| matches!(state, State::Written(_)) == data),
+        };
+        if let Some(found) = found {
+            return Ok(found.min(size));
         }
-        block = block.saturating_add(mapping.length.max(1));
+        block = next;
     }
     if data { Err(Errno::ENXIO) } else { Ok(size) }
+}
+
+/// The same within blocks that read as zeros: as on Linux, pages of theirs that are in memory are data.
+fn seek_in_memory(cache: &PageCache, run: &Range<u64>, data: bool) -> Option<u64> {
+    let page = PAGE_SIZE as u64;
+    let first = run.start / page;
+    let found = if data { cache.next_resident(first) } else { cache.next_absent(first) };
+    found.map(|index| (index * page).max(run.start)).filter(|at| *at < run.end)
 }
 
 /// The last page of a file that was cut: what is behind the end must be zeros on the disk before the file can grow again.

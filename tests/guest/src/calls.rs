@@ -171,6 +171,8 @@ pub const CALLS: &[Call] = &[
     ("settimeofday", 164, "pp"),
     ("mount", 165, "sssFp"),
     ("umount2", 166, "sF"),
+    ("swapon", 167, "sF"),
+    ("swapoff", 168, "s"),
     ("reboot", 169, "xxxp"),
     ("sethostname", 170, "pn"),
     ("setdomainname", 171, "pn"),

@@ -270,6 +270,16 @@ impl PageCache {
         }
     }
 
+    /// The first page from `index` on that is in memory.
+    pub fn next_resident(&self, index: u64) -> Option<u64> {
+        self.pages.read().iter_range(index..=u64::MAX, None).next().map(|(index, _)| index)
+    }
+
+    /// The first page from `index` on that is not in memory.
+    pub fn next_absent(&self, index: u64) -> Option<u64> {
+        self.pages.read().next_hole(index)
+    }
+
     /// The first offset at or after `offset` that holds data (`SEEK_DATA`); `None` if there is none below the size.
     pub fn seek_data(&self, offset: u64) -> Option<u64> {
         let size = self.size();
