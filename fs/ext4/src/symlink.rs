@@ -1,6 +1,6 @@
 //! The texts of symbolic links: in the inode if they are short, else in a block. They never change, and are kept in memory with the inode.
 //!
-//! Key functions: [`read`], [`write`]. Locks: the body's map.
+//! Key functions: [`read`], [`write()`]. Locks: the body's map.
 
 use crate::body::Body;
 use crate::format::extent::Extent;

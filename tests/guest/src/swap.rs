@@ -387,7 +387,7 @@ fn threads(devices: &[&str]) -> io::Result<()> {
                         let area = area;
                         for step in 0..PAGES {
                             // All begin at the same page, half of them go the other way round.
-                            let page = if number % 2 == 0 { step } else { (PAGES - step) % PAGES };
+                            let page = if number.is_multiple_of(2) { step } else { (PAGES - step) % PAGES };
                             area.check_page(page, round)?;
                         }
                         Ok(())

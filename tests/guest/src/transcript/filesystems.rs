@@ -332,7 +332,8 @@ fn acl_errors(t: &mut Transcript) -> Outcome {
     t.call("short", set(&file, ACCESS, &[2, 0]));
     t.call("nothing", set(&file, ACCESS, &[]));
     t.call("a part of an entry", set(&file, ACCESS, &list(&FULL)[..9]));
-    let wrong: [(&str, &[(u16, u16, u32)]); 6] = [
+    type List<'a> = &'a [(u16, u16, u32)];
+    let wrong: [(&str, List<'_>); 6] = [
         ("no mask", &[(1, 7, NO_ID), (2, 6, 1000), (4, 5, NO_ID), (32, 4, NO_ID)]),
         ("no owner", &[(4, 5, NO_ID), (32, 4, NO_ID)]),
         ("order", &[(4, 5, NO_ID), (1, 7, NO_ID), (32, 4, NO_ID)]),
