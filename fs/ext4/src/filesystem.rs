@@ -76,8 +76,6 @@ pub struct FileSystem {
     error_noted: AtomicBool,
     /// Groups by their largest free run, those that are loaded.
     pub by_largest: Mutex<alloc::collections::BTreeSet<(u32, u32)>>,
-    /// Sectors written at mount time, for `s_kbytes_written`.
-    pub lifetime_writes: AtomicU64,
 }
 
 /// What [`FileSystem::new`] is given.
@@ -135,7 +133,6 @@ impl FileSystem {
             has_error: AtomicBool::new(false),
             error_noted: AtomicBool::new(false),
             by_largest: Mutex::new(alloc::collections::BTreeSet::new()),
-            lifetime_writes: AtomicU64::new(0),
             geometry,
             device,
             buffers,

@@ -21,38 +21,13 @@ use core::ops::Range;
 use machine::PAGE_SIZE;
 use machine::memory::{AllocFlags, Frame};
 use machine::sync::atomic::Ordering;
-use mm::io::{IoReader, IoWriter};
+use mm::io::{IoReader, IoWriter, Limited};
 use mm::{PageCache, WriteBackMode};
 use security::{Capability, Credentials};
 use vfs::{Allocate, File, FileOperations, Inode, SeekFrom, SyncKind, attributes};
 
 /// An open regular file.
 pub struct RegularFile;
-
-/// The first `left` bytes of a source: what the limit on file sizes leaves of a write.
-struct Limited<'a> {
-    from: &'a mut dyn IoReader,
-    left: usize,
-}
-
-impl IoReader for Limited<'_> {
-    fn remaining(&self) -> usize {
-        self.from.remaining().min(self.left)
-    }
-
-    fn read_bytes(&mut self, into: &mut [u8]) -> Result<usize> {
-        let length = into.len().min(self.left);
-        let count = self.from.read_bytes(into.get_mut(..length).unwrap_or_default())?;
-        self.left -= count;
-        Ok(count)
-    }
-
-    fn read_frame(&mut self, frame: &Frame, offset: usize, length: usize) -> Result<usize> {
-        let count = self.from.read_frame(frame, offset, length.min(self.left))?;
-        self.left -= count;
-        Ok(count)
-    }
-}
 
 /// The node and the pages of an inode. Errors: `EINVAL`: no regular file of this type.
 fn parts(inode: &Inode) -> Result<(&Node, &Arc<PageCache>)> {

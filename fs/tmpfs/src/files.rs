@@ -7,8 +7,7 @@ use crate::node::Node;
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
 use machine::PAGE_SIZE;
-use machine::memory::Frame;
-use mm::io::{IoReader, IoWriter};
+use mm::io::{IoReader, IoWriter, Limited};
 use vfs::{
     Allocate, DirectoryEntry, DirectorySink, File, FileOperations, Inode, SinkState, SyncKind, attributes,
     emit_dots,
@@ -48,31 +47,6 @@ impl FileOperations for DirectoryFile {
 
     fn sync(&self, _file: &File, _kind: SyncKind) -> Result<()> {
         Ok(())
-    }
-}
-
-/// The first `left` bytes of a source: what the limit on file sizes leaves of a write.
-struct Limited<'a> {
-    from: &'a mut dyn IoReader,
-    left: usize,
-}
-
-impl IoReader for Limited<'_> {
-    fn remaining(&self) -> usize {
-        self.from.remaining().min(self.left)
-    }
-
-    fn read_bytes(&mut self, into: &mut [u8]) -> Result<usize> {
-        let len = into.len().min(self.left);
-        let count = self.from.read_bytes(into.get_mut(..len).unwrap_or_default())?;
-        self.left -= count;
-        Ok(count)
-    }
-
-    fn read_frame(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<usize> {
-        let count = self.from.read_frame(frame, offset, len.min(self.left))?;
-        self.left -= count;
-        Ok(count)
     }
 }
 

@@ -12,9 +12,8 @@ use crate::{SECTOR_SIZE, direct, ioctl, registry};
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
 use alloc::sync::Arc;
-use machine::memory::Frame;
 use mm::PageCache;
-use mm::io::{IoReader, IoWriter};
+use mm::io::{IoReader, IoWriter, Limited};
 use mm::page_cache::MappedFile;
 use mm::swap::SwapStore;
 use vfs::chardev::Device;
@@ -52,31 +51,6 @@ pub(crate) struct Opened {
     /// With `O_EXCL`.
     pub(crate) claim: Option<Claim>,
     _user: User,
-}
-
-/// The first `left` bytes of a source.
-pub(crate) struct Limited<'a> {
-    pub(crate) from: &'a mut dyn IoReader,
-    pub(crate) left: usize,
-}
-
-impl IoReader for Limited<'_> {
-    fn remaining(&self) -> usize {
-        self.from.remaining().min(self.left)
-    }
-
-    fn read_bytes(&mut self, into: &mut [u8]) -> Result<usize> {
-        let length = into.len().min(self.left);
-        let count = self.from.read_bytes(into.get_mut(..length).unwrap_or_default())?;
-        self.left -= count;
-        Ok(count)
-    }
-
-    fn read_frame(&mut self, frame: &Frame, offset: usize, length: usize) -> Result<usize> {
-        let count = self.from.read_frame(frame, offset, length.min(self.left))?;
-        self.left -= count;
-        Ok(count)
-    }
 }
 
 impl Opened {

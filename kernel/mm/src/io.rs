@@ -175,6 +175,33 @@ impl IoWriter for VecWriter {
     }
 }
 
+/// The first `left` bytes of a source: what a limit on sizes leaves of a write.
+pub struct Limited<'a> {
+    /// The source.
+    pub from: &'a mut dyn IoReader,
+    /// How many more bytes may be taken from it.
+    pub left: usize,
+}
+
+impl IoReader for Limited<'_> {
+    fn remaining(&self) -> usize {
+        self.from.remaining().min(self.left)
+    }
+
+    fn read_bytes(&mut self, into: &mut [u8]) -> Result<usize> {
+        let length = into.len().min(self.left);
+        let count = self.from.read_bytes(into.get_mut(..length).unwrap_or_default())?;
+        self.left -= count;
+        Ok(count)
+    }
+
+    fn read_frame(&mut self, frame: &Frame, offset: usize, length: usize) -> Result<usize> {
+        let count = self.from.read_frame(frame, offset, length.min(self.left))?;
+        self.left -= count;
+        Ok(count)
+    }
+}
+
 /// Reads from kernel memory.
 pub struct SliceReader<'a> {
     rest: &'a [u8],

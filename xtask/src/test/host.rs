@@ -19,6 +19,12 @@ pub fn run(long: bool) -> Result<Counts> {
     }
     let mut counts = count(&mut command)?;
     println!("host: {counts}");
+    if long {
+        say("the file system's long tests");
+        let mut command = cargo();
+        command.args(["test", "--quiet", "--package", "linnet-ext4", "--lib", "--", "--ignored"]);
+        counts += count(&mut command)?;
+    }
     counts += corpus()?;
     counts += loom()?;
     println!("  skip Miri: it takes minutes; `cargo xtask test --miri`");
