@@ -99,10 +99,10 @@ impl VirtioDisk {
     /// Requests of a queue are done. Interrupt context.
     fn interrupt(self: &Arc<Self>, index: usize) {
         let Some(queue) = self.queues.get(index) else { return };
-        let outcome = queue.queue.complete(|pending, _written| {
-            let result = queue.outcomes.result(&pending);
-            pending.request.complete(result);
-        });
+        let outcome = queue.queue.complete(
+            |pending| pending.result = queue.outcomes.result(pending.id),
+            |pending, _written| pending.request.complete(pending.result),
+        );
         if outcome.is_err() {
             return self.give_up();
         }
@@ -187,7 +187,7 @@ impl Driver for VirtioDisk {
             return Err(request);
         };
         queue.outcomes.fill(id, &request, &mut parts);
-        ring.add(&parts, Pending { id, request }).map_err(|pending| pending.request)
+        ring.add(&parts, Pending { id, request, result: Ok(()) }).map_err(|pending| pending.request)
     }
 
     fn kick(&self, index: usize) {

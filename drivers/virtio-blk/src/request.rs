@@ -37,6 +37,8 @@ pub type Parts = ArrayVec<Part, MAX_PARTS>;
 pub struct Pending {
     pub id: u16,
     pub request: Request,
+    /// What the device said of it, once it is done.
+    pub result: Result<()>,
 }
 
 /// Memory for the headers and outcomes of a queue's requests.
@@ -127,9 +129,9 @@ impl Outcomes {
         }
     }
 
-    /// What the device says of a request.
-    pub fn result(&self, pending: &Pending) -> Result<()> {
-        match self.memory.read::<u8>(usize::from(pending.id) * STRIDE + STATUS) {
+    /// What the device says of a request that is done, while the id is still its own.
+    pub fn result(&self, id: u16) -> Result<()> {
+        match self.memory.read::<u8>(usize::from(id) * STRIDE + STATUS) {
             STATUS_OK => Ok(()),
             STATUS_UNSUPPORTED => Err(Errno::EOPNOTSUPP),
             _ => Err(Errno::EIO),

@@ -52,13 +52,16 @@ impl Source {
 
     /// The device has filled a buffer. Interrupt context.
     fn filled(&self) {
-        let outcome = self.queue.complete(|memory, written| {
-            let mut bytes = [0; BYTES];
-            let count = (written as usize).min(BYTES);
-            memory.copy_out(0, &mut bytes[..count]);
-            random::add_entropy(&bytes[..count]);
-            self.is_waiting.store(false, Ordering::Release);
-        });
+        let outcome = self.queue.complete(
+            |_| (),
+            |memory, written| {
+                let mut bytes = [0; BYTES];
+                let count = (written as usize).min(BYTES);
+                memory.copy_out(0, &mut bytes[..count]);
+                random::add_entropy(&bytes[..count]);
+                self.is_waiting.store(false, Ordering::Release);
+            },
+        );
         if outcome.is_err() {
             // It breaks the rules: it is asked for nothing more.
             self.is_stopped.store(true, Ordering::Release);

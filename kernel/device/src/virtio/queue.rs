@@ -286,13 +286,18 @@ impl<T: Send> Queue<T> {
     }
 
     /// Gives every buffer that the device is done with to `each`, with the bytes that it wrote; asks for an interrupt when the next one
-    /// is. The lock is not held meanwhile. Any context.
+    /// is. The lock is not held meanwhile, and a new buffer may have the id already: what lies at the id's place `settle` reads, which is
+    /// called under the lock. Any context.
     ///
     /// Errors: the device does not keep the rules. It is marked broken; somebody must shut it off.
-    pub fn complete(&self, mut each: impl FnMut(T, u32)) -> core::result::Result<(), Broken> {
+    pub fn complete(
+        &self,
+        mut settle: impl FnMut(&mut T),
+        mut each: impl FnMut(T, u32),
+    ) -> core::result::Result<(), Broken> {
         loop {
             let mut done: ArrayVec<(T, u32), BATCH> = ArrayVec::new();
-            let outcome = self.collect(&mut done);
+            let outcome = self.collect(&mut settle, &mut done);
             let empty = done.is_empty();
             done.into_iter().for_each(|(token, written)| each(token, written));
             match outcome {
@@ -307,14 +312,17 @@ impl<T: Send> Queue<T> {
     }
 
     /// Takes some buffers back; if there is none even after asking for interrupts, takes none.
-    fn collect(&self, done: &mut ArrayVec<(T, u32), BATCH>) -> core::result::Result<(), Broken> {
+    fn collect(
+        &self,
+        settle: &mut impl FnMut(&mut T),
+        done: &mut ArrayVec<(T, u32), BATCH>,
+    ) -> core::result::Result<(), Broken> {
         let mut ring = self.ring.lock();
         loop {
             while !done.is_full() {
-                match ring.take_used()? {
-                    Some(buffer) => done.push(buffer),
-                    None => break,
-                }
+                let Some((mut token, written)) = ring.take_used()? else { break };
+                settle(&mut token);
+                done.push((token, written));
             }
             if !done.is_empty() || !ring.rearm() {
                 return Ok(());
