@@ -294,8 +294,8 @@ impl BlockDevice {
                 Err(back) => request = back,
             }
         }
-        self.disk.insert(request);
-        self.disk.run_local_queue();
+        let queue = self.disk.insert(request);
+        self.disk.work_off_submitted(queue);
     }
 
     /// The counters of the device, and those of its disk.

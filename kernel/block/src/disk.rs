@@ -255,20 +255,24 @@ impl Disk {
         cpu::current().index() % self.queues.len()
     }
 
-    /// Puts a request where the scheduler wants it; [`Self::run_local_queue`] must follow.
-    pub(crate) fn insert(&self, request: Request) {
+    /// Puts a request where the scheduler wants it, and says for which queue of the driver: [`Self::work_off_submitted`] must follow for
+    /// it, not for that of the CPU that the thread is on by then.
+    pub(crate) fn insert(&self, request: Request) -> usize {
+        let queue = self.local_queue();
         if self.is_gone() {
-            return request.complete(Err(Errno::EIO));
+            request.complete(Err(Errno::EIO));
+            return queue;
         }
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let may_merge = merge::is_mergeable(request.operation, request.flags) && self.merges();
         let inserted = match self.insert_sorted(request, may_merge) {
-            Err(request) => self.append(request, may_merge),
+            Err(request) => self.append(queue, request, may_merge),
             Ok(inserted) => inserted,
         };
         if inserted == Inserted::Gone {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
+        queue
     }
 
     /// Gives a request to `mq-deadline`. Gives it back if that is not for it.
@@ -286,9 +290,9 @@ impl Disk {
         Ok(if deadline.len() == before { Inserted::Gone } else { Inserted::Waits })
     }
 
-    /// To the end of this CPU's queue.
-    fn append(&self, mut request: Request, may_merge: bool) -> Inserted {
-        let Some(queue) = self.queues.get(self.local_queue()) else { return Inserted::Gone };
+    /// To the end of a queue.
+    fn append(&self, queue: usize, mut request: Request, may_merge: bool) -> Inserted {
+        let Some(queue) = self.queues.get(queue) else { return Inserted::Gone };
         let mut queue = queue.lock();
         if may_merge {
             let mut last = queue.waiting.iter_mut().rev().take(MERGE_WITH_LAST);
@@ -321,9 +325,9 @@ impl Disk {
         Some(request)
     }
 
-    /// Gives the driver what waits for this CPU, unless it has no room.
-    pub(crate) fn run_local_queue(&self) {
-        self.work_off(self.local_queue(), Caller::Submitter);
+    /// Gives the driver what waits for one of its queues, unless it has no room.
+    pub(crate) fn work_off_submitted(&self, queue: usize) {
+        self.work_off(queue, Caller::Submitter);
     }
 
     /// The driver has room in a queue again. Any context; the caller holds no lock that [`Driver::queue`] takes.

@@ -5,6 +5,7 @@
 //!
 //! Locks: the list has a spin lock, a leaf, that only its thread takes.
 
+use crate::disk::Disk;
 use crate::driver::Request;
 use crate::merge;
 use alloc::sync::Arc;
@@ -93,19 +94,18 @@ impl PlugList {
         let mut requests = core::mem::take(&mut *self.requests.lock());
         // By disk, then by place, which gives the schedulers long runs.
         sort(&mut requests);
-        let mut previous = None;
+        let mut previous: Option<(Arc<Disk>, usize)> = None;
         for request in requests {
             let Some(disk) = request.disk() else { continue };
-            if previous.as_ref().is_some_and(|other| !Arc::ptr_eq(other, &disk))
-                && let Some(other) = previous.take()
-            {
-                other.run_local_queue();
+            let queue = disk.insert(request);
+            let differs = |known: &mut (Arc<Disk>, usize)| !Arc::ptr_eq(&known.0, &disk) || known.1 != queue;
+            if let Some((other, ready)) = previous.take_if(differs) {
+                other.work_off_submitted(ready);
             }
-            disk.insert(request);
-            previous = Some(disk);
+            previous = Some((disk, queue));
         }
-        if let Some(disk) = previous {
-            disk.run_local_queue();
+        if let Some((disk, queue)) = previous {
+            disk.work_off_submitted(queue);
         }
     }
 }
