@@ -39,7 +39,8 @@ use alloc::vec::Vec;
 use area::Area;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use machine::memory::{Frame, FrameFlags, SwapHooks, SwapSlot};
-use machine::sync::{Mutex, RwSpinLock};
+use machine::sync::{Mutex, RwSpinLock, WaitKind};
+use machine::time::now_ns;
 
 /// The most areas there can be (Linux's `MAX_SWAPFILES`, nearly).
 pub const MAX_AREAS: usize = 30;
@@ -237,9 +238,14 @@ pub fn swap_off(identity: AreaIdentity) -> Result<()> {
     let gone = AREAS.write().get_mut(area.number()).and_then(Option::take);
     COUNT.fetch_sub(1, Ordering::Relaxed);
     TOTAL_PAGES.sub(area.usable_pages());
-    drop(changes);
+    drop(gone);
+    // Somebody may still look at it. Who comes after this call finds the device free.
+    while Arc::strong_count(&area) > 1 {
+        sched::park(Some(now_ns().saturating_add(off::PAUSE_NS)), WaitKind::Uninterruptible);
+    }
     // The store's owner may sleep when it lets go of its device.
-    drop((gone, area));
+    drop(area);
+    drop(changes);
     Ok(())
 }
 

@@ -13,8 +13,8 @@ use alloc::sync::Arc;
 use machine::sync::WaitKind;
 use machine::time::now_ns;
 
-/// How long to wait when a walk found nothing: those who want the pages are being born or dying, ns.
-const PAUSE_NS: u64 = 5_000_000;
+/// How long to wait when a walk found nothing (those who want the pages are being born or dying), or for somebody who looks at an area, ns.
+pub(super) const PAUSE_NS: u64 = 5_000_000;
 
 fn is_interrupted() -> bool {
     sched::thread::try_current().is_some_and(|own| own.is_interrupted(WaitKind::Interruptible))
