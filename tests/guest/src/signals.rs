@@ -20,6 +20,8 @@ pub const CASES: &[Case] = &[
     case("signal_sigsuspend", sigsuspend),
     case("signal_alarm", alarm),
     case("signal_sigtimedwait", timedwait),
+    case("signal_sigtimedwait_as_it_comes", timedwait_as_it_comes),
+    case("signal_sigtimedwait_of_children", timedwait_of_children),
     case("signal_reset_on_exec", reset_on_exec),
     case("signal_registers_survive", registers),
     case("signal_at_exec_kills", at_exec),
@@ -299,6 +301,68 @@ fn timedwait() -> Outcome {
         ensure_eq!(errno(), libc::EAGAIN);
         raise(libc::SIGUSR1);
         ensure_eq!(libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time), libc::SIGUSR1);
+    }
+    Ok(())
+}
+
+/// A signal that comes while its receiver is about to sleep is what it waited for, not an interruption.
+fn timedwait_as_it_comes() -> Outcome {
+    const TIMES: usize = 3000;
+    block(&[libc::SIGUSR1], libc::SIG_BLOCK)?;
+    let ready = sys::map_shared_counter()?;
+    let set = set_of(&[libc::SIGUSR1]);
+    let time = libc::timespec { tv_sec: 20, tv_nsec: 0 };
+    let child = sys::fork(|| {
+        for time_number in 1..=TIMES {
+            ready.store(time_number, Ordering::SeqCst);
+            // Earlier or later than the signal.
+            (0..time_number % 1000).for_each(|_| std::hint::spin_loop());
+            // SAFETY: one set, one timespec, no siginfo wanted.
+            let signal = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time) };
+            if signal != libc::SIGUSR1 {
+                return if errno() == libc::EINTR { 1 } else { 2 };
+            }
+        }
+        0
+    })?;
+    for time_number in 1..=TIMES {
+        while ready.load(Ordering::SeqCst) < time_number {
+            if (0..10_000).any(|_| ready.load(Ordering::SeqCst) == time_number) {
+                break;
+            }
+            let mut status = 0;
+            // SAFETY: asks whether the child has ended early, without waiting.
+            if unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == child {
+                return Err(format!("signal {time_number}: the child ended with status {status:#x}").into());
+            }
+        }
+        // SAFETY: numbers only.
+        ok("kill", unsafe { libc::kill(child, libc::SIGUSR1) })?;
+    }
+    ensure_eq!(sys::wait(child)?, 0);
+    Ok(())
+}
+
+/// What a child sends just before its end comes with its information, although the end follows at once.
+fn timedwait_of_children() -> Outcome {
+    block(&[libc::SIGUSR1], libc::SIG_BLOCK)?;
+    let set = set_of(&[libc::SIGUSR1]);
+    let time = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+    let parent = std::process::id() as i32;
+    for number in 0..2000 {
+        // SAFETY: plain numbers.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let child = sys::fork(|| {
+            (0..number % 1000).for_each(|_| std::hint::spin_loop());
+            // SAFETY: numbers only.
+            unsafe { libc::kill(parent, libc::SIGUSR1) }
+        })?;
+        // SAFETY: a set, a siginfo, a timespec.
+        let signal = unsafe { libc::sigtimedwait(&raw const set, &raw mut info, &raw const time) };
+        let error = if signal < 0 { errno() } else { 0 };
+        // SAFETY: kill(2) fills this.
+        ensure_eq!((number, signal, error, unsafe { info.si_pid() }), (number, libc::SIGUSR1, 0, child));
+        ensure_eq!(sys::wait(child)?, 0);
     }
     Ok(())
 }

@@ -377,9 +377,10 @@ fn wait_for_signal(task: &Task, others: SignalSet, deadline_ns: Option<u64>) -> 
                 return Ok(info);
             }
             update_flag(task, &shared);
-        }
-        if signal_pending() {
-            return Err(Errno::EINTR);
+            // Asked while nobody can send: later the flag may tell of the very signal that is waited for.
+            if signal_pending() {
+                return Err(Errno::EINTR);
+            }
         }
         match sched::park(deadline_ns, WaitKind::Interruptible) {
             WakeReason::TimedOut => {

@@ -427,7 +427,10 @@ fn signal_info(t: &mut Transcript) -> Outcome {
     let take = || {
         let set = [1u64 << (libc::SIGUSR1 - 1)];
         let mut info = [0i32; 32];
-        sys!(SYS_rt_sigtimedwait, set.as_ptr(), info.as_mut_ptr(), [5i64, 0].as_ptr(), 8);
+        let taken = sys!(SYS_rt_sigtimedwait, set.as_ptr(), info.as_mut_ptr(), [5i64, 0].as_ptr(), 8);
+        if taken < 0 {
+            return (-errno(), 0, 0, 0);
+        }
         (info[0], info[2], info[4], info[5])
     };
     let block = || {
