@@ -15,6 +15,7 @@ pub mod acl;
 pub mod allocate;
 pub mod body;
 pub mod control;
+pub mod direct;
 pub mod directory;
 pub mod extents;
 pub mod filesystem;

@@ -12,10 +12,11 @@ use crate::format::inode::flag;
 use crate::groups::Contents;
 use crate::journal::OrderedData;
 use crate::node::Node;
-use crate::{extents, indirect, inline, truncate};
+use crate::{direct, extents, indirect, inline, truncate};
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
 use alloc::sync::{Arc, Weak};
+use block::bounce::check_blocks;
 use block::{BioFlags, Operation, Segment};
 use core::ops::Range;
 use machine::PAGE_SIZE;
@@ -36,21 +37,35 @@ fn parts(inode: &Inode) -> Result<(&Node, &Arc<PageCache>)> {
 }
 
 impl FileOperations for RegularFile {
+    /// Errors: `EINVAL`: with `O_DIRECT`, and not in whole blocks of the device.
     fn read(&self, file: &File, to: &mut dyn IoWriter, offset: u64) -> Result<usize> {
-        let (_, cache) = parts(file.inode()?)?;
+        let inode = file.inode()?;
+        let (node, cache) = parts(inode)?;
+        if is_direct(file) && !node.body().is_inline() {
+            return read_directly(inode, node.body(), cache, to, offset);
+        }
         cache.read_ahead_of(file.read_ahead(), offset, to)
     }
 
-    /// Errors: `ENOSPC`, `EFBIG`, `EIO`, `EROFS`.
+    /// Errors: `ENOSPC`, `EFBIG`, `EIO`, `EROFS`; `EINVAL`: with `O_DIRECT`, and not in whole blocks of the device.
     fn write(&self, file: &File, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
         let inode = file.inode()?;
         let (node, cache) = parts(inode)?;
         if from.remaining() == 0 {
             return Ok(0);
         }
+        let append = file.flags().contains(OpenFlags::APPEND) || offset == vfs::file::AT_END;
+        if is_direct(file)
+            && !append
+            && let Some(count) = overwrite_directly(inode, from, offset)?
+        {
+            return Ok(count);
+        }
         let _change = inode.lock.write();
-        let append = file.flags().contains(OpenFlags::APPEND);
-        let offset = if append || offset == vfs::file::AT_END { cache.size() } else { offset };
+        let offset = if append { cache.size() } else { offset };
+        if is_direct(file) {
+            check_blocks(&node.body().fs.device, offset, from.remaining())?;
+        }
         let left = attributes::limit_write(inode, offset, from.remaining())?;
         let left = limit_by_map(node.body(), offset, left)?;
         attributes::remove_privileges(inode, file.credentials())?;
@@ -59,7 +74,7 @@ impl FileOperations for RegularFile {
         inode.touch_modified();
         node.body().note_times(inode.times());
         let range = offset..offset + count as u64;
-        if file.flags().contains(OpenFlags::DIRECT) {
+        if is_direct(file) {
             cache.sync(range)?;
         } else if !node.body().fs.options.read().delayed_allocation {
             cache.start_write_back(range, WriteBackMode::Background)?;
@@ -144,6 +159,47 @@ impl FileOperations for RegularFile {
             let _ = cache.start_write_back(0..u64::MAX, WriteBackMode::Background);
         }
     }
+}
+
+/// Whether a description goes past the page cache.
+fn is_direct(file: &File) -> bool {
+    file.flags().contains(OpenFlags::DIRECT)
+}
+
+fn read_directly(
+    inode: &Inode,
+    body: &Body,
+    cache: &PageCache,
+    to: &mut dyn IoWriter,
+    offset: u64,
+) -> Result<usize> {
+    let _stays = inode.lock.read();
+    if offset >= cache.size() {
+        return Ok(0);
+    }
+    check_blocks(&body.fs.device, offset, to.remaining())?;
+    direct::read(body, cache, to, offset)
+}
+
+/// Writes past the page cache what only replaces contents; many may at a time. `None`: the write does more.
+fn overwrite_directly(inode: &Arc<Inode>, from: &mut dyn IoReader, offset: u64) -> Result<Option<usize>> {
+    let (node, cache) = parts(inode)?;
+    let body = node.body();
+    let wanted = from.remaining();
+    check_blocks(&body.fs.device, offset, wanted)?;
+    let _stays = inode.lock.read();
+    let end = offset.checked_add(wanted as u64).ok_or(Errno::EFBIG)?;
+    let left = attributes::limit_write(inode, offset, wanted)?;
+    if left < wanted || attributes::has_set_id(inode) || !direct::can_overwrite(body, cache, offset..end)? {
+        return Ok(None);
+    }
+    if body.fs.is_read_only() {
+        return Err(Errno::EROFS);
+    }
+    let count = direct::overwrite(body, cache, from, offset)?;
+    inode.touch_modified();
+    body.note_times(inode.times());
+    Ok(Some(count))
 }
 
 /// How much of a write a file with a block map can take. Errors: `EFBIG`: nothing.

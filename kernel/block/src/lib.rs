@@ -12,6 +12,7 @@
 //! | `statistics` | what is counted |
 //! | `registry`, `partition`, `claim` | which devices there are; who has one for himself |
 //! | `contents`, `node`, `direct`, `ioctl` | devices as files |
+//! | `bounce` | memory for transfers past a page cache, of devices and of files |
 //! | `attributes`, `source` | what `/proc` and `/sys` show; from mount(2)'s source or `root=` to a device |
 //! | `memory` | a disk in memory, for tests |
 //!
@@ -27,6 +28,7 @@ extern crate std;
 
 pub mod attributes;
 mod bio;
+pub mod bounce;
 mod claim;
 mod contents;
 mod deadline;

@@ -109,11 +109,14 @@ fn without_set_id(inode: &Inode) -> Option<u32> {
     (kept != mode).then_some(kept)
 }
 
+/// Whether a file has a set-ID bit, which [`remove_privileges`] may take away.
+pub fn has_set_id(inode: &Inode) -> bool {
+    inode.permissions() & (SET_USER_ID | SET_GROUP_ID) != 0
+}
+
 /// What a writer without `CAP_FSETID` does to a file: its set-ID bits and file capabilities go. The lock is held.
 pub fn remove_privileges(inode: &Arc<Inode>, credentials: &Credentials) -> Result<()> {
-    if inode.permissions() & (SET_USER_ID | SET_GROUP_ID) == 0
-        || capable_for(inode, credentials, Capability::Fsetid)
-    {
+    if !has_set_id(inode) || capable_for(inode, credentials, Capability::Fsetid) {
         return Ok(());
     }
     match without_set_id(inode) {

@@ -2,7 +2,7 @@
 
 use super::{check_with_fsck, image, mount_disk, tree};
 use crate::node::Node;
-use crate::regular;
+use crate::{direct, regular};
 use abi::errno::Result;
 use abi::mount::MountFlags;
 use alloc::sync::Arc;
@@ -80,6 +80,37 @@ impl Subject {
         }
     }
 
+    /// A range in whole sectors.
+    fn sectors(dice: &mut Dice) -> (u64, usize) {
+        (dice.below(LONGEST / 512) * 512, 512 * (1 + dice.below(200) as usize))
+    }
+
+    fn read_directly(&self, dice: &mut Dice) {
+        let (start, length) = Self::sectors(dice);
+        let body = self.node().body();
+        let _stays = self.inode.lock.read();
+        if body.is_inline() {
+            return;
+        }
+        let mut writer = VecWriter::new(length);
+        direct::read(body, self.cache(), &mut writer, start).unwrap();
+        let end = self.expected.len().min(start as usize + length);
+        assert!(writer.into_bytes() == self.expected[end.min(start as usize)..end], "past the cache");
+    }
+
+    fn overwrite_directly(&mut self, dice: &mut Dice) {
+        let (start, length) = Self::sectors(dice);
+        let body = self.node().body();
+        let _stays = self.inode.lock.read();
+        if !direct::can_overwrite(body, self.cache(), start..start + length as u64).unwrap() {
+            return;
+        }
+        let bytes: Vec<u8> = (0..length).map(|_| dice.roll() as u8).collect();
+        let mut reader = SliceReader::new(&bytes);
+        assert_eq!(direct::overwrite(body, self.cache(), &mut reader, start), Ok(length));
+        self.expected[start as usize..start as usize + length].copy_from_slice(&bytes);
+    }
+
     fn compare(&self) {
         let mut writer = VecWriter::new(8 << 20);
         self.cache().read(0, &mut writer).unwrap();
@@ -92,7 +123,7 @@ impl Subject {
 
 /// One step of random work.
 fn step(subject: &mut Subject, dice: &mut Dice) {
-    match dice.below(20) {
+    match dice.below(26) {
         0..9 => subject.write(dice),
         9 | 10 => subject.resize(dice),
         11 | 12 => subject.punch(dice),
@@ -106,6 +137,8 @@ fn step(subject: &mut Subject, dice: &mut Dice) {
             subject.cache().sync(0..u64::MAX).unwrap();
             subject.cache().invalidate(0..u64::MAX);
         }
+        18..21 => subject.read_directly(dice),
+        21..24 => subject.overwrite_directly(dice),
         _ => subject.compare(),
     }
 }
