@@ -58,7 +58,7 @@ pub fn connect(fd: i32, name: &[u8]) -> i64 {
 /// send(2).
 pub fn send(fd: i32, bytes: &[u8], flags: i32) -> i64 {
     // SAFETY: the pointer and length are of one slice.
-    unsafe { libc::syscall(libc::SYS_sendto, fd, bytes.as_ptr(), bytes.len(), flags, 0, 0) }
+    unsafe { libc::syscall(libc::SYS_sendto, fd, bytes.as_ptr(), bytes.len(), flags, 0usize, 0usize) }
 }
 
 /// sendto(2) to a name.
@@ -82,7 +82,8 @@ pub fn send_to(fd: i32, bytes: &[u8], name: &[u8]) -> i64 {
 pub fn recv(fd: i32, room: usize, flags: i32) -> Result<Vec<u8>, Errno> {
     let mut bytes = vec![0; room.max(1)];
     // SAFETY: the pointer and length are of one vector.
-    let count = unsafe { libc::syscall(libc::SYS_recvfrom, fd, bytes.as_mut_ptr(), room, flags, 0, 0) };
+    let count =
+        unsafe { libc::syscall(libc::SYS_recvfrom, fd, bytes.as_mut_ptr(), room, flags, 0usize, 0usize) };
     let count = usize::try_from(count).map_err(|_| last())?;
     bytes.truncate(count.min(room));
     Ok(bytes)

@@ -234,21 +234,30 @@ fn another(t: &mut Transcript) -> Outcome {
     let number = libc::SYS_process_vm_readv;
     // SAFETY: raw calls with valid or refused pointers.
     unsafe {
-        t.call("read", libc::syscall(number, child, local.as_ptr(), 1usize, remote.as_ptr(), 1usize, 0));
+        t.call("read", libc::syscall(number, child, local.as_ptr(), 1usize, remote.as_ptr(), 1usize, 0usize));
         t.note("bytes", String::from_utf8_lossy(&buffer[..4]));
-        t.call("flags", libc::syscall(number, child, local.as_ptr(), 1usize, remote.as_ptr(), 1usize, 1));
+        t.call(
+            "flags",
+            libc::syscall(number, child, local.as_ptr(), 1usize, remote.as_ptr(), 1usize, 1usize),
+        );
         t.call(
             "nobody",
-            libc::syscall(number, 99_999_999, local.as_ptr(), 1usize, remote.as_ptr(), 1usize, 0),
+            libc::syscall(number, 99_999_999, local.as_ptr(), 1usize, remote.as_ptr(), 1usize, 0usize),
         );
         let bad = [(0x1000usize, 4usize)];
-        t.call("bad remote", libc::syscall(number, child, local.as_ptr(), 1usize, bad.as_ptr(), 1usize, 0));
-        t.call("bad local", libc::syscall(number, child, bad.as_ptr(), 1usize, remote.as_ptr(), 1usize, 0));
+        t.call(
+            "bad remote",
+            libc::syscall(number, child, local.as_ptr(), 1usize, bad.as_ptr(), 1usize, 0usize),
+        );
+        t.call(
+            "bad local",
+            libc::syscall(number, child, bad.as_ptr(), 1usize, remote.as_ptr(), 1usize, 0usize),
+        );
         buffer[0] = 5;
         let one = [(buffer.as_ptr() as usize, 1usize)];
         let there = [(at + 8, 1usize)];
         let number = libc::SYS_process_vm_writev;
-        t.call("write", libc::syscall(number, child, one.as_ptr(), 1usize, there.as_ptr(), 1usize, 0));
+        t.call("write", libc::syscall(number, child, one.as_ptr(), 1usize, there.as_ptr(), 1usize, 0usize));
     }
     let text = std::fs::read(format!("/proc/{child}/cmdline")).map(|bytes| !bytes.is_empty());
     t.note("cmdline readable", text.ok());

@@ -201,13 +201,22 @@ fn run(section: fn(&mut Transcript) -> Outcome, pipe: i32) -> ! {
 
 /// A raw system call of up to six numbers or pointers.
 macro_rules! sys {
-    ($name:ident $(, $argument:expr)*) => {
+    // The sixth goes over the stack, where a 32-bit number would leave half of its place as it was.
+    ($name:ident, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr $(,)?) => {{
+        #[allow(clippy::unnecessary_cast, reason = "some are wide enough already")]
+        let sixth = $f as usize;
+        sys!(@call $name, $a, $b, $c, $d, $e, sixth)
+    }};
+    (@call $name:ident $(, $argument:expr)*) => {
         {
             // SAFETY: the arguments are numbers, or pointers that are valid or meant to be refused.
             #[allow(unused_unsafe, reason = "some callers are in an unsafe block already")]
             let result = unsafe { libc::syscall(libc::$name $(, $argument)*) };
             result
         }
+    };
+    ($name:ident $(, $argument:expr)* $(,)?) => {
+        sys!(@call $name $(, $argument)*)
     };
 }
 pub(crate) use sys;
