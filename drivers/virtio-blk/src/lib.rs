@@ -187,7 +187,7 @@ impl Driver for VirtioDisk {
             return Err(request);
         };
         queue.outcomes.fill(id, &request, &mut parts);
-        ring.add(&parts, Pending { id, request, result: Ok(()) }).map_err(|pending| pending.request)
+        ring.add(&parts, Pending { id, request, result: Err(Errno::EIO) }).map_err(|pending| pending.request)
     }
 
     fn kick(&self, index: usize) {

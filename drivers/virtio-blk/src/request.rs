@@ -37,7 +37,7 @@ pub type Parts = ArrayVec<Part, MAX_PARTS>;
 pub struct Pending {
     pub id: u16,
     pub request: Request,
-    /// What the device said of it, once it is done.
+    /// What the device said of it, once it is done; `EIO` before.
     pub result: Result<()>,
 }
 

@@ -238,14 +238,13 @@ pub fn swap_off(identity: AreaIdentity) -> Result<()> {
     let gone = AREAS.write().get_mut(area.number()).and_then(Option::take);
     COUNT.fetch_sub(1, Ordering::Relaxed);
     TOTAL_PAGES.sub(area.usable_pages());
-    drop(gone);
+    drop((changes, gone));
     // Somebody may still look at it. Who comes after this call finds the device free.
     while Arc::strong_count(&area) > 1 {
         sched::park(Some(now_ns().saturating_add(off::PAUSE_NS)), WaitKind::Uninterruptible);
     }
     // The store's owner may sleep when it lets go of its device.
     drop(area);
-    drop(changes);
     Ok(())
 }
 

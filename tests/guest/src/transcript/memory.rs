@@ -231,34 +231,20 @@ fn another(t: &mut Transcript) -> Outcome {
     let mut buffer = [0u8; 8];
     let local = [(buffer.as_mut_ptr() as usize, 4usize)];
     let remote = [(at, 4usize)];
-    let number = libc::SYS_process_vm_readv;
-    // SAFETY: raw calls with valid or refused pointers.
-    unsafe {
-        t.call("read", libc::syscall(number, child, local.as_ptr(), 1usize, remote.as_ptr(), 1usize, 0usize));
-        t.note("bytes", String::from_utf8_lossy(&buffer[..4]));
-        t.call(
-            "flags",
-            libc::syscall(number, child, local.as_ptr(), 1usize, remote.as_ptr(), 1usize, 1usize),
-        );
-        t.call(
-            "nobody",
-            libc::syscall(number, 99_999_999, local.as_ptr(), 1usize, remote.as_ptr(), 1usize, 0usize),
-        );
-        let bad = [(0x1000usize, 4usize)];
-        t.call(
-            "bad remote",
-            libc::syscall(number, child, local.as_ptr(), 1usize, bad.as_ptr(), 1usize, 0usize),
-        );
-        t.call(
-            "bad local",
-            libc::syscall(number, child, bad.as_ptr(), 1usize, remote.as_ptr(), 1usize, 0usize),
-        );
-        buffer[0] = 5;
-        let one = [(buffer.as_ptr() as usize, 1usize)];
-        let there = [(at + 8, 1usize)];
-        let number = libc::SYS_process_vm_writev;
-        t.call("write", libc::syscall(number, child, one.as_ptr(), 1usize, there.as_ptr(), 1usize, 0usize));
-    }
+    let read = |who: i32, into: &[(usize, usize)], from: &[(usize, usize)], flags: usize| {
+        sys!(SYS_process_vm_readv, who, into.as_ptr(), into.len(), from.as_ptr(), from.len(), flags)
+    };
+    t.call("read", read(child, &local, &remote, 0));
+    t.note("bytes", String::from_utf8_lossy(&buffer[..4]));
+    t.call("flags", read(child, &local, &remote, 1));
+    t.call("nobody", read(99_999_999, &local, &remote, 0));
+    let bad = [(0x1000usize, 4usize)];
+    t.call("bad remote", read(child, &local, &bad, 0));
+    t.call("bad local", read(child, &bad, &remote, 0));
+    buffer[0] = 5;
+    let one = [(buffer.as_ptr() as usize, 1usize)];
+    let there = [(at + 8, 1usize)];
+    t.call("write", sys!(SYS_process_vm_writev, child, one.as_ptr(), 1usize, there.as_ptr(), 1usize, 0));
     let text = std::fs::read(format!("/proc/{child}/cmdline")).map(|bytes| !bytes.is_empty());
     t.note("cmdline readable", text.ok());
     use std::os::unix::fs::FileExt;

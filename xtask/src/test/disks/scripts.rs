@@ -155,7 +155,8 @@ fn boot(family: &mut Family, machine: Machine, memory_mib: u32, scripts: &[Scrip
             }
             disks.push(part.disk.clone());
         }
-        driver += "\nstatus=$?; [ $status = 0 ] || dmesg | tail -n 4; cd /; umount /mnt2 2>/dev/null; umount /mnt 2>/dev/null; echo \"@@end $status\"\n";
+        driver += "\nstatus=$?; [ $status = 0 ] || dmesg | tail -n 4; cd /; \
+            umount /mnt2 2>/dev/null; umount /mnt 2>/dev/null; echo \"@@end $status\"\n";
     }
     driver += "exit 0\n";
     // On microvm the guest may find the last disk first; a script for it has one.
