@@ -5,6 +5,7 @@ mod cuts;
 mod data;
 mod mutated;
 mod names;
+mod ranges;
 
 use crate::mount::mount_device;
 use crate::node::Node;
