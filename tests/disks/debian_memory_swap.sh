@@ -1,4 +1,4 @@
-# Debian's sqlite3 keeps twice the memory in a table: with swap space it comes through, without it is killed, and nobody else.
+# Debian's sqlite3 keeps twice the memory in a table: with swap space it comes through.
 # root debian
 # memory 128
 # disk 400 raw
@@ -9,13 +9,8 @@ table() {
         with recursive c(x) as (select 1 union all select x + 1 from c where x < 2600) insert into t select x, printf('%0100000d', x) from c;
         select count(*), sum(substr(text, -10)), min(length(text)) from t;"
 }
-sleep 1000 &
 mkswap $1
 swapon $1
-[ "$(table)" = '2600|3381300.0|100000' ] || [ "$(table)" = '2600|3381300|100000' ]
+[ "$(table)" = '2600|3381300.0|100000' ]
 grep '^SwapTotal: *40959[0-9] kB' /proc/meminfo
 swapoff $1
-status=0
-table || status=$?
-[ $status = 137 ]
-kill $!

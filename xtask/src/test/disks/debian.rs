@@ -50,7 +50,7 @@ pub fn sparse_copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Packages of Debian's, and what `apt-get` asks a repository for, as files of the guest.
-pub fn repository(names: &[&str]) -> Result<Vec<(String, u32, Vec<u8>)>> {
+pub fn repository<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<(String, u32, Vec<u8>)>> {
     let apt = Apt::open("bookworm")?;
     let mut index = String::new();
     let mut files = Vec::new();

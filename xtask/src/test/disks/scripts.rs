@@ -17,7 +17,7 @@ use crate::disk::{Access, Disk, Interface};
 use crate::qemu::{Machine, Vm};
 use crate::util::{files_below, workspace};
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -42,7 +42,8 @@ struct Script {
     memory_mib: u32,
     /// Runs in a Debian on a disk.
     debian: bool,
-    files: Vec<(String, u32, Vec<u8>)>,
+    /// Debian's, for the repository of its boot.
+    packages: Vec<String>,
     seconds: u64,
 }
 
@@ -87,7 +88,7 @@ fn read(family: &Family, name: String, path: &PathBuf) -> Result<Script> {
         machine: Machine::Q35,
         memory_mib: 512,
         debian: false,
-        files: Vec::new(),
+        packages: Vec::new(),
         seconds: 100,
     };
     let head: Vec<String> =
@@ -105,7 +106,7 @@ fn read(family: &Family, name: String, path: &PathBuf) -> Result<Script> {
             ("microvm-no-acpi", _) if !family.tests_linux => script.machine = Machine::MicrovmNoAcpi,
             ("memory", _) => script.memory_mib = rest.parse().context("# memory MIB")?,
             ("root", _) if rest == "debian" => script.debian = true,
-            ("packages", _) => script.files = debian::repository(&rest.split(' ').collect::<Vec<_>>())?,
+            ("packages", _) => script.packages.extend(rest.split(' ').map(str::to_owned)),
             ("limit", _) => script.seconds = rest.parse().context("# limit SECONDS")?,
             ("read-only", Some(part)) => part.disk.access = Access::ReadOnly,
             ("nvme", Some(part)) => part.disk.interface = Interface::Nvme,
@@ -172,11 +173,6 @@ fn driver(scripts: &[Script], root: Option<Disk>) -> Driver {
     for script in scripts {
         let path = format!("/disk-test/{}", script.name);
         driver.files.push((path.clone(), 0o644, format!("{FAILS}{}", script.text).into_bytes()));
-        for file in &script.files {
-            if !driver.files.contains(file) {
-                driver.files.push(file.clone());
-            }
-        }
         driver.text +=
             &format!("echo '@@begin {}'\ntimeout -k 5 {} sh -eux {path}", script.name, script.seconds);
         for part in &script.parts {
@@ -204,7 +200,12 @@ fn boot(family: &mut Family, (machine, memory_mib, on_debian): Group, scripts: &
     let limits: u64 = scripts.iter().map(|script| script.seconds).sum();
     let timeout = Some(LIMIT.max(Duration::from_secs(limits + 60)));
     let vm = Vm { machine, memory_mib, root_on_disk: on_debian, timeout, ..family.vm.clone() };
-    let driver = driver(scripts, root.as_deref().map(Disk::writable));
+    let mut driver = driver(scripts, root.as_deref().map(Disk::writable));
+    let packages: BTreeSet<&str> =
+        scripts.iter().flat_map(|script| &script.packages).map(String::as_str).collect();
+    if !packages.is_empty() {
+        driver.files.extend(debian::repository(packages)?);
+    }
     let ran = family.boot(&vm, driver.disks, &driver.files, &driver.text, &mut |_| Ok(()))?;
     let root_is = match &root {
         Some(image) => debian::unclean(image)?,
