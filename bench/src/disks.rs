@@ -62,7 +62,8 @@ pub fn command(folder: &Path, wanted: impl Fn(&str) -> bool) -> std::io::Result<
     Ok(())
 }
 
-fn open(path: &Path, flags: i32) -> std::io::Result<File> {
+/// A file to read and write.
+pub fn open(path: &Path, flags: i32) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
 }
 
@@ -76,7 +77,7 @@ fn prepare(path: &Path) -> std::io::Result<()> {
 }
 
 /// The page cache, dentries and inodes are forgotten.
-fn drop_caches() {
+pub fn drop_caches() {
     // SAFETY: it takes nothing.
     unsafe { libc::sync() };
     let _ = fs::write("/proc/sys/vm/drop_caches", "3");
@@ -84,13 +85,20 @@ fn drop_caches() {
 
 /// Memory that O_DIRECT takes.
 #[repr(align(4096))]
-struct Aligned([u8; 1 << 20]);
+pub struct Aligned(pub [u8; 1 << 20]);
 
-fn aligned() -> Box<Aligned> {
+/// A MiB of it.
+pub fn aligned() -> Box<Aligned> {
     // Not on the stack of a thread.
     let layout = std::alloc::Layout::new::<Aligned>();
     // SAFETY: the layout has a size, zeros are a valid array, and the box frees with the same layout.
     unsafe { Box::from_raw(std::alloc::alloc_zeroed(layout).cast::<Aligned>()) }
+}
+
+/// The next of some numbers that look random.
+pub fn random_below(state: &mut u64, limit: u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) % limit
 }
 
 /// Nanoseconds for one transfer of all that the threads do together.
@@ -104,10 +112,7 @@ fn random(path: &Path, flags: i32, threads: u64, writes: bool) -> std::io::Resul
                     let mut state = number * 7919 + 12345;
                     let mut count = 0;
                     while start.elapsed() < LONG_ENOUGH {
-                        state = state
-                            .wrapping_mul(6_364_136_223_846_793_005)
-                            .wrapping_add(1_442_695_040_888_963_407);
-                        let at = (state >> 33) % (FILE_BYTES / 4096) * 4096;
+                        let at = random_below(&mut state, FILE_BYTES / 4096) * 4096;
                         if writes {
                             file.write_all_at(&memory.0[..4096], at)?;
                         } else {

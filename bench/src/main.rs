@@ -4,8 +4,10 @@
 //! much more two independent processes do together than one alone; `bench memory` prints the KiB that programs cannot have
 //! of 512 MiB; `bench boot` prints the kernel's own time, in milliseconds, at which it ran init. Each loop is grown until it takes long enough to be measured, then the median of five runs counts.
 //! `bench sockets [FILTER]…` does the same as `one` for UNIX, netlink and UDP sockets; `bench netns [FILTER]…` is about network
-//! namespaces (see `netns`), `bench disks FOLDER [FILTER]…` about files on a disk (see `disks`).
+//! namespaces (see `netns`), `bench disks FOLDER [FILTER]…` about files on a disk (see `disks`), `bench disk-growth FOLDER [FILTER]…` about
+//! how that depends on sizes (see `disk_growth`).
 
+mod disk_growth;
 mod disks;
 mod netns;
 mod sockets;
@@ -43,12 +45,17 @@ fn main() {
                 println!("{}\t{:.1}", work.name, measure(&work));
             }
         }
-        "disks" => {
+        "disks" | "disk-growth" => {
             let (folder, filters) = filters.split_first().expect("bench disks FOLDER [FILTER]…");
             let wanted =
                 |name: &str| filters.is_empty() || filters.iter().any(|part| name.contains(part.as_str()));
-            if let Err(error) = disks::command(std::path::Path::new(folder), wanted) {
-                eprintln!("bench: disks: {error}");
+            let folder = std::path::Path::new(folder);
+            let done = match command.as_str() {
+                "disks" => disks::command(folder, wanted),
+                _ => disk_growth::command(folder, wanted),
+            };
+            if let Err(error) = done {
+                eprintln!("bench: {command}: {error}");
                 std::process::exit(1);
             }
         }

@@ -69,6 +69,28 @@ impl Apt {
         Ok(())
     }
 
+    /// The file of a package's newest version, downloaded unless it is there.
+    pub fn download(&self, package: &str) -> Result<PathBuf> {
+        let downloads = self.dir.join("packages");
+        std::fs::create_dir_all(&downloads)?;
+        let version = self.version(package, |_| true)?;
+        // As apt-get names it: a colon of the version is written as %3a.
+        let prefix = format!("{package}_{}_", version.replace(':', "%3a"));
+        let there = || -> Result<Option<PathBuf>> {
+            let mut entries = std::fs::read_dir(&downloads)?.flatten().map(|entry| entry.path());
+            Ok(entries.find(|path| {
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+            }))
+        };
+        if let Some(file) = there()? {
+            return Ok(file);
+        }
+        say(format_args!("fetching Debian's {package} {version}"));
+        let wanted = format!("{package}={version}");
+        run_quiet(self.command("apt-get").args(["-qq", "download", &wanted]).current_dir(&downloads))?;
+        there()?.with_context(|| format!("{package} was downloaded but is not there"))
+    }
+
     /// (version, value of `field`) of the first stanza, newest first, whose version is accepted.
     fn field(&self, package: &str, field: &str, accept: impl Fn(&str) -> bool) -> Result<(String, String)> {
         let text = output(self.command("apt-cache").args(["show", package]))?;

@@ -5,6 +5,7 @@
 //! network namespaces and sockets is measured, and only that part of the page is written; with `--disks` only a file system on a disk.
 
 mod disks;
+mod growth;
 mod netns;
 mod plot;
 
@@ -34,6 +35,12 @@ pub struct BenchArguments {
     /// Only a file system on a disk.
     #[arg(long)]
     disks: bool,
+    /// With `--disks`: Debian's own programs there instead.
+    #[arg(long, requires = "disks")]
+    programs: bool,
+    /// With `--disks`: how costs grow with sizes instead; drawn with `--write`.
+    #[arg(long, requires = "disks")]
+    plots: bool,
     /// Only operations whose name contains one of these.
     filter: Vec<String>,
 }
@@ -92,8 +99,19 @@ pub fn command(arguments: &BenchArguments) -> Result<u8> {
     let linux = machine(&Kernel::Linux, Profile::Release, &Root::Busybox)?;
     if arguments.disks {
         let one = |vm: &Vm| Vm { cpus: 1, ..vm.clone() };
-        let measured = disks::measure(&one(&linnet), &one(&linux), &program, arguments)?;
-        finish(Part::Disks, &disks::table(&measured), arguments)?;
+        for (what, part, wanted) in [
+            (disks::What::Rows, Part::Disks, !arguments.programs && !arguments.plots),
+            (disks::What::Programs, Part::DiskPrograms, arguments.programs),
+            (disks::What::Growth, Part::DiskGrowth, arguments.plots),
+        ] {
+            if wanted {
+                let measured = disks::measure(&one(&linnet), &one(&linux), &program, what, arguments)?;
+                finish(part, &disks::table(what, &measured), arguments)?;
+                if arguments.write && part == Part::DiskGrowth {
+                    disks::write_plots(&measured)?;
+                }
+            }
+        }
         return Ok(0);
     }
     if !arguments.netns {
@@ -203,11 +221,13 @@ fn table(one: &Pair, two: &Pair, image_kib: f64) -> String {
 }
 
 /// A part of docs/performance.md.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Kernel,
     Namespaces,
     Disks,
+    DiskPrograms,
+    DiskGrowth,
 }
 
 impl Part {
@@ -216,6 +236,12 @@ impl Part {
         match self {
             Part::Kernel => ("<!-- made by cargo xtask bench -->\n", "<!-- end of it -->\n"),
             Part::Disks => ("<!-- made by cargo xtask bench --disks -->\n", "<!-- end of the disks -->\n"),
+            Part::DiskPrograms => {
+                ("<!-- made by cargo xtask bench --disks --programs -->\n", "<!-- end of the programs -->\n")
+            }
+            Part::DiskGrowth => {
+                ("<!-- made by cargo xtask bench --disks --plots -->\n", "<!-- end of the plots -->\n")
+            }
             Part::Namespaces => ("<!-- made by cargo xtask bench --netns -->\n", "<!-- end of that -->\n"),
         }
     }

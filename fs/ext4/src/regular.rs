@@ -12,7 +12,7 @@ use crate::{direct, extents, indirect, inline, ranges, truncate};
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
 use alloc::sync::{Arc, Weak};
-use block::bounce::check_blocks;
+use block::direct_memory::check_blocks;
 use block::{BioFlags, Operation, Segment};
 use core::ops::Range;
 use machine::PAGE_SIZE;

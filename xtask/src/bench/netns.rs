@@ -2,38 +2,11 @@
 //!
 //! The program prints `NAME<TAB>VALUE` for a row and `NAME@SIZE<TAB>VALUE` for a point of a curve (see `bench/src/netns`).
 
-use super::plot::{Curve, Plot};
-use super::{BenchArguments, Pair, Results, pair, verdict};
+use super::growth::{self, Growth, KIB, MICROSECONDS, MILLISECONDS, NANOSECONDS, Target, Unit, judge, shown};
+use super::{BenchArguments, Pair, Results, pair};
 use crate::qemu::Vm;
-use crate::util::{say, workspace};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::fmt::Write;
-
-/// How a value is shown.
-#[derive(Clone, Copy)]
-struct Unit {
-    name: &'static str,
-    /// What the program's value is divided by.
-    divisor: f64,
-}
-
-const NANOSECONDS: Unit = Unit { name: "ns", divisor: 1.0 };
-const MICROSECONDS: Unit = Unit { name: "µs", divisor: 1e3 };
-const MILLISECONDS: Unit = Unit { name: "ms", divisor: 1e6 };
-const KIB: Unit = Unit { name: "KiB", divisor: 1.0 };
-
-/// What a row shall reach.
-#[derive(Clone, Copy)]
-enum Target {
-    /// At most this part of Linux's value.
-    Part(f64),
-    /// At most this value.
-    AtMost(f64),
-    /// The largest is at most so many times the smallest, however the size grows.
-    Flat(f64),
-    /// Nothing: it is shown beside another row.
-    Told,
-}
 
 struct Row {
     name: &'static str,
@@ -56,17 +29,6 @@ const ROWS: &[Row] = &[
     row("create, veth, destroy", MICROSECONDS, Target::Part(1.0 / 5.0)),
     row("create, veth, address, route, ping, destroy", MICROSECONDS, Target::Part(1.0 / 5.0)),
 ];
-
-/// A row that depends on a size.
-struct Growth {
-    name: &'static str,
-    /// The name of its file.
-    file: &'static str,
-    title: &'static str,
-    across: &'static str,
-    unit: Unit,
-    target: Target,
-}
 
 const GROWTHS: &[Growth] = &[
     Growth {
@@ -135,33 +97,6 @@ pub fn measure(linnet: &Vm, linux: &Vm, program: &[u8], arguments: &BenchArgumen
     })
 }
 
-/// The points of a curve, in their order.
-fn points(results: &Results, name: &str, unit: Unit) -> Vec<(f64, f64)> {
-    let size_of = |key: &String| key.strip_prefix(name)?.strip_prefix('@')?.parse::<f64>().ok();
-    let sizes = results.order.iter().filter_map(|key| Some((size_of(key)?, results.median(key)?)));
-    sizes.map(|(size, value)| (size, value / unit.divisor)).collect()
-}
-
-fn shown(value: f64) -> String {
-    match value {
-        value if value >= 100.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{value:.1}"),
-        value => format!("{value:.2}"),
-    }
-}
-
-/// What a target says and whether it is reached.
-fn judge(target: Target, here: f64, there: Option<f64>) -> (String, &'static str) {
-    match target {
-        Target::Part(part) => {
-            let reached = there.map_or("", |there| verdict(here <= there * part));
-            (if part == 1.0 { "Linux's".to_owned() } else { format!("1/{:.0}", 1.0 / part) }, reached)
-        }
-        Target::AtMost(most) => (format!("{most:.0}"), verdict(here <= most)),
-        Target::Flat(_) | Target::Told => (String::new(), ""),
-    }
-}
-
 fn line(text: &mut String, (name, unit): (&str, Unit), target: Target, here: &Results, there: &Results) {
     let Some(value) = here.median(name) else { return };
     let linux = there.median(name);
@@ -209,68 +144,13 @@ impl Measured {
             );
         }
         for growth in GROWTHS {
-            self.growth(growth, &mut text);
+            growth.write_table(&self.namespaces, &mut text);
         }
         text
     }
 
-    fn growth(&self, growth: &Growth, text: &mut String) {
-        let here = points(&self.namespaces.linnet, growth.name, growth.unit);
-        let there = points(&self.namespaces.linux, growth.name, growth.unit);
-        if here.is_empty() {
-            return;
-        }
-        let _ = write!(
-            text,
-            "\n![{}]({})\n\n| {} | Linnet, {unit} | Linux, {unit} | ratio | target | reached |\n|--:|--:|--:|--:|--:|---|\n",
-            growth.title,
-            growth.file,
-            growth.across,
-            unit = growth.unit.name
-        );
-        for (size, value) in &here {
-            let linux = there.iter().find(|(other, _)| other == size).map(|(_, value)| *value);
-            let (wanted, reached) = judge(growth.target, *value, linux);
-            let (other, ratio) = linux.map_or((String::new(), String::new()), |linux| {
-                (shown(linux), format!("{:.3}", value / linux))
-            });
-            let _ =
-                writeln!(text, "| {size} | {} | {other} | {ratio} | {wanted} | {reached} |", shown(*value));
-        }
-        if let Target::Flat(times) = growth.target {
-            let most = here.iter().map(|(_, value)| *value).fold(f64::MIN, f64::max);
-            let least = here.iter().map(|(_, value)| *value).fold(f64::MAX, f64::min);
-            let _ = writeln!(
-                text,
-                "\nFlat on Linnet (the largest at most {times} times the smallest): {:.2}, {}.",
-                most / least,
-                verdict(most <= least * times)
-            );
-        }
-    }
-
     /// Writes the plots to `docs/`.
     pub fn write_plots(&self) -> Result<()> {
-        for growth in GROWTHS {
-            let curve = |name: &str, results: &Results| Curve {
-                name: name.to_owned(),
-                points: points(results, growth.name, growth.unit),
-            };
-            let curves =
-                vec![curve("Linnet", &self.namespaces.linnet), curve("Linux", &self.namespaces.linux)];
-            if curves.iter().any(|curve| curve.points.is_empty()) {
-                continue;
-            }
-            let plot = Plot {
-                title: growth.title.to_owned(),
-                across: growth.across.to_owned(),
-                up: format!("time, {}", growth.unit.name),
-                curves,
-            };
-            let path = workspace().join("docs").join(growth.file);
-            std::fs::write(&path, plot.svg()).with_context(|| format!("writing {}", path.display()))?;
-            say(format_args!("wrote docs/{}", growth.file));
-        }
-        Ok(())
+        growth::write_plots(GROWTHS, &self.namespaces)
     }
 }

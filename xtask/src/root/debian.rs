@@ -8,7 +8,7 @@ use super::busybox;
 use crate::apt;
 use crate::cpio::{Archive, Entry, Kind};
 use crate::deps;
-use crate::util::{run, say, target_sub};
+use crate::util::{run, say, target_sub, workspace};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use std::collections::HashMap;
@@ -69,6 +69,14 @@ impl Debian {
             }
         }
         Ok(Some(debian))
+    }
+
+    /// Debian 12 with the packages that a file of the source tree lists, one a line.
+    pub fn listed(file: &str) -> Result<Debian> {
+        let text =
+            std::fs::read_to_string(workspace().join(file)).with_context(|| format!("reading {file}"))?;
+        let names = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        Ok(Debian { suite: Suite::Bookworm, packages: names.map(str::to_owned).collect() })
     }
 
     /// The archive's bytes.

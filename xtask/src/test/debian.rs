@@ -8,10 +8,10 @@ use super::gaps::Gaps;
 use super::{Counts, TestArguments};
 use crate::qemu::Input;
 use crate::root::Root;
-use crate::root::debian::{Debian, Suite};
+use crate::root::debian::Debian;
 use crate::run::{Kernel, machine};
 use crate::util::{say, workspace};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(1800);
@@ -20,10 +20,7 @@ const FOLDER: &str = "tests/debian";
 /// Runs the scripts whose name contains a filter.
 pub fn run(arguments: &TestArguments, kernel: &Kernel) -> Result<Counts> {
     let folder = workspace().join(FOLDER);
-    let packages =
-        std::fs::read_to_string(folder.join("packages")).context("reading tests/debian/packages")?;
-    let packages = packages.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let debian = Debian { suite: Suite::Bookworm, packages: packages.map(str::to_owned).collect() };
+    let debian = Debian::listed(&format!("{FOLDER}/packages"))?;
     let mut vm = machine(kernel, arguments.profile, &Root::Debian(debian))?;
     (vm.verbose, vm.timeout) = (arguments.verbose, Some(LIMIT));
     vm.command_line.push_str(" oops=panic");

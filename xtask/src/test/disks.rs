@@ -6,6 +6,7 @@
 //! in Linnet's place: `tests/disks/linux-passed.txt`.
 
 mod changes;
+mod debian;
 mod power;
 mod round_trips;
 mod scripts;
@@ -51,8 +52,9 @@ pub fn run(vm: &Vm, arguments: &TestArguments, kernel: &Kernel) -> Result<Counts
         on_linux: read(RECORD).lines().map(str::to_owned).collect(),
         record,
     };
-    let scenes: [(&str, Scene); 4] = [
+    let scenes: [(&str, Scene); 5] = [
         ("scripts", scripts::run),
+        ("machine's end", debian::run),
         ("changes", changes::run),
         ("power", power::run),
         ("round trips", round_trips::run),

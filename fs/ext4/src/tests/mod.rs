@@ -194,6 +194,24 @@ fn images_of_mke2fs_are_read() {
 }
 
 #[test]
+fn metadata_is_let_go_of_and_read_again() {
+    let root = tree("shrunk");
+    let Some(bytes) = image("shrunk", &["-t", "ext4"], "32M", &root) else { return };
+    let tree = root.clone();
+    sched::host::run(1, 2, move || {
+        let mounted = mount(bytes).unwrap();
+        let fs = mounted.private::<Node>().unwrap().body().fs.clone();
+        compare(&mounted, &tree);
+        let (kept, reads) = (fs.buffers.cached(), fs.buffers.reads());
+        assert!(mm::reclaim::drop_objects() as u64 > kept / 2, "of {kept} blocks");
+        assert!(fs.buffers.cached() < kept / 2);
+        compare(&mounted, &tree);
+        assert!(fs.buffers.reads() > reads);
+    });
+    fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
 fn unknown_features_are_refused() {
     let empty = std::env::temp_dir().join(std::format!("linnet-ext4-{}-refused", std::process::id()));
     fs::create_dir_all(&empty).unwrap();

@@ -6,20 +6,23 @@
 //! - `# disk MIB ext4 OPTION…` a file system made with these options of mkfs.ext4; `# disk MIB raw`; `# disk MIB sfdisk LINE;LINE…`;
 //! - after a disk: `# read-only`, `# nvme`, `# device OPTIONS` (of QEMU's device), `# debugfs COMMAND` (done before), `# not-checked` (no
 //!   fsck), `# at-most MIB` (what the image takes on the host afterwards);
+//! - `# root debian`: Debian's own programs, from a disk that comes before the script's (see `debian`); `# packages NAME…`: of Debian's, in
+//!   `/packages`, which is a repository; `# limit SECONDS`, if not 100;
 //! - `# microvm`, `# microvm-no-acpi`, `# memory MIB`: another machine than q35 with 512 MiB. On Linux it is q35 all the
 //!   same: under emulation Debian's finds no clock on the first and no disks on the second.
 
-use super::{Family, fsck};
+use super::{Family, LIMIT, debian, fsck};
 use crate::deps;
 use crate::disk::{Access, Disk, Interface};
 use crate::qemu::{Machine, Vm};
 use crate::util::{files_below, workspace};
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// `fails COMMAND`: the script ends unless the command fails (the shell's own `!` is not enough for that).
 const FAILS: &str = "fails() { if \"$@\"; then echo \"$* has not failed\"; exit 1; fi; }\n";
@@ -37,22 +40,31 @@ struct Script {
     parts: Vec<Part>,
     machine: Machine,
     memory_mib: u32,
+    /// Runs in a Debian on a disk.
+    debian: bool,
+    /// Debian's, for the repository of its boot.
+    packages: Vec<String>,
+    seconds: u64,
 }
+
+/// What scripts that share a boot have in common.
+type Group = (Machine, u32, bool);
 
 /// The most disks in one machine: each has a port of its own on the first bus of PCI.
 const MOST_DISKS: usize = 20;
 
 /// Runs all that are wanted.
 pub fn run(family: &mut Family) -> Result<()> {
-    let mut groups: BTreeMap<(Machine, u32), Vec<Script>> = BTreeMap::new();
+    let mut groups: BTreeMap<Group, Vec<Script>> = BTreeMap::new();
     for path in files_below(&workspace().join("tests/disks"), "sh") {
         let name = format!("disk_{}", path.file_stem().unwrap_or_default().to_string_lossy());
         if family.takes(&name) {
             let script = read(family, name, &path)?;
-            groups.entry((script.machine, script.memory_mib)).or_default().push(script);
+            let group = (script.machine, script.memory_mib, script.debian);
+            groups.entry(group).or_default().push(script);
         }
     }
-    for ((machine, memory_mib), mut scripts) in groups {
+    for (group, mut scripts) in groups {
         while !scripts.is_empty() {
             let mut disks = 0;
             let fit = scripts.iter().take_while(|script| {
@@ -60,7 +72,7 @@ pub fn run(family: &mut Family) -> Result<()> {
                 disks <= MOST_DISKS
             });
             let rest = scripts.split_off(fit.count().max(1));
-            boot(family, machine, memory_mib, &scripts)?;
+            boot(family, group, &scripts)?;
             scripts = rest;
         }
     }
@@ -69,7 +81,16 @@ pub fn run(family: &mut Family) -> Result<()> {
 
 fn read(family: &Family, name: String, path: &PathBuf) -> Result<Script> {
     let text = std::fs::read_to_string(path)?;
-    let mut script = Script { name, text, parts: Vec::new(), machine: Machine::Q35, memory_mib: 512 };
+    let mut script = Script {
+        name,
+        text,
+        parts: Vec::new(),
+        machine: Machine::Q35,
+        memory_mib: 512,
+        debian: false,
+        packages: Vec::new(),
+        seconds: 100,
+    };
     let head: Vec<String> =
         script.text.lines().map_while(|line| line.strip_prefix("# ")).map(str::to_owned).collect();
     for line in &head {
@@ -84,6 +105,9 @@ fn read(family: &Family, name: String, path: &PathBuf) -> Result<Script> {
             ("microvm", _) if !family.tests_linux => script.machine = Machine::Microvm,
             ("microvm-no-acpi", _) if !family.tests_linux => script.machine = Machine::MicrovmNoAcpi,
             ("memory", _) => script.memory_mib = rest.parse().context("# memory MIB")?,
+            ("root", _) if rest == "debian" => script.debian = true,
+            ("packages", _) => script.packages.extend(rest.split(' ').map(str::to_owned)),
+            ("limit", _) => script.seconds = rest.parse().context("# limit SECONDS")?,
             ("read-only", Some(part)) => part.disk.access = Access::ReadOnly,
             ("nvme", Some(part)) => part.disk.interface = Interface::Nvme,
             ("device", Some(part)) => part.disk.options = format!(",{rest}"),
@@ -131,37 +155,62 @@ fn disk(family: &Family, name: &str, what: &str) -> Result<Part> {
     Ok(Part { disk: Disk::writable(&image), checked: kind == Some("ext4"), at_most_mib: None })
 }
 
-/// Runs the scripts in one machine. Each has the names of its disks, in the order of their kind: the guest numbers them as they are found.
-fn boot(family: &mut Family, machine: Machine, memory_mib: u32, scripts: &[Script]) -> Result<()> {
-    let mut files = Vec::new();
-    let mut disks: Vec<Disk> = Vec::new();
-    let mut driver = String::from("mkdir -p /mnt /mnt2; cd /\n");
-    let (mut virtio, mut nvme) = (0u8, 0);
+/// The scripts of one machine, one after the other, and what they need.
+struct Driver {
+    text: String,
+    files: Vec<(String, u32, Vec<u8>)>,
+    disks: Vec<Disk>,
+}
+
+/// Each script has the names of its disks, in the order of their kind: the guest numbers them as they are found.
+fn driver(scripts: &[Script], root: Option<Disk>) -> Driver {
+    let (mut virtio, mut nvme) = (u8::from(root.is_some()), 0);
+    let mut driver = Driver {
+        text: String::from("mkdir -p /mnt /mnt2; cd /\n"),
+        files: Vec::new(),
+        disks: root.into_iter().collect(),
+    };
     for script in scripts {
-        files.push((
-            format!("/disk-test/{}", script.name),
-            0o644,
-            format!("{FAILS}{}", script.text).into_bytes(),
-        ));
-        driver +=
-            &format!("echo '@@begin {}'\ntimeout -k 5 100 sh -eux /disk-test/{}", script.name, script.name);
+        let path = format!("/disk-test/{}", script.name);
+        driver.files.push((path.clone(), 0o644, format!("{FAILS}{}", script.text).into_bytes()));
+        driver.text +=
+            &format!("echo '@@begin {}'\ntimeout -k 5 {} sh -eux {path}", script.name, script.seconds);
         for part in &script.parts {
             if part.disk.interface == Interface::Nvme {
-                driver += &format!(" /dev/nvme{nvme}n1");
+                driver.text += &format!(" /dev/nvme{nvme}n1");
                 nvme += 1;
             } else {
-                driver += &format!(" /dev/vd{}", char::from(b'a' + virtio));
+                driver.text += &format!(" /dev/vd{}", char::from(b'a' + virtio));
                 virtio += 1;
             }
-            disks.push(part.disk.clone());
+            driver.disks.push(part.disk.clone());
         }
-        driver += "\nstatus=$?; [ $status = 0 ] || dmesg | tail -n 4; cd /; \
+        driver.text += "\nstatus=$?; [ $status = 0 ] || dmesg | tail -n 4; cd /; \
             umount /mnt2 2>/dev/null; umount /mnt 2>/dev/null; echo \"@@end $status\"\n";
     }
-    driver += "exit 0\n";
+    driver.text += "exit 0\n";
+    driver
+}
+
+/// Runs the scripts in one machine.
+fn boot(family: &mut Family, (machine, memory_mib, on_debian): Group, scripts: &[Script]) -> Result<()> {
+    let root =
+        if on_debian { Some(debian::copy(family, &format!("{}-root", scripts[0].name))?) } else { None };
     // On microvm the guest may find the last disk first; a script for it has one.
-    let vm = Vm { machine, memory_mib, ..family.vm.clone() };
-    let ran = family.boot(&vm, disks, &files, &driver, &mut |_| Ok(()))?;
+    let limits: u64 = scripts.iter().map(|script| script.seconds).sum();
+    let timeout = Some(LIMIT.max(Duration::from_secs(limits + 60)));
+    let vm = Vm { machine, memory_mib, root_on_disk: on_debian, timeout, ..family.vm.clone() };
+    let mut driver = driver(scripts, root.as_deref().map(Disk::writable));
+    let packages: BTreeSet<&str> =
+        scripts.iter().flat_map(|script| &script.packages).map(String::as_str).collect();
+    if !packages.is_empty() {
+        driver.files.extend(debian::repository(packages)?);
+    }
+    let ran = family.boot(&vm, driver.disks, &driver.files, &driver.text, &mut |_| Ok(()))?;
+    let root_is = match &root {
+        Some(image) => debian::unclean(image)?,
+        None => None,
+    };
     for script in scripts {
         let said = ran.output.split("@@begin ").find_map(|piece| {
             piece
@@ -170,7 +219,7 @@ fn boot(family: &mut Family, machine: Machine, memory_mib: u32, scripts: &[Scrip
                 .or_else(|| piece.strip_prefix(&script.name)?.strip_prefix("\r\n"))
         });
         let wrong = match said.and_then(|text| text.split_once("@@end ")) {
-            Some((_, status)) if status.trim_start().starts_with("0") => after(script)?,
+            Some((_, status)) if status.trim_start().starts_with("0") => after(script)?.or(root_is.clone()),
             Some((text, _)) => Some(format!("it said:\n{}", super::last_lines(text, 12))),
             None => Some(ran.wrong().unwrap_or_else(|| "not reached".to_owned())),
         };
