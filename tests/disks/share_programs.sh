@@ -16,11 +16,11 @@ cp script unexecutable
 chmod -x unexecutable
 fails ./unexecutable
 # Another program of the same name is run the next time.
-cp /bin/busybox program
-test "$(./program echo one)" = one
-rm program
-cp script program
-test "$(./program two)" = "./program two"
+cp /bin/busybox echo
+test "$(./echo one)" = one
+rm echo
+cp script echo
+test "$(./echo two)" = "./echo two"
 fails sh -c 'echo x >/mnt/no/such/file'
 grep -q ' /mnt 9p ' /proc/mounts
 grep -qw 9p /proc/filesystems
