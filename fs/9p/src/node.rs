@@ -312,12 +312,11 @@ impl InodeOperations for Node {
     }
 
     /// The server gives the space back when nobody there has it open any more either.
-    fn evict(&self, _inode: &Inode) {
+    fn evict(&self, inode: &Inode) {
         let created = self.created.lock().take();
         drop(created);
         let mut inodes = self.session.inodes.lock();
-        let own = |known: &Weak<Inode>| known.upgrade().is_none_or(|known| known.link_count() == 0);
-        if inodes.get(&self.identity).is_some_and(own) {
+        if inodes.get(&self.identity).is_some_and(|known| known.as_ptr() == core::ptr::from_ref(inode)) {
             inodes.remove(&self.identity);
         }
     }

@@ -218,8 +218,10 @@ fn driver(scripts: &[Script], root: Option<Disk>) -> Driver {
     for script in scripts {
         let path = format!("/disk-test/{}", script.name);
         driver.files.push((path.clone(), 0o644, format!("{FAILS}{}", script.text).into_bytes()));
-        driver.text +=
-            &format!("echo '@@begin {0}'\nFOLDER={0} timeout -k 5 {1} sh -eux {path}", script.name, script.seconds);
+        driver.text += &format!(
+            "echo '@@begin {0}'\nFOLDER={0} timeout -k 5 {1} sh -eux {path}",
+            script.name, script.seconds
+        );
         for part in &script.parts {
             if part.disk.interface == Interface::Nvme {
                 driver.text += &format!(" /dev/nvme{nvme}n1");
@@ -246,7 +248,8 @@ fn boot(family: &mut Family, (machine, memory_mib, around): Group, scripts: &[Sc
     // On microvm the guest may find the last disk first; a script for it has one.
     let limits: u64 = scripts.iter().map(|script| script.seconds).sum();
     let timeout = Some(LIMIT.max(Duration::from_secs(limits + 60)));
-    let mut vm = Vm { machine, memory_mib, root_on_disk: around == Around::Debian, timeout, ..family.vm.clone() };
+    let mut vm =
+        Vm { machine, memory_mib, root_on_disk: around == Around::Debian, timeout, ..family.vm.clone() };
     let mut driver = driver(scripts, root.as_deref().map(Disk::writable));
     let packages: BTreeSet<&str> =
         scripts.iter().flat_map(|script| &script.packages).map(String::as_str).collect();
