@@ -86,6 +86,7 @@ pub fn register_late() -> Result<()> {
     vfs::reaper::start()?;
     tmpfs::register()?;
     ext4::mount::register()?;
+    ninep::mount::register()?;
     let _ = syscall::MEMORY_FILE.set(tmpfs::memory_file);
     sched::clock::on_set(ipc::timerfd::clock_was_set);
     let (release, version) = (syscall::system::RELEASE, syscall::system::VERSION);
@@ -112,6 +113,7 @@ fn start_devices() -> Result<()> {
     virtio_blk::register();
     nvme::register();
     virtio_rng::register();
+    virtio_9p::register();
     device::pci::probe();
     device::platform::probe();
     Ok(())

@@ -26,7 +26,7 @@ struct Shown {
     /// Goes with the device.
     _entries: Vec<Entry>,
     /// Goes with its driver.
-    links: Vec<Entry>,
+    from_driver: Vec<Entry>,
 }
 
 /// By bus and name.
@@ -104,16 +104,19 @@ fn show(device: &Arc<Device>) -> Result<Shown> {
         let devices = bus_folder(device.bus())?.folder("devices")?;
         entries.push(devices.add(name, link_up(3, &path))?);
     }
-    Ok(Shown { folder, _entries: entries, links: Vec::new() })
+    Ok(Shown { folder, _entries: entries, from_driver: Vec::new() })
 }
 
-/// The links between a device and its driver.
-fn link(device: &Device, driver: &str, folder: &Arc<Folder>) -> Result<Vec<Entry>> {
+/// What a device has because of its driver: the links between the two, and the driver's files.
+fn link(device: &Arc<Device>, driver: &dyn Driver, folder: &Arc<Folder>) -> Result<Vec<Entry>> {
     let path = format!("devices/{}", device.path());
-    let place = format!("bus/{}/drivers/{driver}", device.bus());
-    let to_driver = folder.add("driver", link_up(levels(&path), &place))?;
-    let to_device = tree().folder_at(&place)?.add(device.name(), link_up(4, &path))?;
-    Ok(alloc::vec![to_driver, to_device])
+    let place = format!("bus/{}/drivers/{}", device.bus(), driver.name());
+    let mut entries = alloc::vec![folder.add("driver", link_up(levels(&path), &place))?];
+    entries.push(tree().folder_at(&place)?.add(device.name(), link_up(4, &path))?);
+    for attribute in driver.attributes() {
+        entries.push(folder.add(attribute.name, file(&Arc::downgrade(device), *attribute))?);
+    }
+    Ok(entries)
 }
 
 /// The device of a bus that a program has named.
@@ -151,13 +154,13 @@ impl View for Tree {
         note(device.name(), shown);
     }
 
-    fn bound(&self, device: &Arc<Device>, driver: Option<&str>) {
+    fn bound(&self, device: &Arc<Device>, driver: Option<&'static dyn Driver>) {
         let mut all = SHOWN.lock();
         let Some(shown) = all.get_mut(&key(device)) else { return };
-        shown.links.clear();
+        shown.from_driver.clear();
         if let Some(driver) = driver {
-            let links = link(device, driver, &shown.folder).map(|links| shown.links = links);
-            note(device.name(), links);
+            let linked = link(device, driver, &shown.folder).map(|entries| shown.from_driver = entries);
+            note(device.name(), linked);
         }
     }
 

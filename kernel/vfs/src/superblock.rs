@@ -76,7 +76,8 @@ pub struct SuperBlockAttributes {
     pub max_file_size: u64,
     /// Flags of the whole instance.
     pub flags: MountFlags,
-    /// The device it is on; `None` for one that is on none (a number is made up).
+    /// The device it is on; `None` for one that is on none (a number is made up, and nothing of it sleeps at its end). One that must send
+    /// word to somebody else at the end of a file is on a device, too: on [`anonymous_device`].
     pub device: Option<DeviceId>,
 }
 
@@ -166,6 +167,12 @@ pub fn sync_all() {
 /// The device numbers of instances without a device: major 0, minors from 1.
 static NEXT_ANONYMOUS_MINOR: AtomicU64 = AtomicU64::new(1);
 
+/// A number for an instance that is on no device with a number of its own.
+pub fn anonymous_device() -> DeviceId {
+    let minor = NEXT_ANONYMOUS_MINOR.fetch_add(1, Ordering::Relaxed);
+    DeviceId::new(0, (minor & 0xf_ffff) as u32)
+}
+
 impl SuperBlock {
     /// A new instance.
     pub fn new(
@@ -173,12 +180,8 @@ impl SuperBlock {
         operations: Box<dyn SuperBlockOperations>,
         user_namespace: Arc<UserNamespace>,
     ) -> Arc<SuperBlock> {
-        let anonymous = || {
-            let minor = NEXT_ANONYMOUS_MINOR.fetch_add(1, Ordering::Relaxed);
-            DeviceId::new(0, (minor & 0xf_ffff) as u32)
-        };
         let superblock = Arc::new(SuperBlock {
-            device: attributes.device.unwrap_or_else(anonymous),
+            device: attributes.device.unwrap_or_else(anonymous_device),
             type_name: attributes.type_name,
             magic: attributes.magic,
             block_size: attributes.block_size,

@@ -276,6 +276,10 @@ pub trait Driver: Send + Sync {
     fn kind(&self) -> u32;
     /// Starts serving a device. Thread context. `place` is its place in the tree. Errors: whatever is wrong with it.
     fn probe(&self, device: Arc<Virtio>, place: &Arc<Device>) -> Result<Box<dyn Instance>>;
+    /// The files that a device has in `/sys` as long as this driver serves it.
+    fn attributes(&self) -> &'static [Attribute] {
+        &[]
+    }
 }
 
 /// A virtio driver as one of the model's.
@@ -288,6 +292,10 @@ impl model::Driver for Adapter {
 
     fn bus(&self) -> &'static str {
         BUS
+    }
+
+    fn attributes(&self) -> &'static [Attribute] {
+        self.0.attributes()
     }
 
     fn matches(&self, device: &Device) -> bool {
