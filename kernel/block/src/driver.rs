@@ -152,6 +152,10 @@ pub trait Driver: Send + Sync {
     fn queue(&self, queue: usize, request: Request) -> core::result::Result<(), Request>;
     /// Tells the device of what was queued since the last time.
     fn kick(&self, queue: usize);
+    /// Whether the device is still there. If not, what it has will not complete before the driver ends it. Thread context.
+    fn is_present(&self) -> bool {
+        true
+    }
     /// Nobody uses the disk any more: nothing of it is open or mounted. Thread context; may sleep.
     fn released(&self) {}
     /// A call of ioctl(2) on the disk or a partition that the block layer does not know. Thread context; may sleep. `ENOTTY`: neither does

@@ -244,7 +244,8 @@ impl Disk {
         self.registration.devices.read().range(1..).map(|(_, part)| part.clone()).collect()
     }
 
-    /// It is taken away: nodes and partitions go, what waits and what comes fails with `EIO`. What the driver has it still completes. Thread context.
+    /// It is taken away: nodes and partitions go, what waits and what comes fails with `EIO`. What the driver has it still completes, unless
+    /// the device is not there any more: then the driver ends it afterwards. Thread context.
     pub fn unregister(&self) {
         let observers = CHANGES.lock();
         self.shut_down();
