@@ -4,7 +4,7 @@
 
 use crate::command::{Command, io};
 use crate::controller::Controller;
-use crate::pair::MAX_PAGES;
+use crate::pair::{MAX_PAGES, Pair};
 use abi::errno::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::format;
@@ -27,6 +27,7 @@ const MAX_BLOCKS: u64 = 1 << 16;
 #[derive(Clone, Copy)]
 struct Abilities {
     max_sectors: u32,
+    discard: bool,
     write_zeroes: bool,
     write_cache: bool,
 }
@@ -61,6 +62,7 @@ impl Abilities {
         let pages = if exponent == 0 || exponent > 6 { MAX_PAGES } else { 1 << exponent };
         Ok(Abilities {
             max_sectors: (pages.min(MAX_PAGES) * PAGE_SIZE / SECTOR_SIZE) as u32,
+            discard: commands & 4 != 0,
             write_zeroes: commands & 8 != 0,
             write_cache: page.read::<u8>(CACHE) & 1 != 0,
         })
@@ -142,7 +144,13 @@ impl Namespace {
             Operation::WriteZeroes => {
                 self.transfer(io::WRITE_ZEROES, request.sector, request.sectors, io::DEALLOCATE)
             }
-            Operation::Read | Operation::Write | Operation::Discard => {
+            Operation::Discard => {
+                let range = Some((self.blocks(request.sector), self.blocks(request.sectors) as u32));
+                let rest = [0, io::DISCARD, 0, 0, 0, 0];
+                let (opcode, namespace) = (io::DATASET_MANAGEMENT, self.number);
+                Command { opcode, namespace, rest, range, ..Default::default() }
+            }
+            Operation::Read | Operation::Write => {
                 let mut before = 0;
                 let mut bytes = 0;
                 for (run, segment) in runs(request) {
@@ -188,7 +196,7 @@ impl Driver for Namespace {
             max_sectors: self.abilities.max_sectors,
             max_segments: MAX_PAGES as u16,
             max_segment_size: PAGE_SIZE as u32,
-            max_discard_sectors: 0,
+            max_discard_sectors: if self.abilities.discard { u32::MAX } else { 0 },
             max_write_zeroes_sectors: match self.abilities.write_zeroes {
                 true => (MAX_BLOCKS << (self.block_shift - 9)) as u32,
                 false => 0,
@@ -204,6 +212,7 @@ impl Driver for Namespace {
     }
 
     fn queue(&self, index: usize, request: Request) -> core::result::Result<(), Request> {
+        self.controller.watch();
         let pair = self.controller.pairs().get(index).filter(|_| !self.controller.is_stopped());
         let Some(pair) = pair else {
             request.complete(Err(Errno::EIO));
@@ -211,15 +220,18 @@ impl Driver for Namespace {
         };
         let count = match request.operation {
             Operation::Read | Operation::Write => runs(&request).last().map_or(0, |(run, _)| run + 1),
-            Operation::Flush | Operation::WriteZeroes => 1,
-            Operation::Discard => 0,
+            Operation::Flush | Operation::WriteZeroes | Operation::Discard => 1,
         };
         pair.add(request, count, |request, number, page| self.command(request, number, page))
     }
 
     fn kick(&self, index: usize) {
-        if let Some(pair) = self.controller.pairs().get(index) {
-            self.controller.ring(index, pair.tail());
+        if let Some(tail) = self.controller.pairs().get(index).and_then(Pair::tail) {
+            self.controller.ring(index, tail);
         }
+    }
+
+    fn is_present(&self) -> bool {
+        self.controller.is_present()
     }
 }

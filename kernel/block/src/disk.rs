@@ -402,6 +402,15 @@ impl Disk {
         outcome
     }
 
+    /// The driver has given a request back that it had.
+    pub(crate) fn requeue(&self, request: Request) {
+        let index = self.local_queue();
+        if let Some(queue) = self.queues.get(index) {
+            self.put_back(queue, request);
+            self.run_queue(index);
+        }
+    }
+
     /// The driver had no room for it after all.
     fn put_back(&self, queue: &IrqSpinLock<Queue>, mut request: Request) {
         if let Some(owner) = &mut request.owner {

@@ -46,6 +46,8 @@ pub struct Request {
     pub sectors: u64,
     pub(crate) bios: Vec<Bio>,
     pub(crate) segments: usize,
+    /// How often its driver has given it back.
+    pub(crate) retries: u8,
     /// Whom it counts for; `None` outside a disk's queues.
     pub(crate) owner: Option<Owner>,
 }
@@ -73,6 +75,7 @@ impl Request {
             sector: bio.sector.saturating_add(device.first_sector()),
             sectors: bio.sectors,
             segments: bio.segments.len(),
+            retries: 0,
             bios,
             owner: Some(Owner {
                 device: device.clone(),
@@ -113,6 +116,17 @@ impl Request {
     /// may start another one at once.
     pub fn complete(mut self, result: Result<()>) {
         self.finish(result);
+    }
+
+    /// The driver could not do it through no fault of the request's (the device was reset): it is tried again, five times at most (Linux's
+    /// `nvme_max_retries`), then it fails with `EIO`. As for [`Request::complete`].
+    pub fn retry(mut self) {
+        const MOST: u8 = 5;
+        self.retries += 1;
+        match self.disk().filter(|_| self.retries <= MOST) {
+            Some(disk) => disk.requeue(self),
+            None => self.complete(Err(Errno::EIO)),
+        }
     }
 
     fn finish(&mut self, result: Result<()>) {
