@@ -18,6 +18,8 @@ mod command;
 mod controller;
 mod namespace;
 mod pair;
+#[cfg(test)]
+mod tests;
 
 use abi::errno::{Errno, Result};
 use alloc::boxed::Box;

@@ -24,6 +24,8 @@ pub struct Limits {
     pub max_segment_size: u32,
     /// The most sectors of one discard; 0: cannot discard.
     pub max_discard_sectors: u32,
+    /// What it gives back at least, bytes: discards should be of whole ones. 0: a logical block.
+    pub discard_granularity: u32,
     /// The most sectors of one write of zeros; 0: cannot.
     pub max_write_zeroes_sectors: u32,
     /// It has a volatile cache: flushes mean something.

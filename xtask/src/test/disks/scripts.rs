@@ -160,7 +160,11 @@ fn boot(family: &mut Family, machine: Machine, memory_mib: u32, scripts: &[Scrip
     }
     driver += "exit 0\n";
     // On microvm the guest may find the last disk first; a script for it has one.
-    let vm = Vm { machine, memory_mib, ..family.vm.clone() };
+    let mut vm = Vm { machine, memory_mib, ..family.vm.clone() };
+    if disks.is_empty() {
+        // Linux has loop devices only once it is told that there are disks.
+        vm.command_line.push_str(" DISKS=1");
+    }
     let ran = family.boot(&vm, disks, &files, &driver, &mut |_| Ok(()))?;
     for script in scripts {
         let said = ran.output.split("@@begin ").find_map(|piece| {
