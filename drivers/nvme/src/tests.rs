@@ -282,7 +282,7 @@ impl Emulated for Fake {
                 0x2c => state.admin.1 = high(state.admin.1),
                 0x30 => state.admin.2 = low(state.admin.2),
                 0x34 => state.admin.2 = high(state.admin.2),
-                0x1000.. if (offset - 0x1000) % 8 == 0 => {
+                0x1000.. if offset.is_multiple_of(8) => {
                     state.work(((offset - 0x1000) / 8) as u16, value as u16)
                 }
                 _ => {}

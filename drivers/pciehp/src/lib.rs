@@ -15,6 +15,8 @@ extern crate std;
 
 mod registers;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use abi::errno::{Errno, Result};
 use alloc::boxed::Box;
