@@ -26,7 +26,7 @@ use device::pci::{self, Function, Messages};
 use device::{Device, Driver, Instance};
 use machine::cpu::CpuId;
 use machine::irq::Handler;
-use machine::sync::atomic::{AtomicU16, Ordering};
+use machine::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use machine::sync::{Mutex, SpinLock, WaitKind, WaitQueue};
 use registers::{Events, Light, Registers, Switch};
 use slot::Slot;
@@ -46,6 +46,8 @@ const LOOKS: usize = 16;
 static PORTS: SpinLock<Vec<Weak<HotPort>>> = SpinLock::new(Vec::new());
 /// Rung when something has happened to one.
 static BELL: WaitQueue = WaitQueue::new();
+/// The thread that [`run`]s is there: it comes with the first port.
+static RUNS: AtomicBool = AtomicBool::new(false);
 
 /// A port with a slot.
 struct HotPort {
@@ -213,6 +215,12 @@ impl Driver for PortDriver {
             pending: AtomicU16::new(0),
             messages: Mutex::new(None),
         });
+        if !RUNS.swap(true, Ordering::AcqRel)
+            && let Err(error) = sched::spawn("pciehp", sched::SpawnOptions::default(), run)
+        {
+            RUNS.store(false, Ordering::Release);
+            return Err(error);
+        }
         port.start()?;
         PORTS.lock().push(Arc::downgrade(&port));
         log::info!(
@@ -224,10 +232,7 @@ impl Driver for PortDriver {
     }
 }
 
-/// Makes the driver known. Before the buses are looked through, so that it knows of a port before what is behind it is found. Thread context. Errors:
-/// `ENOMEM`: no thread.
-pub fn register() -> Result<()> {
-    sched::spawn("pciehp", sched::SpawnOptions::default(), run)?;
+/// Makes the driver known. Before the buses are looked through, so that it knows of a port before what is behind it is found. Thread context.
+pub fn register() {
     device::register_driver(&PortDriver);
-    Ok(())
 }

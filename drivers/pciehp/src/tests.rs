@@ -1,7 +1,7 @@
 //! The driver with a port in software, under the simulator's clock.
 
+use crate::PortDriver;
 use crate::registers::Light;
-use crate::{PortDriver, run};
 use abi::errno::Result;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -82,9 +82,10 @@ impl Emulated for Fake {
             0x10..0x18 => {}
             STATUS => self.set_status(|status| status & !(value as u16 & 0x11f)),
             _ => {
+                let was_on = self.word(CONTROL) & POWER_OFF == 0;
                 self.0.lock()[offset..offset + width].copy_from_slice(&value.to_le_bytes()[..width]);
                 if offset == CONTROL {
-                    let left = if value as u16 & POWER_OFF != 0 { !OCCUPIED } else { !0 };
+                    let left = if was_on && value as u16 & POWER_OFF != 0 { !OCCUPIED } else { !0 };
                     self.set_status(|status| status & left | COMMAND_COMPLETED);
                 }
             }
@@ -134,7 +135,6 @@ fn wait(duration_ns: u64) {
 /// A port with this status of its slot, served; and a card behind it if there is one.
 fn port(status: u16) -> (Arc<Fake>, Arc<Device>) {
     REMOVED.store(0, Ordering::Relaxed);
-    sched::spawn("pciehp", sched::SpawnOptions::default(), run).unwrap();
     device::register_driver(&PortDriver);
     device::register_driver(&Card);
     let fake = Fake::new(status);
