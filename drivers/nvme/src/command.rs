@@ -77,7 +77,8 @@ pub struct Completed {
 }
 
 impl Completed {
-    /// How the command ended. Errors: `EAGAIN`: it was aborted, and may be tried again; `ENODATA`: the medium fails there, as Linux tells it (NVMe Base 1.4, 4.6.1.2.3); `EIO`.
+    /// How the command ended. Errors: `EAGAIN`: it was aborted, and may be tried again; `ENODATA`: the medium fails there, as
+    /// Linux tells it (NVMe Base 1.4, 4.6.1.2.3); `EIO`.
     pub fn outcome(&self) -> Result<()> {
         const ABORTED: u16 = 0x07;
         const WRITE_FAULT: u16 = 0x280;
