@@ -109,6 +109,7 @@ pub fn register_late() -> Result<()> {
 /// Drivers, then the buses on which they find their devices.
 fn start_devices() -> Result<()> {
     sched::spawn("kdevices", sched::SpawnOptions::default(), device::work::run)?;
+    pciehp::register();
     device::virtio::pci::register();
     virtio_blk::register();
     nvme::register();

@@ -103,7 +103,9 @@ impl Disk {
             (Interface::Virtio | Interface::Mmio, Machine::Microvm | Machine::MicrovmNoAcpi) => {
                 format!("virtio-blk-device,{parameters}")
             }
-            (Interface::Nvme, Machine::Q35) => format!("nvme,{parameters},serial=linnet{index}"),
+            (Interface::Nvme, Machine::Q35) => {
+                format!("nvme,{parameters},serial=linnet{index},bus=port{index}")
+            }
             (Interface::Nvme, _) => bail!("microvm has no PCI, so no NVMe"),
             (Interface::Mmio, Machine::Q35) => bail!("q35 has no virtio-mmio; use --machine microvm"),
         })

@@ -5,7 +5,7 @@
 
 use crate::cpio::Archive;
 use crate::deps;
-use crate::disk::{Disk, Interface};
+use crate::disk::Disk;
 use crate::util::{say, target_sub};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -311,14 +311,16 @@ impl Vm {
             .arg(format!("{device},fsdev=share,mount_tag=share"));
     }
 
-    /// The ports of PCI Express in which virtio's disks are plugged, one each.
+    /// The ports of PCI Express in which disks are plugged, one each, and, if the machine can be told to change, an empty one. The ports themselves
+    /// tell of what comes and goes: what QEMU's ACPI tables do about that is for who can interpret them.
     fn ports(&self, qemu: &mut Command) {
-        if self.machine == Machine::Q35 {
-            for index in
-                (0..self.disks.len()).filter(|index| self.disks[*index].interface == Interface::Virtio)
-            {
-                qemu.arg("-device").arg(format!("pcie-root-port,id=port{index},chassis={}", index + 1));
-            }
+        if self.machine != Machine::Q35 {
+            return;
+        }
+        qemu.args(["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]);
+        let spare = self.control.is_some().then_some(self.disks.len());
+        for index in (0..self.disks.len()).chain(spare) {
+            qemu.arg("-device").arg(format!("pcie-root-port,id=port{index},chassis={}", index + 1));
         }
     }
 }

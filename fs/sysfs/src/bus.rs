@@ -10,6 +10,7 @@ use crate::device::link_up;
 use crate::folder::{Entry, Folder};
 use crate::tree;
 use ::device::{Attribute, Device, Driver, View};
+use ::net::netlink::uevent::{Action, announce_other};
 use abi::errno::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -138,6 +139,15 @@ fn show_driver(driver: &'static dyn Driver) -> Result<()> {
     Ok(())
 }
 
+/// Tells udev of a device that is on a bus.
+fn announce(device: &Device, action: Action, driver: Option<&str>) {
+    if !device.bus().is_empty() {
+        let driver = driver.map_or(String::new(), |driver| format!("DRIVER={driver}\n"));
+        let lines = driver + device.identity();
+        announce_other(action, &format!("/devices/{}", device.path()), device.bus(), &lines);
+    }
+}
+
 /// Shows the tree of devices.
 pub(crate) struct Tree;
 
@@ -152,19 +162,28 @@ impl View for Tree {
     fn added(&self, device: &Arc<Device>) {
         let shown = show(device).map(|shown| drop(SHOWN.lock().insert(key(device), shown)));
         note(device.name(), shown);
+        announce(device, Action::Add, None);
     }
 
     fn bound(&self, device: &Arc<Device>, driver: Option<&'static dyn Driver>) {
-        let mut all = SHOWN.lock();
-        let Some(shown) = all.get_mut(&key(device)) else { return };
-        shown.from_driver.clear();
-        if let Some(driver) = driver {
-            let linked = link(device, driver, &shown.folder).map(|entries| shown.from_driver = entries);
-            note(device.name(), linked);
+        {
+            let mut all = SHOWN.lock();
+            let Some(shown) = all.get_mut(&key(device)) else { return };
+            shown.from_driver.clear();
+            if let Some(driver) = driver {
+                let linked = link(device, driver, &shown.folder).map(|entries| shown.from_driver = entries);
+                note(device.name(), linked);
+            }
         }
+        announce(
+            device,
+            if driver.is_some() { Action::Bind } else { Action::Unbind },
+            driver.map(Driver::name),
+        );
     }
 
     fn removed(&self, device: &Arc<Device>) {
+        announce(device, Action::Remove, None);
         let shown = SHOWN.lock().remove(&key(device));
         drop(shown);
     }

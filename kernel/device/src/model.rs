@@ -263,7 +263,7 @@ pub fn remove(device: &Arc<Device>) -> Result<()> {
     if device.removed.swap(true, Ordering::AcqRel) {
         return Err(Errno::ENODEV);
     }
-    while let Some(child) = child_of(device) {
+    while let Some(child) = children(device).pop() {
         // Somebody else may be at it: then it goes without us.
         if remove(&child).is_err() {
             break;
@@ -277,12 +277,12 @@ pub fn remove(device: &Arc<Device>) -> Result<()> {
     Ok(())
 }
 
-/// The last child of a device that is in the tree.
-fn child_of(device: &Arc<Device>) -> Option<Arc<Device>> {
+/// What hangs on a device, in the order of coming.
+pub fn children(device: &Arc<Device>) -> Vec<Arc<Device>> {
     let tree = TREE.lock();
     let is_child =
         |known: &&Arc<Device>| known.parent.as_ref().is_some_and(|parent| Arc::ptr_eq(parent, device));
-    tree.devices.iter().rev().find(is_child).cloned()
+    tree.devices.iter().filter(is_child).cloned().collect()
 }
 
 /// The device of a bus with this name.

@@ -164,6 +164,17 @@ pub fn sync_all() {
     mm::write_back::write_all(mm::write_back::Wait::ForAll);
 }
 
+/// Writes the file systems on a device that is about to go: nothing can be written afterwards. What fails is reported as with [`sync_all`]. Thread
+/// context; no lock held that a file system takes.
+pub fn sync_device(device: DeviceId) {
+    let all: Vec<Arc<SuperBlock>> = SUPERBLOCKS.lock().iter().filter_map(Weak::upgrade).collect();
+    for superblock in all.iter().filter(|superblock| superblock.device == device) {
+        if let Err(error) = superblock.sync() {
+            log::error!("VFS: {} was not written before its device goes: {error:?}", superblock.type_name);
+        }
+    }
+}
+
 /// The device numbers of instances without a device: major 0, minors from 1.
 static NEXT_ANONYMOUS_MINOR: AtomicU64 = AtomicU64::new(1);
 

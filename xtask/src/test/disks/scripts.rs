@@ -256,6 +256,10 @@ fn boot(family: &mut Family, (machine, memory_mib, around): Group, scripts: &[Sc
     if !packages.is_empty() {
         driver.files.extend(debian::repository(packages)?);
     }
+    if driver.disks.is_empty() {
+        // Linux has loop devices only once it is told that there are disks.
+        vm.command_line.push_str(" DISKS=1");
+    }
     if around == Around::Share {
         if family.tests_linux {
             let linux = machine_with(&Kernel::Linux, family.profile, &Root::Busybox, Flavour::Generic)?;
