@@ -52,7 +52,7 @@ fn tell(t: &mut Transcript, what: &str, segment: i32) {
         let flags = state.shm_perm.mode;
         t.note("  size, attached, mode", (state.shm_segsz, state.shm_nattch, format!("{flags:o}")));
         t.note("  made here", state.shm_cpid == std::process::id() as i32);
-        t.note("  times", [state.shm_atime, state.shm_dtime, state.shm_ctime].map(|time| time != 0));
+        t.note("  times", [state.shm_atime, state.shm_ctime].map(|time| time != 0));
     }
 }
 
