@@ -213,24 +213,25 @@ impl<T> Node<T> {
         }
     }
 
-    /// The first value at or after `from` (an index relative to this subtree), with its relative index.
-    fn next(&self, from: u64, level: u32, filter: Option<Mark>) -> Option<(u64, &T)> {
+    /// The first leaf with a value at or after `from` (an index relative to this subtree): its values from there on, with relative indexes.
+    fn next_leaf(&self, from: u64, level: u32, filter: Option<Mark>) -> Option<Run<'_, T>> {
         let shift = BITS * (level - 1);
         let first = slot_of(from, level);
         let mut candidates = self.summary.of(filter) & (u64::MAX << first);
+        let children = match &self.slots {
+            Slots::Leaf(values) => {
+                return (candidates != 0).then_some(Run { base: 0, values, candidates, lone: None });
+            }
+            Slots::Inner(children) => children,
+        };
         while candidates != 0 {
             let slot = candidates.trailing_zeros() as usize;
             candidates &= candidates - 1;
-            let base = (slot as u64) << shift;
-            match &self.slots {
-                Slots::Leaf(values) => return Some((base, values.get(slot)?.as_ref()?)),
-                Slots::Inner(children) => {
-                    let child = children.get(slot)?.as_deref()?;
-                    let from_below = if slot == first { from & ((1 << shift) - 1) } else { 0 };
-                    if let Some((index, value)) = child.next(from_below, level - 1, filter) {
-                        return Some((base + index, value));
-                    }
-                }
+            let child = children.get(slot)?.as_deref()?;
+            let from_below = if slot == first { from & ((1 << shift) - 1) } else { 0 };
+            if let Some(mut run) = child.next_leaf(from_below, level - 1, filter) {
+                run.base += (slot as u64) << shift;
+                return Some(run);
             }
         }
         None
@@ -439,12 +440,21 @@ impl<T> RadixTree<T> {
 
     /// The first value at or after index `from`; with a filter, the first one that has that mark.
     pub fn next(&self, from: u64, filter: Option<Mark>) -> Option<(u64, &T)> {
+        self.next_run(from, filter).next()
+    }
+
+    /// The values at or after `from`, those that have the mark, as far as they lie in one leaf; none if there are none at all.
+    fn next_run(&self, from: u64, filter: Option<Mark>) -> Run<'_, T> {
         match &self.root {
-            Root::Single(value, marks) if from == 0 => {
-                filter.is_none_or(|mark| marks >> mark as u8 & 1 != 0).then_some((0, value))
+            Root::Single(value, marks)
+                if from == 0 && filter.is_none_or(|mark| marks >> mark as u8 & 1 != 0) =>
+            {
+                Run { lone: Some(value), ..Run::NONE }
             }
-            Root::Tree(levels, node) if from <= capacity(*levels) => node.next(from, *levels, filter),
-            _ => None,
+            Root::Tree(levels, node) if from <= capacity(*levels) => {
+                node.next_leaf(from, *levels, filter).unwrap_or(Run::NONE)
+            }
+            _ => Run::NONE,
         }
     }
 
@@ -461,7 +471,7 @@ impl<T> RadixTree<T> {
 
     /// The values with indexes in `range`, in order; with a filter, those that have that mark.
     pub fn iter_range(&self, range: RangeInclusive<u64>, filter: Option<Mark>) -> Iter<'_, T> {
-        Iter { tree: self, next: Some(*range.start()), last: *range.end(), filter }
+        Iter { tree: self, run: Run::NONE, next: Some(*range.start()), last: *range.end(), filter }
     }
 
     /// All values, in index order.
@@ -483,9 +493,40 @@ impl<T: Clone> RadixTree<T> {
     }
 }
 
+/// Values of one leaf that are still to come.
+struct Run<'a, T> {
+    /// The index of the leaf's first slot.
+    base: u64,
+    values: &'a [Option<T>],
+    /// The slots that are still to come, by bits.
+    candidates: u64,
+    /// The value of a tree without nodes, at index 0.
+    lone: Option<&'a T>,
+}
+
+impl<T> Run<'_, T> {
+    const NONE: Self = Run { base: 0, values: &[], candidates: 0, lone: None };
+}
+
+impl<'a, T> Iterator for Run<'a, T> {
+    type Item = (u64, &'a T);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.candidates == 0 {
+            return self.lone.take().map(|value| (0, value));
+        }
+        let slot = self.candidates.trailing_zeros() as usize;
+        self.candidates &= self.candidates - 1;
+        Some((self.base + slot as u64, self.values.get(slot)?.as_ref()?))
+    }
+}
+
 /// Values in index order; made by [`RadixTree::iter`] and [`RadixTree::iter_range`].
 pub struct Iter<'a, T> {
     tree: &'a RadixTree<T>,
+    /// What is left of the leaf that was found last.
+    run: Run<'a, T>,
     next: Option<u64>,
     last: u64,
     filter: Option<Mark>,
@@ -494,10 +535,18 @@ pub struct Iter<'a, T> {
 impl<'a, T> Iterator for Iter<'a, T> {
     type Item = (u64, &'a T);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let (index, value) = self.tree.next(self.next?, self.filter)?;
+        let (index, value) = match self.run.next() {
+            Some(found) => found,
+            None => {
+                self.run = self.tree.next_run(self.next?, self.filter);
+                self.run.next()?
+            }
+        };
         if index > self.last {
             self.next = None;
+            self.run = Run::NONE;
             return None;
         }
         self.next = index.checked_add(1);

@@ -14,7 +14,7 @@ pub mod table;
 pub use fallible::{try_arc, try_box};
 pub use frame::{AllocFlags, Frame, FrameFlags, FrameRun, FrameState, zero_frame};
 pub use swap_slot::{SwapHooks, SwapSlot, set_swap_hooks};
-pub use table::{CopyMode, EntryAction, EntryRef, Mapping, MappingRef, PageTable, Perms, TlbBatch};
+pub use table::{CopyMode, EntryAction, EntryRef, Mapping, MappingRef, PageTable, Perms, Region, TlbBatch};
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 

@@ -13,6 +13,7 @@ use crate::format::CORRUPTED;
 use crate::format::inode::{self, InodeRef, MAP_SIZE, flag};
 use crate::indirect;
 use crate::journal::Handle;
+use crate::ranges::Reads;
 use abi::errno::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -91,8 +92,10 @@ pub struct Body {
     pub late_times: SpinLock<Option<Times>>,
     /// Held while a small file's contents move out of its inode.
     pub moving: Mutex<()>,
-    /// See `regular`.
+    /// See `ranges`.
     pub layout: RwLock<()>,
+    /// Reads of contents under way.
+    pub reads: Arc<Reads>,
     /// It was cut to nothing and is being written again: the new contents are not kept waiting.
     pub was_replaced: AtomicBool,
     /// Where the next blocks may well be, when the file grows: behind the last that were allotted.
@@ -185,6 +188,7 @@ impl Body {
             changed_in: AtomicU64::new(fs.journal().map_or(0, |journal| u64::from(journal.newest().0))),
             moving: Mutex::new(()),
             layout: RwLock::new(()),
+            reads: machine::memory::try_arc(Reads::default()).map_err(Errno::from)?,
             was_replaced: AtomicBool::new(false),
             late_times: SpinLock::new(None),
             goal: AtomicU64::new(0),

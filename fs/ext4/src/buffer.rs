@@ -25,6 +25,7 @@ use machine::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use machine::sync::{
     IrqSpinLock, RwLock, RwLockReadGuard, RwLockWriteGuard, RwSpinLock, SpinLock, WaitKind, WaitQueue,
 };
+use mm::reclaim::Shrinker;
 
 /// The largest block size: what fits a page.
 const MAX_BLOCK_SIZE: u32 = 4096;
@@ -42,6 +43,13 @@ pub struct Buffers {
     /// More than this many buffers are not kept just because memory is free.
     limit: usize,
     reads: AtomicUsize,
+}
+
+/// Blocks are kept for as long as there is memory for them.
+impl Shrinker for Buffers {
+    fn shrink(&self, wanted: usize) -> usize {
+        Buffers::shrink(self, wanted)
+    }
 }
 
 /// One block of metadata.

@@ -11,7 +11,7 @@ use crate::body::{Body, Mapping, State};
 use crate::format::inode::flag;
 use abi::errno::{Errno, Result};
 use block::Operation;
-use block::bounce::{Bounce, progress_or};
+use block::direct_memory::{DirectMemory, progress_or};
 use core::ops::Range;
 use mm::PageCache;
 use mm::io::{IoReader, IoWriter};
@@ -51,8 +51,8 @@ pub fn can_overwrite(body: &Body, cache: &PageCache, range: Range<u64>) -> Resul
     Ok(true)
 }
 
-/// Moves a range of bytes between a bounce and the device, run by run; what has no place reads as zeros.
-fn transfer(body: &Body, bounce: &Bounce, operation: Operation, range: Range<u64>) -> Result<()> {
+/// Moves a range of bytes between memory and the device, run by run; what has no place reads as zeros.
+fn transfer(body: &Body, memory: &DirectMemory, operation: Operation, range: Range<u64>) -> Result<()> {
     let bits = body.fs.geometry.block_bits;
     let mut left = range.clone();
     while !left.is_empty() {
@@ -62,9 +62,9 @@ fn transfer(body: &Body, bounce: &Bounce, operation: Operation, range: Range<u64
         match run.state {
             State::Written(place) => {
                 let sector = (place << (bits - 9)) + (run.within >> 9);
-                bounce.transfer(&body.fs.device, operation, sector, bytes)?;
+                memory.transfer(&body.fs.device, operation, sector, bytes)?;
             }
-            _ if operation == Operation::Read => bounce.zero(bytes),
+            _ if operation == Operation::Read => memory.zero(bytes),
             _ => return Err(Errno::EUCLEAN),
         }
         left.start += run.bytes;
@@ -79,15 +79,18 @@ pub fn read(body: &Body, cache: &PageCache, to: &mut dyn IoWriter, offset: u64) 
     loop {
         let at = offset + done as u64;
         let left = usize::try_from(cache.size().saturating_sub(at)).unwrap_or(usize::MAX);
-        let part = to.remaining().min(left).min(Bounce::MOST_BYTES);
+        let part = to.remaining().min(left).min(DirectMemory::MOST_BYTES);
         if part == 0 {
             return Ok(done);
         }
         let range = at..(at + part as u64).next_multiple_of(block);
-        let bounce = cache.sync(range.clone()).and_then(|()| Bounce::new((range.end - range.start) as usize));
-        let given = bounce.and_then(|bounce| {
-            transfer(body, &bounce, Operation::Read, range)?;
-            bounce.give(to, part)
+        let bytes = (range.end - range.start) as usize;
+        let memory = cache.sync(range.clone()).and_then(|()| DirectMemory::to_read(to, bytes));
+        let given = memory.and_then(|memory| {
+            transfer(body, &memory, Operation::Read, range)?;
+            // What lies behind the file's end is nobody's business.
+            memory.zero(part..bytes);
+            memory.give(to, part)
         });
         match given {
             Ok(count) if count == part => done += count,
@@ -101,7 +104,7 @@ pub fn read(body: &Body, cache: &PageCache, to: &mut dyn IoWriter, offset: u64) 
 pub fn overwrite(body: &Body, cache: &PageCache, from: &mut dyn IoReader, offset: u64) -> Result<usize> {
     let mut done = 0;
     loop {
-        let part = from.remaining().min(Bounce::MOST_BYTES);
+        let part = from.remaining().min(DirectMemory::MOST_BYTES);
         if part == 0 {
             return Ok(done);
         }
@@ -114,13 +117,11 @@ pub fn overwrite(body: &Body, cache: &PageCache, from: &mut dyn IoReader, offset
 }
 
 fn overwrite_part(body: &Body, cache: &PageCache, from: &mut dyn IoReader, range: Range<u64>) -> Result<()> {
-    let bytes = (range.end - range.start) as usize;
-    let bounce = Bounce::new(bytes)?;
-    bounce.fill(from, bytes)?;
+    let memory = DirectMemory::to_write(from, (range.end - range.start) as usize)?;
     cache.sync(range.clone())?;
     // What is stored through a mapping meanwhile stays: whichever of the two comes to the device last is what it has.
     let _ = cache.evict(range.clone());
-    let written = transfer(body, &bounce, Operation::Write, range.clone());
+    let written = transfer(body, &memory, Operation::Write, range.clone());
     let _ = cache.evict(range);
     written
 }

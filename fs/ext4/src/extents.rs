@@ -1,7 +1,8 @@
 //! Extent trees: finding, adding and cutting runs of blocks.
 //!
-//! Key functions: [`find`], [`insert`], [`cut`]. Everything that changes a file's map is made of the last two: an extent is converted by
-//! cutting it out and putting it in again, a hole is punched by cutting and freeing.
+//! Key functions: [`find`], [`insert`], [`cut`], [`shift`]. What changes a file's map is made of two of them: an extent is converted by
+//! cutting it out and putting it in again, a hole is punched by cutting and freeing. Only where many extents move together ([`shift`]) they are changed in
+//! their places, leaf by leaf: that needs no room.
 //!
 //! The root is in the inode, nodes are blocks. A node's key in its parent is always the first block below it, as fsck wants it. Depth and
 //! counts are bounded by the format and checked before they are believed.
@@ -135,6 +136,37 @@ struct Tree<'a> {
     body: &'a Body,
     map: &'a mut Map,
     handle: &'a mut Handle,
+    /// Whether what is put in becomes one with what is next to it.
+    joins: bool,
+}
+
+/// Which extents are still to be moved, and where to; see [`shift`].
+pub struct Shift {
+    /// No extent before this block.
+    from: u64,
+    /// None at or behind this one.
+    to: u64,
+    by: u32,
+    up: bool,
+}
+
+impl Shift {
+    /// All from `from` on go down by `by` blocks; there is nothing in their way.
+    pub fn down(from: u32, by: u32) -> Shift {
+        Shift { from: u64::from(from), to: 1 << 32, by, up: false }
+    }
+
+    /// All from `from` on go up by `by` blocks.
+    pub fn up(from: u32, by: u32) -> Shift {
+        Shift { from: u64::from(from), to: 1 << 32, by, up: true }
+    }
+
+    /// An extent in its new place. Errors: `EUCLEAN`: there is none.
+    fn moved(&self, extent: Extent) -> Result<Extent> {
+        let block =
+            if self.up { extent.block.checked_add(self.by) } else { extent.block.checked_sub(self.by) };
+        Ok(Extent { block: block.ok_or(CORRUPTED)?, ..extent })
+    }
 }
 
 impl Tree<'_> {
@@ -233,7 +265,7 @@ impl Tree<'_> {
                 format_args!("inode {number}: block {} is there already", extent.block),
             ));
         }
-        if let Some(before) = before.filter(|before| before.joins(&extent)) {
+        if let Some(before) = before.filter(|before| self.joins && before.joins(&extent)) {
             let mut joined = Extent { length: before.length + extent.length, ..before };
             let gap_closed = after.filter(|after| joined.joins(after));
             joined.length += gap_closed.map_or(0, |after| after.length);
@@ -243,7 +275,7 @@ impl Tree<'_> {
             })?;
             return self.unchanged(leaf);
         }
-        if let Some(after) = after.filter(|after| extent.joins(after)) {
+        if let Some(after) = after.filter(|after| self.joins && extent.joins(after)) {
             let joined = Extent { length: extent.length + after.length, ..extent };
             self.change(leaf, |bytes| bytes.set_extent(at, joined))?;
             return self.unchanged(leaf);
@@ -369,6 +401,73 @@ impl Tree<'_> {
     }
 }
 
+impl Tree<'_> {
+    /// Moves the extents of the first leaf that has some to be moved (of the last, if they go up): the order of entries stays right so.
+    fn shift_below(&mut self, node: &Node, shift: &mut Shift) -> Result<bool> {
+        let header = self.header(node)?;
+        if header.depth == 0 {
+            return self.shift_leaf(node, header, shift);
+        }
+        let nearest = if shift.up { shift.to.saturating_sub(1) } else { shift.from };
+        let nearest = nearest.min(u64::from(u32::MAX)) as u32;
+        let found = with_node(self.map, node, |bytes| bytes.find(header.entries, nearest))?;
+        let mut at = if shift.up { found } else { Some(found.unwrap_or(0)) };
+        while let Some(place) = at.filter(|place| *place < header.entries) {
+            let entry = with_node(self.map, node, |bytes| bytes.index(place))?;
+            let child = Node::Block(read_node(self.body, entry.child, header.depth - 1)?);
+            if self.shift_below(&child, shift)? {
+                let first = with_node(self.map, &child, |bytes| bytes.key(0))?;
+                if first != entry.block {
+                    let index = Index { block: first, child: entry.child };
+                    self.change(node, |bytes| bytes.set_index(place, index))?;
+                }
+                return Ok(true);
+            }
+            at = match shift.up {
+                false => Some(place + 1),
+                true if u64::from(entry.block) <= shift.from => None,
+                true => place.checked_sub(1),
+            };
+        }
+        Ok(false)
+    }
+
+    fn shift_leaf(&mut self, leaf: &Node, header: Header, shift: &mut Shift) -> Result<bool> {
+        let before = |bytes: &NodeRef<'_>, block: u64| -> Result<usize> {
+            let Some(last) = block.checked_sub(1) else { return Ok(0) };
+            let found = bytes.find(header.entries, last.min(u64::from(u32::MAX)) as u32)?;
+            Ok(found.map_or(0, |found| found + 1))
+        };
+        let (places, last) = with_node(self.map, leaf, |bytes| {
+            let places = before(&bytes, shift.from)?..before(&bytes, shift.to)?;
+            let last = places.clone().last().map(|last| bytes.extent(last)).transpose()?;
+            Ok((places, last))
+        })?;
+        let Some(last) = last else { return Ok(false) };
+        let first = with_node(self.map, leaf, |bytes| bytes.extent(places.start))?;
+        self.change(leaf, |bytes| {
+            for place in places.clone() {
+                let moved = shift.moved(bytes.as_ref().extent(place)?)?;
+                bytes.set_extent(place, moved)?;
+            }
+            // What was apart may have come together.
+            let Some(place) = places.start.checked_sub(1).filter(|_| !shift.up) else { return Ok(()) };
+            let (left, right) = (bytes.as_ref().extent(place)?, bytes.as_ref().extent(places.start)?);
+            if !left.joins(&right) {
+                return if left.end() <= u64::from(right.block) { Ok(()) } else { Err(CORRUPTED) };
+            }
+            bytes.set_extent(place, Extent { length: left.length + right.length, ..left })?;
+            bytes.remove(places.start)
+        })?;
+        if shift.up {
+            shift.to = u64::from(first.block);
+        } else {
+            shift.from = last.end();
+        }
+        Ok(true)
+    }
+}
+
 /// What [`cut`] cut out.
 #[derive(Default)]
 pub struct Cut {
@@ -382,7 +481,7 @@ pub struct Cut {
 ///
 /// Errors: `ENOSPC`: there is no room for a node; `EUCLEAN`, `EIO`.
 pub fn insert(body: &Body, map: &mut Map, handle: &mut Handle, extent: Extent) -> Result<()> {
-    Tree { body, map, handle }.insert(extent)
+    Tree { body, map, handle, joins: true }.insert(extent)
 }
 
 /// Takes up to `limit` extents out of the blocks `from..to`, from the end on, within one leaf; their blocks are the caller's. Nothing is
@@ -395,7 +494,7 @@ pub fn cut(body: &Body, map: &mut Map, handle: &mut Handle, from: u32, to: u64, 
     if root_header(body, map)?.entries == 0 || u64::from(from) >= to {
         return Ok(out);
     }
-    let mut tree = Tree { body, map, handle };
+    let mut tree = Tree { body, map, handle, joins: true };
     if tree.cut_below(&Node::Root, from, to, limit.max(1), &mut out)?.is_none() {
         tree.change(&Node::Root, |root| root.set_depth(0))?;
     }
@@ -403,4 +502,49 @@ pub fn cut(body: &Body, map: &mut Map, handle: &mut Handle, from: u32, to: u64, 
         tree.insert(rest)?;
     }
     Ok(out)
+}
+
+/// Takes one step of moving extents; false: all have been. The map is right after each. Changes as many blocks as the tree has levels. The caller
+/// writes the map afterwards, and knows that they have somewhere to go: [`end`] tells.
+///
+/// Errors: `EUCLEAN`, `EIO`; those of the handle.
+pub fn shift(body: &Body, map: &mut Map, handle: &mut Handle, shift: &mut Shift) -> Result<bool> {
+    root_header(body, map)?;
+    Tree { body, map, handle, joins: true }.shift_below(&Node::Root, shift)
+}
+
+/// Divides the extent that goes on over `block`, so that one begins there. Changes at most twice [`INSERT_CREDITS`] blocks. The caller writes the map
+/// afterwards.
+///
+/// Errors: as [`insert`]; nothing has changed then.
+pub fn split(body: &Body, map: &mut Map, handle: &mut Handle, block: u32) -> Result<()> {
+    let Some(before) = block.checked_sub(1) else { return Ok(()) };
+    let mapping = find(body, map, before)?;
+    if mapping.state == State::Hole || mapping.length < 2 {
+        return Ok(());
+    }
+    let end = u64::from(before) + u64::from(mapping.length);
+    for extent in cut(body, map, handle, block, end, 1)?.extents {
+        if let Err(error) = (Tree { body, map, handle, joins: false }).insert(extent) {
+            // Joined again it needs no room.
+            insert(body, map, handle, extent)?;
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// The block behind the last that has a place. Errors: `EUCLEAN`, `EIO`.
+pub fn end(body: &Body, map: &Map) -> Result<u64> {
+    let mut header = root_header(body, map)?;
+    let mut node = Node::Root;
+    while header.depth > 0 {
+        let last = header.entries.checked_sub(1).ok_or(CORRUPTED)?;
+        let child = with_node(map, &node, |bytes| bytes.index(last))?.child;
+        let buffer = read_node(body, child, header.depth - 1)?;
+        header = NodeRef(&buffer.read()).header(Some(header.depth - 1))?;
+        node = Node::Block(buffer);
+    }
+    let Some(last) = header.entries.checked_sub(1) else { return Ok(0) };
+    with_node(map, &node, |bytes| bytes.extent(last)).map(|extent| extent.end())
 }

@@ -30,6 +30,7 @@ pub mod node;
 pub mod options;
 pub mod orphans;
 pub mod pager;
+pub mod ranges;
 pub mod regular;
 pub mod statfs;
 pub mod symlink;

@@ -24,6 +24,7 @@ use block::BlockDevice;
 use core::fmt;
 use core::ops::Range;
 use machine::sync::Mutex;
+use mm::reclaim::Shrinker;
 use security::Credentials;
 use vfs::{FileSystemType, Inode, MountRequest, SuperBlock, SuperBlockAttributes, SuperBlockOperations};
 
@@ -261,6 +262,8 @@ fn check_type(type_name: &str, geometry: &Geometry) -> Result<()> {
 /// Reads a file system, and recovers it if it was not unmounted. Nothing may change yet.
 fn open(device: &Arc<BlockDevice>, geometry: Geometry, data: &[u8]) -> Result<(Arc<FileSystem>, Options)> {
     let buffers = Buffers::new(device.clone(), geometry.block_size)?;
+    let shrinker: Arc<dyn Shrinker> = buffers.clone();
+    mm::reclaim::add_shrinker(Arc::downgrade(&shrinker));
     let mut bytes = [0; SIZE];
     device.read_bytes(OFFSET, &mut bytes)?;
     let usual = Options::defaults(superblock::parse(&bytes)?)?;

@@ -104,6 +104,7 @@ impl FilePager {
     fn read_run(&self, fill: Fill, sector: u64) {
         let segments = whole_pages(fill.frames());
         let size = self.body.disk_size.load(Ordering::Acquire);
+        let reading = self.body.reads.begin();
         let completion = Box::new(move |result: Result<()>| {
             let tail = size.checked_sub(fill.first() * PAGE_SIZE as u64);
             let place = tail.map_or(0, |tail| (tail / PAGE_SIZE as u64) as usize);
@@ -113,6 +114,7 @@ impl FilePager {
                 frame.zero_range(from, PAGE_SIZE - from);
             }
             fill.complete(result);
+            drop(reading);
         });
         let mut bio = Bio::new(Operation::Read, sector, completion);
         bio.flags = BioFlags::SYNC;

@@ -1,22 +1,18 @@
-//! Regular files as programs open them: reading, writing, syncing, sizes, room allotted and given back.
+//! Regular files as programs open them: reading, writing, syncing, sizes.
 //!
-//! Key types: [`RegularFile`]. Neighbours: `pager` (contents), `flight` (what follows a write), `truncate` (blocks cut off).
+//! Key types: [`RegularFile`]. Neighbours: `pager` (contents), `flight` (what follows a write), `truncate` (blocks cut off), `ranges` (room
+//! allotted, given back and moved).
 //!
-//! Locks: a writer holds the inode's lock for writing. [`Body::layout`] (sleeping) is held to write by whoever takes blocks out of the map or puts
-//! some in that hold nothing yet, and to read by the pager while it decides where contents go: below the inode's lock, above handles.
+//! Locks: a writer holds the inode's lock for writing.
 
 use crate::body::{Body, State};
-use crate::flight;
-use crate::format::extent::{Extent, MAX_UNWRITTEN};
-use crate::format::inode::flag;
-use crate::groups::Contents;
 use crate::journal::OrderedData;
 use crate::node::Node;
-use crate::{direct, extents, indirect, inline, truncate};
+use crate::{direct, extents, indirect, inline, ranges, truncate};
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
 use alloc::sync::{Arc, Weak};
-use block::bounce::check_blocks;
+use block::direct_memory::check_blocks;
 use block::{BioFlags, Operation, Segment};
 use core::ops::Range;
 use machine::PAGE_SIZE;
@@ -112,14 +108,11 @@ impl FileOperations for RegularFile {
         seek_for(node.body(), cache, offset, data)
     }
 
-    /// Errors: `EFBIG`, `ENOSPC`, `EOPNOTSUPP`: it has a block map, or moving contents is asked for.
+    /// Errors: `EFBIG`, `ENOSPC`; `EOPNOTSUPP`: it has a block map; `EINVAL`: contents cannot be moved so, see [`ranges`].
     fn allocate(&self, file: &File, what: Allocate, offset: u64, length: u64) -> Result<()> {
         let inode = file.inode()?;
         let (node, cache) = parts(inode)?;
         let body = node.body();
-        if matches!(what, Allocate::Collapse | Allocate::Insert) {
-            return Err(Errno::EOPNOTSUPP);
-        }
         let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
         if end > inode.superblock().max_file_size() {
             return Err(Errno::EFBIG);
@@ -131,21 +124,23 @@ impl FileOperations for RegularFile {
         if !body.has_extents() && what != Allocate::PunchHole {
             return Err(Errno::EOPNOTSUPP);
         }
-        attributes::remove_privileges(inode, file.credentials())?;
-        if matches!(what, Allocate::PunchHole | Allocate::Zero | Allocate::ZeroKeepSize) {
-            punch_hole(body, cache, offset..end)?;
-        }
-        if what != Allocate::PunchHole {
-            check_room(body, file.credentials())?;
-            let result = allot(body, offset..end);
-            if matches!(what, Allocate::Extend | Allocate::Zero | Allocate::Unshare)
-                && result.is_ok()
-                && end > cache.size()
-            {
-                cache.truncate(end)?;
-                body.grow_to(end)?;
+        match what {
+            Allocate::Collapse => ranges::check_collapse(body, cache, &(offset..end))?,
+            Allocate::Insert => {
+                ranges::check_insert(body, cache, &(offset..end), inode.superblock().max_file_size())?;
             }
-            result?;
+            _ => {}
+        }
+        attributes::remove_privileges(inode, file.credentials())?;
+        match what {
+            Allocate::Collapse => ranges::collapse(body, cache, offset..end)?,
+            Allocate::Insert => ranges::insert(body, cache, offset..end)?,
+            Allocate::PunchHole => ranges::punch_hole(body, cache, offset..end)?,
+            Allocate::Zero | Allocate::ZeroKeepSize => {
+                ranges::punch_hole(body, cache, offset..end)?;
+                allot(file, body, cache, what, offset..end)?;
+            }
+            _ => allot(file, body, cache, what, offset..end)?,
         }
         inode.touch_modified();
         body.note_times(inode.times());
@@ -159,6 +154,18 @@ impl FileOperations for RegularFile {
             let _ = cache.start_write_back(0..u64::MAX, WriteBackMode::Background);
         }
     }
+}
+
+/// Gives a range room; the file grows to its end if `what` says so, as far as there is room for all of it.
+fn allot(file: &File, body: &Arc<Body>, cache: &PageCache, what: Allocate, range: Range<u64>) -> Result<()> {
+    check_room(body, file.credentials())?;
+    let end = range.end;
+    ranges::allot(body, range)?;
+    if matches!(what, Allocate::Extend | Allocate::Zero | Allocate::Unshare) && end > cache.size() {
+        cache.truncate(end)?;
+        body.grow_to(end)?;
+    }
+    Ok(())
 }
 
 /// Whether a description goes past the page cache.
@@ -334,86 +341,7 @@ pub fn resize(node: &Node, inode: &Arc<Inode>, size: u64) -> Result<()> {
     truncate::shrink(body, size, tail.map(|tail| tail as Arc<dyn OrderedData>))
 }
 
-/// Frees the whole blocks of a range and makes the rest zeros. The inode's lock is held.
-pub fn punch_hole(body: &Arc<Body>, cache: &PageCache, range: Range<u64>) -> Result<()> {
-    let bits = body.fs.geometry.block_bits;
-    let block_size = 1_u64 << bits;
-    cache.punch_hole(range.clone())?;
-    let end = if range.end >= cache.size() {
-        range.end.max(cache.size().next_multiple_of(block_size))
-    } else {
-        range.end
-    };
-    let blocks = range.start.div_ceil(block_size)..(end >> bits);
-    if blocks.is_empty() {
-        return Ok(());
-    }
-    // The pages at the edges are not written again for this, and what waits for a commit is there already.
-    cache.sync(range.start..range.start + 1)?;
-    cache.sync(end.saturating_sub(1)..end)?;
-    cache.sync(cache.size().saturating_sub(1)..cache.size())?;
-    let _layout = body.layout.write();
-    let page = PAGE_SIZE as u64;
-    let whole = range.start.next_multiple_of(page)..end / page * page;
-    if !whole.is_empty() {
-        cache.punch_hole(whole)?;
-    }
-    body.wait_for_flights(u32::try_from(blocks.start).unwrap_or(u32::MAX));
-    truncate::release(body, blocks, contents_of(body))
-}
-
-fn contents_of(body: &Body) -> Contents {
-    if body.has_flags(flag::JOURNAL_DATA) { Contents::Metadata } else { Contents::Data }
-}
-
-/// Gives the holes of a range blocks that read as zeros. The inode's lock is held.
-pub fn allot(body: &Arc<Body>, range: Range<u64>) -> Result<()> {
-    let bits = body.fs.geometry.block_bits;
-    let (mut at, end) = (range.start >> bits, body.blocks_of(range.end));
-    let _layout = body.layout.write();
-    body.wait_for_flights(u32::try_from(at).unwrap_or(u32::MAX));
-    let mut tried = false;
-    while at < end {
-        let block = u32::try_from(at).map_err(|_| Errno::EFBIG)?;
-        let most = (end - at).min(u64::from(MAX_UNWRITTEN)) as u32;
-        let mapping = body.find(block, most)?;
-        if mapping.state != State::Hole {
-            at += u64::from(mapping.length.max(1));
-            continue;
-        }
-        match body.add_unwritten(block, mapping.length) {
-            Ok(count) => at += u64::from(count),
-            Err(Errno::ENOSPC) if !tried => {
-                tried = true;
-                body.fs.journal()?.force_commit()?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 impl Body {
-    /// Puts up to `wanted` blocks that hold nothing into a hole; gives how many. [`Body::layout`] is held.
-    fn add_unwritten(&self, block: u32, wanted: u32) -> Result<u32> {
-        let fs = &self.fs;
-        let goal = self.goal_for(&self.map.read(), block);
-        let claim = fs.claim_spare(goal, wanted)?;
-        let extent = Extent { block, length: claim.length(), start: claim.start(), unwritten: true };
-        let mut handle = fs.start(flight::CREDITS)?;
-        let mut map = self.map.write();
-        claim.take(&mut handle)?;
-        map.sectors += self.sectors_of(u64::from(extent.length));
-        if let Err(error) = extents::insert(self, &mut map, &mut handle, extent) {
-            self.give_back(&mut map, &mut handle, extent.start, extent.length);
-            return Err(error);
-        }
-        self.write_map(&mut handle, &map)?;
-        // Dirty pages that waited for a place have one.
-        self.unreserve_blocks(block, extent.length);
-        Ok(extent.length)
-    }
-
     /// Waits until everything about the inode that `kind` asks for survives a cut. The caller has no handle.
     pub fn commit(self: &Arc<Self>, kind: SyncKind) -> Result<()> {
         let fs = &self.fs;

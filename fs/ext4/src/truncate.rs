@@ -57,7 +57,12 @@ fn has_blocks(body: &Body, kind: FileKind) -> bool {
 /// Frees the `blocks` of a file. Errors: `EUCLEAN`, `EIO`, `EROFS`.
 pub fn release(body: &Body, blocks: Range<u64>, kind: Contents) -> Result<()> {
     let mut handle = body.fs.start(STEP_CREDITS)?;
-    while step(body, &mut handle, &blocks, kind)? {
+    release_in(body, &mut handle, blocks, kind)
+}
+
+/// The same as part of an operation whose handle has [`STEP_CREDITS`]; it is restarted where a transaction cannot hold all of it.
+pub fn release_in(body: &Body, handle: &mut Handle, blocks: Range<u64>, kind: Contents) -> Result<()> {
+    while step(body, handle, &blocks, kind)? {
         if !handle.extend(STEP_CREDITS)? {
             handle.restart(STEP_CREDITS)?;
         }

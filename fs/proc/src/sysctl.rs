@@ -314,7 +314,7 @@ fn set_min_free_kib(kib: usize) -> Result<()> {
     Ok(())
 }
 
-/// `vm.drop_caches`: 1 for pages of files, 2 for names, 3 for both. Errors: `EINVAL`.
+/// `vm.drop_caches`: 1 for pages of files, 2 for names, inodes and metadata, 3 for both. Errors: `EINVAL`.
 fn drop_caches(input: &[u8]) -> Result<()> {
     let text = core::str::from_utf8(input).map_err(|_| Errno::EINVAL)?;
     let what: u8 = text.trim().parse().ok().filter(|what| (1..=4).contains(what)).ok_or(Errno::EINVAL)?;
@@ -324,12 +324,12 @@ fn drop_caches(input: &[u8]) -> Result<()> {
     if what & 2 != 0 {
         // The first round takes the second chances away; a directory can go after its last name only.
         for _ in 0..MOST_ROUNDS {
-            if vfs::dentry::shrink_all() == 0 || sched::signal_pending() {
+            if mm::reclaim::drop_objects() == 0 || sched::signal_pending() {
                 break;
             }
             machine::sync::rcu::barrier();
         }
-        vfs::dentry::shrink_all();
+        mm::reclaim::drop_objects();
         machine::sync::rcu::barrier();
         machine::memory::heap::shrink();
     }

@@ -337,12 +337,24 @@ impl BlockDevice {
         sector: u64,
         segments: &[Segment],
     ) -> Result<()> {
+        let mut own = Vec::new();
+        own.try_reserve_exact(segments.len()).map_err(|_| Errno::ENOMEM)?;
+        own.extend_from_slice(segments);
+        self.transfer_all(operation, flags, sector, own)
+    }
+
+    /// The same, with segments that need not be copied.
+    pub(crate) fn transfer_all(
+        &self,
+        operation: Operation,
+        flags: BioFlags,
+        sector: u64,
+        segments: Vec<Segment>,
+    ) -> Result<()> {
         let wait = Waiting::new();
         let mut bio = Bio::new(operation, sector, wait.completion());
         bio.flags = flags | BioFlags::SYNC;
-        for segment in segments {
-            bio.push(segment.clone())?;
-        }
+        bio.set_segments(segments);
         self.submit(bio);
         wait.wait()
     }

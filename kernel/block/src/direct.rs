@@ -1,12 +1,12 @@
 //! `O_DIRECT` on a device: past the page cache, in agreement with it.
 //!
 //! What the cache has dirty in the range is written first; what it has of the range is dropped after a write. Memory of
-//! programs is not lent to the device: see [`Bounce`]. Locks: a writer holds the device's (see `node`).
+//! programs is lent to the device where that can be: see [`DirectMemory`]. Locks: a writer holds the device's (see `node`).
 
 use crate::SECTOR_SIZE;
 use crate::bio::Operation;
-use crate::bounce::{Bounce, check_blocks, progress_or};
 use crate::device::BlockDevice;
+use crate::direct_memory::{DirectMemory, check_blocks, progress_or};
 use abi::errno::Result;
 use core::ops::Range;
 use mm::PageCache;
@@ -31,7 +31,7 @@ pub(crate) fn read(
     let wanted = wanted.min(left);
     let mut done = 0;
     while done < wanted {
-        let part = (wanted - done).min(Bounce::MOST_BYTES);
+        let part = (wanted - done).min(DirectMemory::MOST_BYTES);
         match read_part(device, cache, to, offset + done as u64, part) {
             Ok(count) => {
                 done += count;
@@ -53,9 +53,9 @@ fn read_part(
     bytes: usize,
 ) -> Result<usize> {
     cache.sync(at..at + bytes as u64)?;
-    let bounce = Bounce::new(bytes)?;
-    bounce.transfer(device, Operation::Read, at / SECTOR_SIZE as u64, 0..bytes)?;
-    bounce.give(to, bytes)
+    let memory = DirectMemory::to_read(to, bytes)?;
+    memory.transfer(device, Operation::Read, at / SECTOR_SIZE as u64, 0..bytes)?;
+    memory.give(to, bytes)
 }
 
 /// Writes at `offset`; the caller holds the device's writer lock. Errors: `EINVAL`: not in whole blocks; `EFAULT`, `ENOMEM`, `EIO` if nothing was
@@ -70,7 +70,7 @@ pub(crate) fn write(
     check_blocks(device, offset, wanted)?;
     let mut done = 0;
     while done < wanted {
-        let part = (wanted - done).min(Bounce::MOST_BYTES);
+        let part = (wanted - done).min(DirectMemory::MOST_BYTES);
         match write_part(device, cache, from, offset + done as u64, part) {
             Ok(()) => done += part,
             Err(error) => return progress_or(done, error),
@@ -86,12 +86,11 @@ fn write_part(
     at: u64,
     bytes: usize,
 ) -> Result<()> {
-    let bounce = Bounce::new(bytes)?;
-    bounce.fill(from, bytes)?;
+    let memory = DirectMemory::to_write(from, bytes)?;
     let range = at..at + bytes as u64;
     cache.sync(range.clone())?;
     forget(cache, range.clone());
-    let written = bounce.transfer(device, Operation::Write, at / SECTOR_SIZE as u64, 0..bytes);
+    let written = memory.transfer(device, Operation::Write, at / SECTOR_SIZE as u64, 0..bytes);
     forget(cache, range);
     written
 }

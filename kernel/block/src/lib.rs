@@ -12,7 +12,7 @@
 //! | `statistics` | what is counted |
 //! | `registry`, `partition`, `claim` | which devices there are; who has one for himself |
 //! | `contents`, `node`, `direct`, `ioctl` | devices as files |
-//! | `bounce` | memory for transfers past a page cache, of devices and of files |
+//! | `direct_memory` | memory for transfers past a page cache, of devices and of files |
 //! | `attributes`, `source` | what `/proc` and `/sys` show; from mount(2)'s source or `root=` to a device |
 //! | `memory` | a disk in memory, for tests |
 //!
@@ -28,12 +28,12 @@ extern crate std;
 
 pub mod attributes;
 mod bio;
-pub mod bounce;
 mod claim;
 mod contents;
 mod deadline;
 mod device;
 mod direct;
+pub mod direct_memory;
 mod disk;
 mod driver;
 mod flush;

@@ -21,14 +21,14 @@ use crate::swap;
 use crate::vma::{Backing, Protection, Vma, VmaFlags};
 use abi::errno::Errno;
 use alloc::sync::Arc;
-use core::ops::Range;
+use core::ops::{ControlFlow, Range};
 use machine::PAGE_SIZE;
 use machine::memory::{
-    AllocFlags, EntryAction, EntryRef, Frame, MappingRef, Perms, SwapSlot, TlbBatch, zero_frame,
+    AllocFlags, EntryAction, EntryRef, Frame, MappingRef, Perms, Region, SwapSlot, TlbBatch, zero_frame,
 };
 use machine::user::FaultAccess;
 
-/// Cached pages mapped around a faulting one of a file, the faulting one included.
+/// Cached pages mapped around a faulting one of a file, the faulting one included, if nothing is mapped before them.
 const FAULT_AROUND_PAGES: usize = 16;
 
 /// What the processor says about a fault.
@@ -297,49 +297,43 @@ impl AddressSpace {
         }
     }
 
-    /// Maps the cached pages in the 64 KiB around `page` that are not mapped yet; `None` if the one that is wanted is
-    /// not cached.
+    /// Maps the cached pages around `page` that are not mapped yet; `None` if the one that is wanted is not cached.
     fn fault_around(&self, vma: &Vma, page: usize, cache: &Arc<PageCache>) -> Option<Attempt> {
-        const WINDOW: usize = FAULT_AROUND_PAGES * PAGE_SIZE;
-        let start = (page & !(WINDOW - 1)).max(vma.start());
-        let end = ((page & !(WINDOW - 1)) + WINDOW).min(vma.end());
-        let (_, first) = vma.page_of(start)?;
-        let mut frames = [const { None }; FAULT_AROUND_PAGES];
-        let count = (end - start) / PAGE_SIZE;
-        cache.lookup_many(first, frames.get_mut(..count)?);
-        frames.get((page - start) / PAGE_SIZE)?.as_ref()?;
-        let marked = |frame: &Option<Frame>| {
-            frame.as_ref().is_some_and(|frame| frame.state().flags().contains(FRAME_READ_AHEAD))
-        };
-        if let Some(place) = frames.iter().position(marked) {
-            return Some(Attempt::ReadBehind(cache.clone(), first + place as u64, pages_shown(vma)));
+        let Ok(region) = self.page_table().lock_region(page) else { return Some(Attempt::NeedMemory) };
+        if !vma.is_current() {
+            return Some(Attempt::Retry);
         }
+        let window = window_around(&region, vma, page);
+        let (_, first) = vma.page_of(window.start)?;
+        let last = first + (window.len() / PAGE_SIZE) as u64 - 1;
         let perms = clean_perms(vma, cache);
-        let mut stale = false;
-        let mapped = self.page_table().map_range(start..end, perms, |address| {
-            let frame = frames.get_mut((address - start) / PAGE_SIZE)?.take()?;
-            let valid = vma.is_current() && cache.owns(&frame);
-            stale |= !valid;
-            note_writable(&frame, perms);
-            valid.then_some(frame)
-        });
-        match mapped {
-            Err(_) => Some(Attempt::NeedMemory),
-            Ok(mapped) => {
-                let kind = match cache.retention() {
-                    Retention::OnlyCopy => FrameKind::Shmem,
-                    Retention::Reloadable => FrameKind::File,
-                };
-                self.count_mapped(kind, mapped);
-                if stale {
-                    return Some(Attempt::Retry);
-                }
-                if mapped == 0 {
-                    // Something is mapped at `page`, with too few permissions maybe.
-                    return Some(self.raise(vma, page));
-                }
-                Some(Attempt::Done)
+        let (mut found, mut was_there, mut marked, mut mapped) = (false, false, None, 0);
+        cache.visit_complete(first..=last, |index, frame, flags| {
+            if flags.contains(FRAME_READ_AHEAD) {
+                marked = Some(index);
+                return ControlFlow::Break(());
             }
+            let address = window.start + (index - first) as usize * PAGE_SIZE;
+            note_writable(frame, perms);
+            let is_new = region.map_if_vacant(address, frame, perms);
+            mapped += usize::from(is_new);
+            if address == page {
+                (found, was_there) = (true, !is_new);
+            }
+            ControlFlow::Continue(())
+        });
+        drop(region);
+        let kind = match cache.retention() {
+            Retention::OnlyCopy => FrameKind::Shmem,
+            Retention::Reloadable => FrameKind::File,
+        };
+        self.count_mapped(kind, mapped);
+        match marked {
+            Some(index) => Some(Attempt::ReadBehind(cache.clone(), index, pages_shown(vma))),
+            None if !found => None,
+            // With too few permissions, maybe.
+            None if was_there => Some(self.raise(vma, page)),
+            None => Some(Attempt::Done),
         }
     }
 
@@ -420,6 +414,21 @@ impl AddressSpace {
         };
         Ok(Prepared { frame: Some(frame), zeroed })
     }
+}
+
+/// The addresses to map around `page`: of this VMA and of this leaf table. A program that has come there through what is mapped already gets
+/// twice as many as lie behind it.
+fn window_around(region: &Region<'_>, vma: &Vma, page: usize) -> Range<usize> {
+    let within = vma.start().max(region.range().start)..vma.end().min(region.range().end);
+    let mut bytes = FAULT_AROUND_PAGES * PAGE_SIZE;
+    let start = (page & !(bytes - 1)).max(within.start);
+    let is_mapped = |address: usize| within.contains(&address) && region.is_occupied(address);
+    if is_mapped(start.wrapping_sub(PAGE_SIZE)) {
+        while bytes < within.len() && is_mapped(start.wrapping_sub(bytes)) {
+            bytes *= 2;
+        }
+    }
+    start..start.saturating_add(bytes).min(within.end)
 }
 
 /// Whether a prepared page is all zeros.

@@ -11,6 +11,7 @@
 //! [`SliceWriter`], [`VecWriter`], [`SliceReader`] (kernel memory). Locks: none; transfers may fault and sleep, so
 //! no spinlock may be held.
 
+use crate::lend::Lent;
 use abi::errno::{Errno, Result};
 use alloc::vec::Vec;
 use machine::PAGE_SIZE;
@@ -32,6 +33,14 @@ pub trait IoWriter {
     ///
     /// Errors: as [`IoWriter::write_bytes`].
     fn write_frame(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<usize>;
+
+    /// The memory of the next `bytes` bytes, for a device to write; `None` if it cannot be lent. What was written is to be [skipped](IoWriter::skip).
+    fn lend(&mut self, _bytes: usize) -> Option<Lent> {
+        None
+    }
+
+    /// So many bytes of lent memory have been written.
+    fn skip(&mut self, _bytes: usize) {}
 
     /// Writes `len` zeros (a hole); returns how many fitted.
     ///
@@ -69,6 +78,14 @@ pub trait IoReader {
     ///
     /// Errors: as [`IoReader::read_bytes`].
     fn read_frame(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<usize>;
+
+    /// The memory of the next `bytes` bytes, for a device to read; `None` if it cannot be lent. What was read is to be [skipped](IoReader::skip).
+    fn lend(&mut self, _bytes: usize) -> Option<Lent> {
+        None
+    }
+
+    /// So many bytes of lent memory have been taken.
+    fn skip(&mut self, _bytes: usize) {}
 
     /// Fills `into` whole.
     ///
@@ -199,6 +216,15 @@ impl IoReader for Limited<'_> {
         let count = self.from.read_frame(frame, offset, length.min(self.left))?;
         self.left -= count;
         Ok(count)
+    }
+
+    fn lend(&mut self, bytes: usize) -> Option<Lent> {
+        if bytes <= self.left { self.from.lend(bytes) } else { None }
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        self.left -= bytes.min(self.left);
+        self.from.skip(bytes);
     }
 }
 

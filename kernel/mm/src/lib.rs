@@ -10,6 +10,7 @@
 //! | `remote`, `proc`, `futex_key` | looking in from outside |
 //! | `page_cache` | [`PageCache`]: the pages of a file |
 //! | `io`, `user` | moving bytes between user memory, frames and kernel buffers |
+//! | `lend` | pages of programs that devices read or write |
 //! | `swap` | pages that no file has, on a disk |
 //! | `write_back` | devices that dirty pages go to, and the threads that write them |
 //! | `commit`, `stats`, `reclaim`, `oom` | promises, figures, and what happens when memory runs out |
@@ -31,6 +32,7 @@ mod futex_key;
 pub mod io;
 mod keys;
 mod layout;
+mod lend;
 mod lock;
 mod map;
 pub mod oom;
@@ -55,6 +57,7 @@ pub mod write_back;
 pub use fault::{FaultError, FaultInfo};
 pub use futex_key::FutexKey;
 pub use layout::{Layout, MMAP_MINIMUM_ADDRESS, Randomize};
+pub use lend::Lent;
 pub use map::{MmapBacking, MmapRequest};
 pub use page_cache::{Access, Fill, PageCache, Pager, ReadAhead, Retention, WriteBack, WriteBackMode};
 pub use proc::Smaps;

@@ -391,7 +391,20 @@ impl AddressSpace {
     pub(crate) fn zap(&self, range: Range<usize>) {
         self.note_peak_rss();
         let mut batch = TlbBatch::new(&self.page_table);
-        self.page_table.unmap_range(range, &mut batch, |_, mapping| self.count_unmapped(mapping.frame));
+        // Counted once for all, not once for each.
+        let [mut anonymous, mut file, mut shmem] = [0; 3];
+        self.page_table.unmap_range(range, &mut batch, |_, mapping| {
+            match FrameKind::of(mapping.frame) {
+                FrameKind::Anonymous => anonymous += 1,
+                FrameKind::File => file += 1,
+                FrameKind::Shmem => shmem += 1,
+                FrameKind::Uncounted => {}
+            }
+            swap::note_unmapping(mapping.frame);
+        });
+        self.count_out(FrameKind::Anonymous, anonymous);
+        self.count_out(FrameKind::File, file);
+        self.count_out(FrameKind::Shmem, shmem);
     }
 
     /// Counts a mapping in or out of the totals.

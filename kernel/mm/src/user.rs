@@ -9,6 +9,7 @@
 //! Neighbours: `machine::user` (the copies themselves), `crate::io` (the traits). Locks: none may be held.
 
 use crate::io::{IoReader, IoWriter};
+use crate::lend::{Lending, Lent, lend};
 use abi::errno::{Errno, Result};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
@@ -345,6 +346,12 @@ impl UserBuffer {
         None
     }
 
+    /// The pages of the next `bytes` bytes, if they lie together and can be lent.
+    fn lend(&self, bytes: usize, lending: Lending) -> Option<Lent> {
+        let piece = self.piece().filter(|piece| piece.len >= bytes)?;
+        lend(piece.address, bytes, lending)
+    }
+
     /// Moves up to `len` bytes piece by piece: `copy_part(done, address, count)` copies and says how far it came.
     fn transfer(
         &mut self,
@@ -419,6 +426,14 @@ impl IoWriter for UserWriter {
     fn write_zeros(&mut self, len: usize) -> Result<usize> {
         self.0.transfer(len, |_, address, count| copy::zero_partial(address, count))
     }
+
+    fn lend(&mut self, bytes: usize) -> Option<Lent> {
+        self.0.lend(bytes, Lending::ToWrite)
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        self.0.advance(bytes);
+    }
 }
 
 /// Reads from user memory: the source of `write(2)`.
@@ -437,6 +452,14 @@ impl IoReader for UserReader {
 
     fn read_frame(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<usize> {
         self.0.transfer(len, |done, address, count| frame.write_from_user(offset + done, address, count))
+    }
+
+    fn lend(&mut self, bytes: usize) -> Option<Lent> {
+        self.0.lend(bytes, Lending::ToRead)
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        self.0.advance(bytes);
     }
 }
 

@@ -61,8 +61,8 @@ bitflags::bitflags! {
 #[repr(C)]
 pub struct FrameState {
     pub(crate) references: AtomicU32,
-    /// How many page-table entries map it (kept by `mm`).
-    pub map_count: AtomicU32,
+    /// How many loans of it to devices that write it are running (kept by `mm`): until they end it is shared with nobody.
+    pub loans: AtomicU32,
     flags: AtomicU32,
     /// The lock of a page table; unused in other pages.
     pub(crate) lock: RawSpinLock,
@@ -86,10 +86,16 @@ impl FrameState {
         FrameFlags::from_bits_retain(self.flags.fetch_and(!flags.bits(), Ordering::AcqRel))
     }
 
+    /// Whether some device may write it.
+    #[inline]
+    pub fn is_lent(&self) -> bool {
+        self.loans.load(Ordering::Acquire) != 0
+    }
+
     /// Makes it the state of a new page with one reference.
     #[inline(always)]
     pub(crate) fn reset(&self) {
-        self.map_count.store(0, Ordering::Relaxed);
+        self.loans.store(0, Ordering::Relaxed);
         self.flags.store(0, Ordering::Relaxed);
         self.lock.reset();
         self.mapping.store(0, Ordering::Relaxed);
@@ -101,6 +107,12 @@ impl FrameState {
     #[inline(always)]
     pub(crate) fn raw_flags(&self) -> &AtomicU32 {
         &self.flags
+    }
+
+    /// A count for pages that the machine itself uses.
+    #[inline(always)]
+    pub(crate) fn raw_count(&self) -> &AtomicU32 {
+        &self.loans
     }
 
     /// The next and previous page of a list that the machine keeps.
@@ -348,7 +360,7 @@ impl core::fmt::Debug for FrameState {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("FrameState")
             .field("references", &self.references)
-            .field("map_count", &self.map_count)
+            .field("loans", &self.loans)
             .field("flags", &self.flags())
             .field("mapping", &self.mapping)
             .field("index", &self.index)

@@ -2,7 +2,7 @@
 //!
 //! A free object holds the link to the next one. Each CPU has a list per class, used with preemption off only. When it
 //! runs out it takes a batch from a slab under the class's lock, when it grows too long it gives half back. A slab's
-//! metadata is its first page's [`FrameState`]: `map_count` objects in use, `index` free list, `flags` objects never handed
+//! metadata is its first page's [`FrameState`]: `raw_count` objects in use, `index` free list, `flags` objects never handed
 //! out yet, `mapping` links of the list of slabs with free objects.
 //!
 //! Key functions: [`allocate`], [`deallocate`], [`reallocate`]. Locks: one per class, outside the frame allocator's.
@@ -355,7 +355,7 @@ impl Slabs {
         // SAFETY: as in `link`.
         let state = unsafe { buddy::state_of(number) };
         state.references.store(1, Ordering::Relaxed);
-        state.map_count.store(0, Ordering::Relaxed);
+        state.raw_count().store(0, Ordering::Relaxed);
         state.raw_flags().store(0, Ordering::Relaxed);
         state.index.store(0, Ordering::Relaxed);
         self.slabs += 1;
@@ -369,7 +369,7 @@ impl Slabs {
             let number = self.partial;
             // SAFETY: as in `link`.
             let state = unsafe { buddy::state_of(number) };
-            let mut in_use = state.map_count.load(Ordering::Relaxed);
+            let mut in_use = state.raw_count().load(Ordering::Relaxed);
             let mut free =
                 core::ptr::with_exposed_provenance_mut::<u8>(state.index.load(Ordering::Relaxed) as usize);
             let mut fresh = state.raw_flags().load(Ordering::Relaxed);
@@ -391,7 +391,7 @@ impl Slabs {
                 count += 1;
                 in_use += 1;
             }
-            state.map_count.store(in_use, Ordering::Relaxed);
+            state.raw_count().store(in_use, Ordering::Relaxed);
             state.index.store(free.expose_provenance() as u64, Ordering::Relaxed);
             state.raw_flags().store(fresh, Ordering::Relaxed);
             if in_use == objects_per_slab(class) {
@@ -417,8 +417,8 @@ impl Slabs {
             object.cast::<*mut u8>().write(next);
         }
         state.index.store(object.expose_provenance() as u64, Ordering::Relaxed);
-        let in_use = state.map_count.load(Ordering::Relaxed);
-        state.map_count.store(in_use - 1, Ordering::Relaxed);
+        let in_use = state.raw_count().load(Ordering::Relaxed);
+        state.raw_count().store(in_use - 1, Ordering::Relaxed);
         self.in_use -= 1;
         if in_use == objects_per_slab(class) {
             self.link(number);

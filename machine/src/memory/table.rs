@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 
 use super::buddy::{self, Urgency};
 use super::swap_slot::{self, SwapSlot};
-use super::{Frame, FrameState, OutOfMemory, TABLE_PAGES, copy};
+use super::{AllocFlags, Frame, FrameState, OutOfMemory, TABLE_PAGES, copy};
 use crate::cpu::{CpuId, CpuSet};
 use crate::sync::raw::RawSpinLock;
 use crate::sync::rcu;
@@ -307,6 +307,42 @@ impl Leaf<'_> {
     }
 }
 
+/// The entries of 2 MiB of addresses, locked; see [`PageTable::lock_region`].
+pub struct Region<'t> {
+    leaf: Leaf<'t>,
+    start: usize,
+}
+
+impl Region<'_> {
+    /// The addresses that it covers.
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.start + span(1)
+    }
+
+    /// Whether something is mapped at an address, or stands for a slot. Panics outside of the region.
+    #[inline]
+    pub fn is_occupied(&self, address: usize) -> bool {
+        self.entry(address).load(Ordering::Relaxed) != 0
+    }
+
+    /// Maps another handle of `frame` at an address if its entry is empty; returns whether it did. Panics outside of the region.
+    #[inline]
+    pub fn map_if_vacant(&self, address: usize, frame: &Frame, perms: Perms) -> bool {
+        let entry = self.entry(address);
+        let vacant = entry.load(Ordering::Relaxed) == 0;
+        if vacant {
+            entry.store(encode(frame.clone().into_number(), perms), Ordering::Release);
+        }
+        vacant
+    }
+
+    #[inline(always)]
+    fn entry(&self, address: usize) -> &'static AtomicU64 {
+        assert!(address & !(span(1) - 1) == self.start, "{address:#x} is not in the region");
+        self.leaf.entry(address)
+    }
+}
+
 impl PageTable {
     /// An empty one.
     pub fn new() -> Result<Arc<PageTable>, OutOfMemory> {
@@ -424,31 +460,11 @@ impl PageTable {
         Ok(None)
     }
 
-    /// Maps pages that `next` gives for the addresses of the range in one go (fault-around); where something is mapped,
-    /// `next` is not called. `next` giving `None` leaves a hole. Runs under the leaf lock (`next` must not sleep or use
-    /// this table) and stops at the end of the 2 MiB region. Gives how many were mapped.
-    pub fn map_range(
-        &self,
-        range: Range<usize>,
-        perms: Perms,
-        mut next: impl FnMut(usize) -> Option<Frame>,
-    ) -> Result<usize, OutOfMemory> {
-        check_range(&range);
-        if range.is_empty() {
-            return Ok(0);
-        }
-        let leaf = self.lock_leaf_or_create(range.start)?;
-        let mut mapped = 0;
-        for address in (range.start..range.end.min((range.start | (span(1) - 1)) + 1)).step_by(PAGE_SIZE) {
-            let entry = leaf.entry(address);
-            if entry.load(Ordering::Relaxed) == 0
-                && let Some(frame) = next(address)
-            {
-                entry.store(encode(frame.into_number(), perms), Ordering::Release);
-                mapped += 1;
-            }
-        }
-        Ok(mapped)
+    /// Locks the entries of the 2 MiB around an address, to map many pages in one go (fault-around). Preemption is off while the lock is held.
+    pub fn lock_region(&self, address: usize) -> Result<Region<'_>, OutOfMemory> {
+        check_address(address);
+        let leaf = self.lock_leaf_or_create(address)?;
+        Ok(Region { leaf, start: address & !(span(1) - 1) })
     }
 
     /// The slot that the entry at an address stands for, if it stands for one.
@@ -602,8 +618,8 @@ impl PageTable {
         self.update_range(range, batch, |address, mapping| EntryAction::Protect(perms(address, mapping)));
     }
 
-    /// Copies the entries of a range into `child`, sharing the pages (fork). `copied` sees each page (for accounting); it must
-    /// not sleep or use either table. `batch` is of `self`. Where the child has a mapping already it stays. On failure
+    /// Copies the entries of a range into `child`, sharing the pages (fork), but for private pages that are [lent](FrameState::is_lent): the child
+    /// gets a copy of those. `copied` sees each page (for accounting); it must not sleep or use either table. `batch` is of `self`. Where the child has a mapping already it stays. On failure
     /// a part has been copied.
     pub fn copy_range_cow(
         &self,
@@ -627,11 +643,12 @@ impl PageTable {
                 Some(leaf) => drop(leaf),
             }
             let Some((source, target)) = self.lock_two(child, address, address)? else { continue };
-            let swapped = copy_entries(&source, &target, address..region_end, mode, batch, &mut copied);
-            if swapped > 0 {
-                child.swapped.fetch_add(swapped, Ordering::Relaxed);
+            let copy = copy_entries(&source, &target, address..region_end, mode, batch, &mut copied);
+            if copy.swapped > 0 {
+                child.swapped.fetch_add(copy.swapped, Ordering::Relaxed);
             }
             drop((source, target));
+            copy.result?;
             address = region_end;
         }
         Ok(())
@@ -802,6 +819,21 @@ impl PageTable {
         self.tables.load(Ordering::Relaxed) * PAGE_SIZE
     }
 
+    /// The one that is active on this CPU: of the thread that runs.
+    pub fn active() -> Option<Arc<PageTable>> {
+        preempt::raw_disable();
+        let active = local::local().tlb.active.load(Ordering::Relaxed);
+        let table = (!active.is_null()).then(|| {
+            // SAFETY: `active` came from an `Arc` and holds a counted reference while it is there; this CPU does not switch meanwhile.
+            unsafe {
+                Arc::increment_strong_count(active);
+                Arc::from_raw(active)
+            }
+        });
+        preempt::raw_enable();
+        table
+    }
+
     /// Whether this is the table active on this CPU.
     pub fn is_active(&self) -> bool {
         core::ptr::eq(local::local().tlb.active.load(Ordering::Relaxed), self)
@@ -965,7 +997,14 @@ fn protect(slot: &AtomicU64, entry: u64, perms: Perms, address: usize, batch: &m
     }
 }
 
-/// The inner loop of fork: entries of one leaf table to another. Gives how many of them stand for slots.
+/// What came of copying entries.
+struct Copied {
+    /// How many of them stand for slots.
+    swapped: usize,
+    result: Result<(), OutOfMemory>,
+}
+
+/// The inner loop of fork: entries of one leaf table to another.
 #[inline]
 fn copy_entries(
     source: &Leaf<'_>,
@@ -974,9 +1013,9 @@ fn copy_entries(
     mode: CopyMode,
     batch: &mut TlbBatch<'_>,
     copied: &mut impl FnMut(usize, &Frame),
-) -> usize {
+) -> Copied {
     let mut protected: Option<Range<usize>> = None;
-    let mut swapped = 0;
+    let mut done = Copied { swapped: 0, result: Ok(()) };
     for address in range.step_by(PAGE_SIZE) {
         let from = source.entry(address);
         let mut entry = from.load(Ordering::Acquire);
@@ -990,7 +1029,22 @@ fn copy_entries(
         if let Some(slot) = SwapSlot::decode(entry) {
             swap_slot::note_copied(slot);
             to.store(entry, Ordering::Relaxed);
-            swapped += 1;
+            done.swapped += 1;
+            continue;
+        }
+        if mode == CopyMode::CopyOnWrite && table_state(number_in(entry)).is_lent() {
+            match with_mapping(entry, |mapping| own_copy(mapping.frame)) {
+                Ok(own) => {
+                    copied(address, &own);
+                    let entry = entry & !arch::PTE_ADDRESS_MASK | own.phys().0;
+                    core::mem::forget(own);
+                    to.store(entry, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    done.result = Err(error);
+                    break;
+                }
+            }
             continue;
         }
         if mode == CopyMode::CopyOnWrite && entry & arch::PTE_WRITE != 0 {
@@ -1013,7 +1067,15 @@ fn copy_entries(
     if let Some(range) = protected {
         batch.add_range(range);
     }
-    swapped
+    done
+}
+
+/// Another page with the same contents.
+#[cold]
+fn own_copy(frame: &Frame) -> Result<Frame, OutOfMemory> {
+    let own = Frame::alloc(AllocFlags::NO_RECLAIM)?;
+    own.copy_from(frame);
+    Ok(own)
 }
 
 /// The inner loop of a move: entries of one leaf table to another, or within one. Ends early when the batch is full; gives how many

@@ -5,12 +5,13 @@
 //! `--long` adds the cases that take hours, `--seed` is what the random ones begin with.
 //! `--here` runs them in this very process, for a debugger or a kernel that cannot fork yet. A case counts only
 //! if the same binary has passed it on Linux: `linux-passed.txt` beside the sources. `--transcripts` is another family,
-//! see `transcript`; `--disk-calls`, `--disk-device`, `--disk-loop`, `--disk-tree`, `--disk-writer` and `--swap` are tools for tests that the host drives, see there.
+//! see `transcript`; `--disk-calls`, `--disk-device`, `--disk-direct`, `--disk-loop`, `--disk-tree`, `--disk-writer` and `--swap` are tools for tests that the host drives, see there.
 
 mod calls;
 mod case;
 mod disk_calls;
 mod disk_device;
+mod disk_direct;
 mod disk_loop;
 mod disk_tree;
 mod disk_writer;
@@ -49,6 +50,7 @@ fn main() {
     match arguments.first().map(String::as_str) {
         Some("--disk-calls") => std::process::exit(disk_calls::command(&arguments[1..])),
         Some("--disk-device") => std::process::exit(disk_device::command(&arguments[1..])),
+        Some("--disk-direct") => std::process::exit(disk_direct::command(&arguments[1..])),
         Some("--disk-loop") => std::process::exit(disk_loop::command(&arguments[1..])),
         Some("--disk-tree") => std::process::exit(disk_tree::command(&arguments[1..])),
         Some("--disk-writer") => std::process::exit(disk_writer::command(&arguments[1..])),

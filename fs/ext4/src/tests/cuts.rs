@@ -39,7 +39,7 @@ fn work(disk: &Arc<SimulatedDisk>, sectors: usize, seed: u64, steps: usize) -> V
 }
 
 /// Has e2fsck recover an image by itself: it may not find anything that it would have to ask about.
-fn preen(name: &str, bytes: &[u8]) {
+pub(super) fn preen(name: &str, bytes: &[u8]) {
     let path = std::env::temp_dir().join(format!("linnet-ext4-{}-{name}.preen", std::process::id()));
     fs::write(&path, bytes).unwrap();
     let run = |program: &&str| Command::new(program).args(["-fp"]).arg(&path).output().ok();

@@ -2,13 +2,14 @@
 
 use super::{check_with_fsck, image, mount_disk, tree};
 use crate::node::Node;
-use crate::{direct, regular};
-use abi::errno::Result;
+use crate::{direct, ranges, regular};
+use abi::errno::{Errno, Result};
 use abi::mount::MountFlags;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use block::memory::MemoryDisk;
 use block::simulate::Dice;
+use machine::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use mm::io::{SliceReader, VecWriter};
 use mm::{PageCache, WriteBackMode};
 use std::fs;
@@ -64,7 +65,7 @@ impl Subject {
         if self.node().body().is_inline() {
             return;
         }
-        regular::punch_hole(self.node().body(), self.cache(), start..end).unwrap();
+        ranges::punch_hole(self.node().body(), self.cache(), start..end).unwrap();
         let len = self.expected.len() as u64;
         if start < len {
             self.expected[start as usize..end.min(len) as usize].fill(0);
@@ -76,8 +77,53 @@ impl Subject {
         let end = start + 1 + dice.below(90_000);
         let _change = self.inode.lock.write();
         if self.node().body().has_extents() && !self.node().body().is_inline() {
-            regular::allot(self.node().body(), start..end).unwrap();
+            ranges::allot(self.node().body(), start..end).unwrap();
         }
+    }
+
+    /// A range in whole blocks.
+    fn blocks(&self, dice: &mut Dice) -> core::ops::Range<u64> {
+        let block = u64::from(self.node().body().fs.geometry.block_size);
+        let start = dice.below(LONGEST / block) * block;
+        let most = if dice.once_in(2) { 3 } else { 90_000 / block };
+        start..start + (1 + dice.below(most)) * block
+    }
+
+    fn moves_contents(&self) -> bool {
+        self.node().body().has_extents() && !self.node().body().is_inline()
+    }
+
+    fn collapse(&mut self, dice: &mut Dice) {
+        let range = self.blocks(dice);
+        let _change = self.inode.lock.write();
+        if !self.moves_contents() {
+            return;
+        }
+        let checked = ranges::check_collapse(self.node().body(), self.cache(), &range);
+        if range.end >= self.expected.len() as u64 {
+            assert_eq!(checked, Err(Errno::EINVAL));
+            return;
+        }
+        checked.unwrap();
+        ranges::collapse(self.node().body(), self.cache(), range.clone()).unwrap();
+        self.expected.drain(range.start as usize..range.end as usize);
+    }
+
+    fn insert(&mut self, dice: &mut Dice) {
+        let range = self.blocks(dice);
+        let _change = self.inode.lock.write();
+        if !self.moves_contents() || self.expected.len() as u64 > LONGEST * 2 {
+            return;
+        }
+        let checked = ranges::check_insert(self.node().body(), self.cache(), &range, 1 << 40);
+        if range.start >= self.expected.len() as u64 {
+            assert_eq!(checked, Err(Errno::EINVAL));
+            return;
+        }
+        checked.unwrap();
+        ranges::insert(self.node().body(), self.cache(), range.clone()).unwrap();
+        let (start, length) = (range.start as usize, (range.end - range.start) as usize);
+        self.expected.splice(start..start, core::iter::repeat_n(0, length));
     }
 
     /// A range in whole sectors.
@@ -123,7 +169,7 @@ impl Subject {
 
 /// One step of random work.
 fn step(subject: &mut Subject, dice: &mut Dice) {
-    match dice.below(26) {
+    match dice.below(32) {
         0..9 => subject.write(dice),
         9 | 10 => subject.resize(dice),
         11 | 12 => subject.punch(dice),
@@ -139,6 +185,8 @@ fn step(subject: &mut Subject, dice: &mut Dice) {
         }
         18..21 => subject.read_directly(dice),
         21..24 => subject.overwrite_directly(dice),
+        24..27 => subject.collapse(dice),
+        27..30 => subject.insert(dice),
         _ => subject.compare(),
     }
 }
@@ -211,7 +259,7 @@ fn a_full_disk_is_empty_again() {
                         Err(error) => break error,
                     }
                 };
-                assert_eq!(error, abi::errno::Errno::ENOSPC);
+                assert_eq!(error, Errno::ENOSPC);
                 assert!(written > 20 << 20, "round {round}: only {written} bytes found room");
                 subject.cache().sync(0..u64::MAX).unwrap();
                 regular::resize(subject.node(), &subject.inode, 0).unwrap();
@@ -262,6 +310,60 @@ fn extents_flags_labels_and_freezing() {
             drop((subject, root, core::mem::ManuallyDrop::into_inner(held)));
             check_with_fsck(&std::format!("control-{kind}"), &disk.contents());
         });
+    }
+    fs::remove_dir_all(&root).unwrap();
+}
+
+/// Contents are moved while others read them, as fast as they can and with nothing kept in memory: nobody waits for ever.
+#[test]
+fn ranges_change_under_readers() {
+    let root = tree("readers");
+    for (kind, options) in [super::KINDS[0], super::KINDS[1]] {
+        let Some(bytes) = image(&std::format!("readers-{kind}"), options, "32M", &root) else { return };
+        let large = fs::read(root.join("large")).unwrap();
+        for seed in 0..4 {
+            let (bytes, large) = (bytes.clone(), large.clone());
+            sched::host::run(seed, 4, move || {
+                let disk = MemoryDisk::new(bytes);
+                let root = mount_disk(disk.clone(), MountFlags::empty()).unwrap();
+                let mut subject = Subject::new(&root, "large", large);
+                let (over, left) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+                for reader in 0..3 {
+                    let (over, left, inode) = (over.clone(), left.clone(), subject.inode.clone());
+                    left.fetch_add(1, Ordering::Relaxed);
+                    let options = sched::SpawnOptions::default();
+                    let read = move || {
+                        let mut dice = Dice::new(reader);
+                        let cache = inode.operations().page_cache().unwrap().clone();
+                        while !over.load(Ordering::Relaxed) {
+                            let mut writer = VecWriter::new(20_000);
+                            cache.read(dice.below(LONGEST), &mut writer).unwrap();
+                            cache.invalidate(0..u64::MAX);
+                        }
+                        drop((cache, inode));
+                        left.fetch_sub(1, Ordering::Relaxed);
+                    };
+                    sched::spawn("reader", options, read).unwrap();
+                }
+                let mut dice = Dice::new(seed);
+                for _ in 0..super::length(60) {
+                    match dice.below(4) {
+                        0 => subject.collapse(&mut dice),
+                        1 => subject.insert(&mut dice),
+                        2 => subject.punch(&mut dice),
+                        _ => subject.write(&mut dice),
+                    }
+                }
+                over.store(true, Ordering::Relaxed);
+                while left.load(Ordering::Relaxed) > 0 {
+                    let soon = machine::time::now_ns() + 1_000_000;
+                    let _ = sched::sleep_until(soon, machine::sync::WaitKind::Uninterruptible);
+                }
+                subject.compare();
+                drop((subject, root));
+                check_with_fsck(&std::format!("readers-{kind}-{seed}"), &disk.contents());
+            });
+        }
     }
     fs::remove_dir_all(&root).unwrap();
 }

@@ -5,6 +5,7 @@ mod cuts;
 mod data;
 mod mutated;
 mod names;
+mod ranges;
 
 use crate::mount::mount_device;
 use crate::node::Node;
@@ -188,6 +189,24 @@ fn images_of_mke2fs_are_read() {
         let tree = root.clone();
         sched::host::run(1, 2, move || compare(&mount(bytes).unwrap(), &tree));
     }
+    fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
+fn metadata_is_let_go_of_and_read_again() {
+    let root = tree("shrunk");
+    let Some(bytes) = image("shrunk", &["-t", "ext4"], "32M", &root) else { return };
+    let tree = root.clone();
+    sched::host::run(1, 2, move || {
+        let mounted = mount(bytes).unwrap();
+        let fs = mounted.private::<Node>().unwrap().body().fs.clone();
+        compare(&mounted, &tree);
+        let (kept, reads) = (fs.buffers.cached(), fs.buffers.reads());
+        assert!(mm::reclaim::drop_objects() as u64 > kept / 2, "of {kept} blocks");
+        assert!(fs.buffers.cached() < kept / 2);
+        compare(&mounted, &tree);
+        assert!(fs.buffers.reads() > reads);
+    });
     fs::remove_dir_all(&root).unwrap();
 }
 

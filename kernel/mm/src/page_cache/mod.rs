@@ -43,6 +43,7 @@ use crate::stats;
 use crate::write_back::BackingDevice;
 use abi::errno::{Errno, Result};
 use alloc::sync::{Arc, Weak};
+use core::ops::{ControlFlow, RangeInclusive};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use linnet_lib::radix_tree::{Mark, RadixTree};
 use machine::PAGE_SIZE;
@@ -244,15 +245,19 @@ impl PageCache {
         self.pages.read().get(index).cloned()
     }
 
-    /// Looks up `found.len()` neighbouring pages from `first` on under one lock: those that are there and complete.
-    pub(crate) fn lookup_many(&self, first: u64, found: &mut [Option<Frame>]) {
+    /// Shows `visit` the pages with numbers in `range` that are there and complete, in order, until it breaks off. The index is locked meanwhile: a
+    /// page that is shown belongs to the file, and who takes it away afterwards finds what `visit` did with it. `visit` must not sleep; it
+    /// may be called inside a leaf lock.
+    pub(crate) fn visit_complete(
+        &self,
+        range: RangeInclusive<u64>,
+        mut visit: impl FnMut(u64, &Frame, FrameFlags) -> ControlFlow<()>,
+    ) {
         let pages = self.pages.read();
-        let last = first.saturating_add(found.len() as u64).saturating_sub(1);
-        for (index, frame) in pages.iter_range(first..=last, None) {
-            if frame.state().flags().contains(FrameFlags::UPTODATE)
-                && let Some(place) = found.get_mut((index - first) as usize)
-            {
-                *place = Some(frame.clone());
+        for (index, frame) in pages.iter_range(range, None) {
+            let flags = frame.state().flags();
+            if flags.contains(FrameFlags::UPTODATE) && visit(index, frame, flags).is_break() {
+                return;
             }
         }
     }

@@ -60,6 +60,16 @@ pub(crate) fn shrink_objects(wanted: usize) -> usize {
     if wanted == 0 {
         return 0;
     }
+    ask_shrinkers(wanted)
+}
+
+/// Has everyone let go of all objects that nobody uses, as `vm.drop_caches` asks; returns how many went. The first time takes second chances away. May
+/// sleep.
+pub fn drop_objects() -> usize {
+    ask_shrinkers(usize::MAX)
+}
+
+fn ask_shrinkers(wanted: usize) -> usize {
     let all = SHRINKERS.lock().clone();
     all.iter().filter_map(Weak::upgrade).map(|shrinker| shrinker.shrink(wanted)).sum()
 }

@@ -298,7 +298,8 @@ pub(crate) fn take_over(frame: &Frame) -> bool {
 
 /// Whether a private page may be written by the one whose entry maps it. Under the leaf lock of the entry.
 pub(crate) fn is_exclusive(frame: &Frame) -> bool {
-    frame.ref_count() == 1 || take_over(frame)
+    // A page that a device writes was one program's alone when it was lent, and is shared with nobody until it is back.
+    frame.ref_count() == 1 || frame.state().is_lent() || take_over(frame)
 }
 
 /// A frame is about to be unmapped for good: if this was its last place, the slot needs it no more. Under the leaf lock.

@@ -242,6 +242,10 @@ fn take_run(
             (taken.used, taken.left) = (true, true);
             return EntryAction::Age;
         }
+        if mapping.frame.state().is_lent() {
+            taken.left = true;
+            return EntryAction::Keep;
+        }
         let is_known = mapping.frame.state().flags().contains(FrameFlags::SWAP_CACHED);
         let mut new_slot = || {
             let (area, _) = reserved.as_ref()?;

@@ -77,6 +77,40 @@ fn file_faults_map_what_is_cached_around() {
 }
 
 #[test]
+fn who_reads_a_mapping_in_order_faults_ever_less() {
+    kernel(|| {
+        const PAGES: usize = 1024;
+        let cache = PageCache::new_in_memory((PAGES * PAGE_SIZE) as u64);
+        for index in 0..PAGES as u64 {
+            cache.get_page(index, Access::Create).unwrap();
+        }
+        let space = new_space();
+        let file = TestFile::shared(cache, FileAccess::READ);
+        let request =
+            file_request(&file, 0x20_0000, PAGES, Protection::READ, mman::MAP_PRIVATE | mman::MAP_FIXED);
+        let at = space.mmap(&request, &Limits::UNLIMITED).unwrap();
+        let mut faults = 0;
+        for page in 0..PAGES {
+            let address = at + page * PAGE_SIZE;
+            if space.page_table().query(address).is_none() {
+                touch(&space, address, FaultAccess::READ).unwrap();
+                faults += 1;
+            }
+        }
+        // In each leaf table 16 pages, then twice as many as are there: 32, 64, 128, 256, and the rest.
+        assert_eq!(faults, 12);
+        assert_eq!(space.usage().rss(), PAGES);
+        space.munmap(at, PAGES * PAGE_SIZE).unwrap();
+        assert_eq!(space.usage().rss(), 0);
+        // Here and there: the neighbourhood only.
+        let at = space.mmap(&request, &Limits::UNLIMITED).unwrap();
+        touch(&space, at + 100 * PAGE_SIZE, FaultAccess::READ).unwrap();
+        touch(&space, at + 700 * PAGE_SIZE, FaultAccess::READ).unwrap();
+        assert_eq!(space.usage().rss(), 32);
+    });
+}
+
+#[test]
 fn beyond_the_end_of_a_file_is_a_bus_error() {
     kernel(|| {
         let space = new_space();

@@ -5,6 +5,7 @@ mod calls;
 mod device;
 mod fault;
 mod fork;
+mod lend;
 mod model;
 mod parallel;
 mod pressure;

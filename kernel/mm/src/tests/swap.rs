@@ -1,12 +1,13 @@
 //! Swap space: pages leave and come back beside a model, with forks, errors of the disk, and a machine whose programs are larger than it.
 
 use super::*;
+use crate::lend::{Lending, lend};
 use crate::oom::{OomCandidate, OomReport, OomState, OomVictims};
 use crate::swap::{self, AreaIdentity, AreaRequest, Direction, Discards, Header, SwapStore, Transfer};
 use crate::{oom, reclaim};
 use abi::errno::Errno;
 use alloc::sync::Weak;
-use machine::memory::{AllocFlags, Frame};
+use machine::memory::{AllocFlags, Frame, PageTable};
 use sched::host::{Crew, run_seeds};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex as HostMutex;
@@ -253,6 +254,27 @@ fn a_page_that_cannot_be_read_hurts_who_wants_it_only() {
         }
         store.bad.lock().unwrap().clear();
         assert_eq!(peek(&twin.space, twin.address(100)), Ok(100), "it is tried again");
+    });
+}
+
+#[test]
+fn what_a_device_writes_stays() {
+    run_seeds(2, 2, || {
+        start();
+        swap_on(&Store::new(1000), 1);
+        let twin = Twin::new();
+        (0..PAGES).for_each(|page| poke(&twin.space, twin.address(page), page as u8).unwrap());
+        twin.space.activate();
+        let lent = lend(twin.address(10), 20 * PAGE_SIZE, Lending::ToWrite).unwrap();
+        PageTable::activate_kernel();
+        swap::out::page_out(&twin.space, twin.range(0, PAGES));
+        assert_eq!(twin.space.usage().swapped, PAGES - 20);
+        lent.frames()[7].write(0, &[99]);
+        assert_eq!(peek(&twin.space, twin.address(17)), Ok(99));
+        drop(lent);
+        swap::out::page_out(&twin.space, twin.range(0, PAGES));
+        assert_eq!(twin.space.usage().swapped, PAGES);
+        assert_eq!(peek(&twin.space, twin.address(17)), Ok(99));
     });
 }
 
