@@ -1,4 +1,4 @@
-//! System V IPC: flags, permission structure (messages, semaphores, shared memory come with their calls).
+//! System V IPC: flags, permission structure (semaphores come with their calls).
 
 /// Create if there is none.
 pub const IPC_CREAT: u32 = 0o1000;
@@ -103,5 +103,88 @@ abi_struct! {
         pub seg: u16,
         /// Explicit padding.
         pub pad: u16,
+    }
+}
+
+/// shmat(2): only to read.
+pub const SHM_RDONLY: u32 = 0o10000;
+/// shmat(2): round the address down.
+pub const SHM_RND: u32 = 0o20000;
+/// shmat(2): replace what is there.
+pub const SHM_REMAP: u32 = 0o40000;
+/// shmat(2): to execute, too.
+pub const SHM_EXEC: u32 = 0o100000;
+/// shmget(2): of huge pages.
+pub const SHM_HUGETLB: u32 = 0o4000;
+/// shmget(2): promise no memory.
+pub const SHM_NORESERVE: u32 = 0o10000;
+/// With the mode: removed when nobody has it attached any more.
+pub const SHM_DEST: u32 = 0o1000;
+/// shmctl(2): `IPC_STAT` by place in the table.
+pub const SHM_STAT: u32 = 13;
+/// shmctl(2): what is used.
+pub const SHM_INFO: u32 = 14;
+/// shmctl(2): `SHM_STAT` without the right to read.
+pub const SHM_STAT_ANY: u32 = 15;
+
+abi_struct! {
+    /// `struct shmid64_ds`; the times are seconds of the epoch.
+    pub struct Shmid64Ds: 112 {
+        /// Key, owner, permissions.
+        pub perm: Ipc64Perm,
+        /// Bytes.
+        pub segsz: u64,
+        /// When it was last attached.
+        pub atime: i64,
+        /// When it was last detached.
+        pub dtime: i64,
+        /// When it was made or changed.
+        pub ctime: i64,
+        /// Who made it.
+        pub cpid: i32,
+        /// Who attached or detached last.
+        pub lpid: i32,
+        /// How often it is attached.
+        pub nattch: u64,
+        /// Reserved.
+        pub unused: [u64; 2],
+    }
+}
+
+abi_struct! {
+    /// `struct shminfo64`.
+    pub struct ShmInfo64: 72 {
+        /// Most bytes of a segment.
+        pub max: u64,
+        /// Least bytes of one.
+        pub min: u64,
+        /// Most segments.
+        pub mni: u64,
+        /// Most segments of a process (of no meaning any more).
+        pub seg: u64,
+        /// Most pages of all.
+        pub all: u64,
+        /// Reserved.
+        pub unused: [u64; 4],
+    }
+}
+
+abi_struct! {
+    /// `struct shm_info`.
+    pub struct ShmInfo: 48 {
+        /// Segments there are.
+        pub used_ids: i32,
+        /// Explicit padding.
+        pub pad: i32,
+        /// Their pages.
+        pub total: u64,
+        /// Those in memory.
+        pub rss: u64,
+        /// Those in swap space.
+        pub swp: u64,
+        /// Of no meaning any more.
+        pub attempts: u64,
+        /// Of no meaning any more.
+        pub successes: u64,
     }
 }

@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::{Display, Write};
 use core::str::FromStr;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use ipc::epoll;
 use ipc::inotify;
 use ipc::sysv::{Objects, Setting};
@@ -160,6 +160,9 @@ fn kernel(identity: Identity) -> StaticDirectory {
         .add("random", directory(random_files))
         .add("msgmax", per_ipc(|objects| &objects.message_size, i32::MAX as u32))
         .add("msgmnb", per_ipc(|objects| &objects.queue_bytes, i32::MAX as u32))
+        .add("shmmni", per_ipc(|objects| &objects.segment_count, ipc::sysv::table::MOST))
+        .add("shmmax", per_ipc_wide(|objects| &objects.segments.most_bytes))
+        .add("shmall", per_ipc_wide(|objects| &objects.segments.most_pages))
         .add("msgmni", per_ipc(|objects| &objects.queues, ipc::sysv::table::MOST))
 }
 
@@ -168,6 +171,20 @@ fn per_ipc(get: fn(&Objects) -> &Setting, most: u32) -> Node {
     number(
         move || crate::sysvipc::namespace().map_or(0, |namespace| get(namespace.content()).get()),
         move |value| get(crate::sysvipc::namespace()?.content()).set(value, most),
+    )
+}
+
+/// A 64-bit setting of the caller's IPC namespace.
+fn per_ipc_wide(get: fn(&Objects) -> &AtomicU64) -> Node {
+    number(
+        move || {
+            crate::sysvipc::namespace()
+                .map_or(0, |namespace| get(namespace.content()).load(Ordering::Relaxed))
+        },
+        move |value| {
+            get(crate::sysvipc::namespace()?.content()).store(value, Ordering::Relaxed);
+            Ok(())
+        },
     )
 }
 

@@ -42,6 +42,7 @@ pub mod prctl;
 pub mod process;
 pub mod remote;
 pub mod scheduling;
+pub mod shm;
 pub mod signal;
 pub mod socket;
 pub mod swap;

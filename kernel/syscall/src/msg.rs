@@ -25,28 +25,36 @@ const DEFAULT_BYTES: i32 = 16384;
 const SEGMENT_BYTES: i32 = 16;
 
 /// Whose call it is and where.
-struct Place {
+pub(crate) struct Place {
     namespace: Arc<IpcNamespace>,
     credentials: Arc<Credentials>,
 }
 
 impl Place {
-    fn of(context: &Context<'_>) -> Result<Place> {
+    /// The caller's. Errors: as `live_namespaces`, of a task that ends.
+    pub(crate) fn of(context: &Context<'_>) -> Result<Place> {
         let namespace = context.task.live_namespaces()?.ipc.clone();
         Ok(Place { namespace, credentials: context.credentials() })
     }
 
-    fn objects(&self) -> &Objects {
+    /// What the namespace holds.
+    pub(crate) fn objects(&self) -> &Objects {
         self.namespace.content()
     }
 
-    fn caller(&self) -> Caller<'_> {
+    /// The caller's rights.
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Who calls.
+    pub(crate) fn caller(&self) -> Caller<'_> {
         Caller { credentials: &self.credentials, owner: self.namespace.head().owner() }
     }
 }
 
 /// The caller's process as all that may see it know it. Errors: `ENOMEM`.
-fn numbers(context: &Context<'_>) -> Result<ProcessNumbers> {
+pub(crate) fn numbers(context: &Context<'_>) -> Result<ProcessNumbers> {
     let process = context.task.process();
     let mut numbers = Vec::new();
     let mut at = Some(process.namespace());
@@ -59,7 +67,7 @@ fn numbers(context: &Context<'_>) -> Result<ProcessNumbers> {
 }
 
 /// The number that the caller knows a process by, or 0.
-fn number_seen(context: &Context<'_>, numbers: &ProcessNumbers) -> i32 {
+pub(crate) fn number_seen(context: &Context<'_>, numbers: &ProcessNumbers) -> i32 {
     let own = context.task.process().namespace().head().number();
     numbers.iter().find(|(namespace, _)| *namespace == own).map_or(0, |(_, number)| *number)
 }

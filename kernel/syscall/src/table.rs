@@ -86,6 +86,9 @@ system_calls! {
     msync = 26 => memory::msync;
     mincore = 27 => memory::mincore;
     madvise = 28 => memory::madvise, "huge pages are wished for in vain; no merging (KSM), no hardware poison";
+    shmget = 29 => shm::shmget;
+    shmat = 30 => shm::shmat;
+    shmctl = 31 => shm::shmctl, "no SHM_LOCK (EINVAL); the time of detaching is that of shmdt only";
     dup = 32 => descriptor::dup;
     dup2 = 33 => descriptor::dup2;
     pause = 34 => signal::pause;
@@ -118,6 +121,7 @@ system_calls! {
     wait4 = 61 => process::wait4;
     kill = 62 => signal::kill;
     uname = 63 => system::uname;
+    shmdt = 67 => shm::shmdt;
     msgget = 68 => msg::msgget;
     msgsnd = 69 => msg::msgsnd;
     msgrcv = 70 => msg::msgrcv, "no MSG_COPY (ENOSYS, as Linux without checkpoint and restore)";

@@ -1,6 +1,6 @@
 //! Moving data between two open files: sendfile(2), splice(2), copy_file_range(2).
 //!
-//! Data goes through one page-sized kernel buffer; from the page cache of the source it is copied once into it. Locks: those of
+//! Data goes through one kernel buffer; from the page cache of the source it is copied once into it. Locks: those of
 //! the two files, one after the other, never both.
 
 use crate::file::File;
@@ -8,8 +8,22 @@ use abi::errno::{Errno, Result};
 use alloc::vec::Vec;
 use mm::io::{SliceReader, SliceWriter};
 
-/// The buffer's size, and so how much moves at a time.
+/// The buffer's size, and so how much moves at a time, if there is so much memory in one piece.
 const PIECE: usize = 64 * 1024;
+
+/// Zeros for up to `count` bytes: memory full of cached files has long lost its larger pieces, but always has a page. Errors: `ENOMEM`.
+fn buffer_for(count: usize) -> Result<Vec<u8>> {
+    let mut buffer = Vec::new();
+    let mut size = PIECE.min(count);
+    while buffer.try_reserve_exact(size).is_err() {
+        if size <= machine::PAGE_SIZE {
+            return Err(Errno::ENOMEM);
+        }
+        size = (size / 2).max(machine::PAGE_SIZE);
+    }
+    buffer.resize(size, 0);
+    Ok(buffer)
+}
 
 /// Copies up to `count` bytes. A given offset is used and advanced in place of the file's own. Gives how many were moved: fewer
 /// at the end of the source, or when something failed after a part.
@@ -24,9 +38,7 @@ pub fn copy(
 ) -> Result<usize> {
     source.check_readable()?;
     target.check_writable()?;
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(PIECE.min(count)).map_err(|_| Errno::ENOMEM)?;
-    buffer.resize(PIECE.min(count), 0);
+    let mut buffer = buffer_for(count)?;
     let mut done = 0;
     // From one device without end to another, only a signal ends it early.
     while done < count && (done == 0 || !sched::signal_pending()) {

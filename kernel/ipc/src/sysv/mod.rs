@@ -1,10 +1,11 @@
 //! System V IPC (sysvipc(7)): what all kinds of its objects have in common, and what an IPC namespace holds.
 //!
 //! Key types: [`Objects`] (of one IPC namespace), [`Access`] (owner and mode of one object), [`Caller`]. Neighbours: [`table`] (ids and
-//! keys), [`msg`] (message queues); `task` keeps the objects in its IPC namespace, so that they end with it.
+//! keys), [`msg`] (message queues), [`shm`] (shared memory); `task` keeps the objects in its IPC namespace, so that they end with it.
 //! Locks: a table's spinlock and an object's spinlock, both leaves: neither is taken under the other.
 
 pub mod msg;
+pub mod shm;
 pub mod table;
 
 use abi::errno::{Errno, Result};
@@ -14,6 +15,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use msg::MessageQueue;
 use security::{Capability, Credentials, Kgid, Kuid, UserNamespace};
+use shm::Segments;
 use table::Table;
 
 /// A process as its numbers, each with the number of the pid namespace that gave it: what is left to show when it has ended.
@@ -60,6 +62,10 @@ pub struct Objects {
     pub queue_bytes: Setting,
     /// Most queues (`msgmni`).
     pub queues: Setting,
+    /// Shared memory.
+    pub segments: Segments,
+    /// Most segments (`shmmni`).
+    pub segment_count: Setting,
 }
 
 impl Default for Objects {
@@ -69,6 +75,8 @@ impl Default for Objects {
             message_size: Setting::new(8192),
             queue_bytes: Setting::new(16384),
             queues: Setting::new(32000),
+            segments: Segments::default(),
+            segment_count: Setting::new(4096),
         }
     }
 }

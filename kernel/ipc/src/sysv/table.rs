@@ -128,6 +128,15 @@ impl<T: Object> Table<T> {
         true
     }
 
+    /// Makes an object's key that of none; its id still names it.
+    pub(super) fn hide(&self, object: &Arc<T>) {
+        let key = object.access().key;
+        let mut ids = self.ids.lock();
+        if key != IPC_PRIVATE && ids.keys.get(&key) == Some(&(object.id() % MOST)) {
+            ids.keys.remove(&key);
+        }
+    }
+
     /// All of them, in the order of their places. Errors: `ENOMEM`.
     pub fn all(&self) -> Result<Vec<Arc<T>>> {
         let mut all = Vec::new();

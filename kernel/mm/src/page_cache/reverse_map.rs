@@ -108,6 +108,11 @@ impl PageCache {
         !self.mappings.lock().records.is_empty()
     }
 
+    /// How often it is mapped, each part of a mapping that was cut for itself.
+    pub fn mappings(&self) -> usize {
+        self.mappings.lock().records.len()
+    }
+
     /// Takes the pages with these numbers out of all page tables.
     pub fn unmap_pages(&self, range: RangeInclusive<u64>, scope: ZapScope) {
         let spaces = {

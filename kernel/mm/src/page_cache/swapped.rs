@@ -46,7 +46,7 @@ impl PageCache {
     }
 
     /// How many pages are in swap space.
-    pub(super) fn swapped_count(&self) -> u64 {
+    pub fn swapped_count(&self) -> u64 {
         self.swapped.lock().len()
     }
 

@@ -25,6 +25,7 @@ mod packet;
 mod processes;
 mod reports;
 mod scheduling;
+mod shm;
 mod signals;
 mod sockets;
 mod sysfs;
@@ -115,6 +116,7 @@ pub fn print(filters: &[String]) {
         memory::SECTIONS,
         mounts::SECTIONS,
         msg::SECTIONS,
+        shm::SECTIONS,
         namespaces::SECTIONS,
         namespaces::users::SECTIONS,
         namespaces::pids::SECTIONS,
