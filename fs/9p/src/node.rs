@@ -243,7 +243,7 @@ impl InodeOperations for Node {
     }
 
     fn link(&self, _directory: &Arc<Inode>, name: &[u8], target: &Arc<Inode>) -> Result<()> {
-        self.fid().link(&*node_of(target)?.fid(), name)?;
+        self.fid().link(&node_of(target)?.fid(), name)?;
         target.add_link();
         Ok(())
     }
