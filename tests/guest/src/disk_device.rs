@@ -1,7 +1,8 @@
 //! What programs do to a disk itself, without a file system: `--disk-device COMMAND DEVICE …`.
 //!
 //! `model DEVICE SEED STEPS` writes, reads, zeroes and maps it in every way and compares with a model in memory; `mapped DEVICE` looks at
-//! shared and private mappings; `alignment FILE` tells what direct transfers to it must be multiples of (statx(2)); `ioctls DEVICE` at the calls of ioctl(2) that every disk has; `parts DEVICE` adds, resizes and removes
+//! shared and private mappings; `alignment FILE` tells what direct transfers to it must be multiples of (statx(2)); `hear FILE` writes
+//! there what the kernel tells of devices, until it is killed; `ioctls DEVICE` at the calls of ioctl(2) that every disk has; `parts DEVICE` adds, resizes and removes
 //! partitions by hand (BLKPG); `failing DEVICE ERRNO SECTOR…` knows which sectors fail, and finds that error there and nowhere else; `busy DEVICE` reads and
 //! writes until an error ends it, and tells which.
 
@@ -44,6 +45,7 @@ pub fn command(arguments: &[String]) -> i32 {
         ["model", device, seed, steps] => model(Path::new(device), number(seed), number(steps)),
         ["mapped", device] => mapped(Path::new(device)),
         ["alignment", path] => alignment(path),
+        ["hear", path] => hear(Path::new(path)),
         ["ioctls", device] => ioctls(Path::new(device)),
         ["parts", device] => parts(Path::new(device)),
         ["failing", device, errno, sectors @ ..] => failing(
@@ -276,6 +278,30 @@ fn mapped(path: &Path) -> io::Result<()> {
     direct.write_all_at(memory.slice(PAGE), (2 * PAGE) as u64)?;
     expect("the mapping sees a direct write", shared.read(2 * PAGE, 4), b"dddd".to_vec())?;
     Ok(())
+}
+
+/// Writes what the kernel tells of devices that come and go, each part on a line of its own.
+fn hear(path: &Path) -> io::Result<()> {
+    let mut heard = File::create(path)?;
+    // SAFETY: a plain call with numbers.
+    let socket = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_KOBJECT_UEVENT) };
+    // SAFETY: a structure of numbers.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    (address.nl_family, address.nl_groups) = (libc::AF_NETLINK as u16, 1);
+    let length = std::mem::size_of_val(&address) as libc::socklen_t;
+    // SAFETY: an address and its length.
+    if socket < 0 || unsafe { libc::bind(socket, (&raw const address).cast(), length) } != 0 {
+        return Err(Error::last_os_error());
+    }
+    let mut message = [0u8; 8192];
+    loop {
+        // SAFETY: memory and its length.
+        let length = unsafe { libc::recv(socket, message.as_mut_ptr().cast(), message.len(), 0) };
+        let length = usize::try_from(length).map_err(|_| Error::last_os_error())?;
+        let lines: Vec<u8> =
+            message[..length].iter().map(|byte| if *byte == 0 { b'\n' } else { *byte }).collect();
+        std::io::Write::write_all(&mut heard, &lines)?;
+    }
 }
 
 /// What statx(2) tells of direct transfers, unasked and asked.
