@@ -86,6 +86,7 @@ pub fn register_late() -> Result<()> {
     vfs::reaper::start()?;
     tmpfs::register()?;
     ext4::mount::register()?;
+    ninep::mount::register()?;
     let _ = syscall::MEMORY_FILE.set(tmpfs::memory_file);
     sched::clock::on_set(ipc::timerfd::clock_was_set);
     let (release, version) = (syscall::system::RELEASE, syscall::system::VERSION);
@@ -108,10 +109,12 @@ pub fn register_late() -> Result<()> {
 /// Drivers, then the buses on which they find their devices.
 fn start_devices() -> Result<()> {
     sched::spawn("kdevices", sched::SpawnOptions::default(), device::work::run)?;
+    pciehp::register();
     device::virtio::pci::register();
     virtio_blk::register();
     nvme::register();
     virtio_rng::register();
+    virtio_9p::register();
     device::pci::probe();
     device::platform::probe();
     Ok(())

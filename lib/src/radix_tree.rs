@@ -10,7 +10,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::ops::RangeInclusive;
+use core::ops::{ControlFlow, RangeInclusive};
 
 const BITS: u32 = 6;
 const WIDTH: usize = 1 << BITS;
@@ -474,6 +474,31 @@ impl<T> RadixTree<T> {
         Iter { tree: self, run: Run::NONE, next: Some(*range.start()), last: *range.end(), filter }
     }
 
+    /// Shows `visit` the values with indexes in `range`, in order, until it breaks off: [`RadixTree::iter_range`] for loops that run over many.
+    pub fn visit_range<'a>(
+        &'a self,
+        range: RangeInclusive<u64>,
+        mut visit: impl FnMut(u64, &'a T) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut from = Some(*range.start());
+        while let Some(start) = from.filter(|start| start <= range.end()) {
+            let mut run = self.next_run(start, None);
+            let Some((mut index, mut value)) = run.next() else { break };
+            loop {
+                if index > *range.end() {
+                    return ControlFlow::Continue(());
+                }
+                visit(index, value)?;
+                match run.next() {
+                    Some(next) => (index, value) = next,
+                    None => break,
+                }
+            }
+            from = index.checked_add(1);
+        }
+        ControlFlow::Continue(())
+    }
+
     /// All values, in index order.
     pub fn iter(&self) -> Iter<'_, T> {
         self.iter_range(0..=u64::MAX, None)
@@ -652,6 +677,14 @@ mod tests {
             }
             let all: Vec<_> = tree.iter().map(|(i, v)| (i, *v)).collect();
             prop_assert_eq!(all, model.values.clone().into_iter().collect::<Vec<_>>());
+            let (last, most) = (from.saturating_add(70), 5);
+            let mut visited = Vec::new();
+            let _ = tree.visit_range(from..=last, |i, v| {
+                visited.push((i, *v));
+                if visited.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            let expect: Vec<_> = model.values.range(from..=last).take(most).map(|(i, v)| (*i, *v)).collect();
+            prop_assert_eq!(visited, expect);
             for (number, mark) in Mark::ALL.into_iter().enumerate() {
                 let marked: Vec<_> = tree.gang(from..=u64::MAX, Some(mark), 20).map(|(i, _)| i).collect();
                 let expect: Vec<_> = model.marks[number].range(from..).take(20).copied().collect();

@@ -6,7 +6,7 @@ ls -l /dev/loop5*
 [ -b /dev/loop5p1 ]
 [ -b /dev/loop5p2 ]
 [ $(cat /sys/class/block/loop5p1/start) = 2048 ]
-losetup | grep -q '^/dev/loop5.*/tmp/table'
+losetup -a | grep -q '^/dev/loop5.*/tmp/table'
 losetup -d /dev/loop5
 [ ! -e /dev/loop5p1 ]
 rm /tmp/table

@@ -68,10 +68,6 @@ impl Disk {
 
     /// Gives a machine its disks.
     pub fn attach(disks: &[Disk], machine: Machine, qemu: &mut Command) -> Result<()> {
-        if machine != Machine::Q35 && !disks.is_empty() {
-            // What every other maker of this bus gives; QEMU's own choice is the draft before virtio 1.0.
-            qemu.args(["-global", "virtio-mmio.force-legacy=false"]);
-        }
         for (index, disk) in disks.iter().enumerate() {
             let device = disk.device(machine, index)?;
             qemu.arg("-drive").arg(disk.drive(index)).arg("-device").arg(device);
@@ -107,7 +103,9 @@ impl Disk {
             (Interface::Virtio | Interface::Mmio, Machine::Microvm | Machine::MicrovmNoAcpi) => {
                 format!("virtio-blk-device,{parameters}")
             }
-            (Interface::Nvme, Machine::Q35) => format!("nvme,{parameters},serial=linnet{index}"),
+            (Interface::Nvme, Machine::Q35) => {
+                format!("nvme,{parameters},serial=linnet{index},bus=port{index}")
+            }
             (Interface::Nvme, _) => bail!("microvm has no PCI, so no NVMe"),
             (Interface::Mmio, Machine::Q35) => bail!("q35 has no virtio-mmio; use --machine microvm"),
         })

@@ -5,7 +5,7 @@
 
 use crate::cpio::Archive;
 use crate::deps;
-use crate::disk::{Disk, Interface};
+use crate::disk::Disk;
 use crate::util::{say, target_sub};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -62,6 +62,8 @@ pub struct Vm {
     pub disks: Vec<Disk>,
     /// The root is on the first disk; the archive only mounts it.
     pub root_on_disk: bool,
+    /// A folder of the host that the guest finds by the tag `share`.
+    pub share: Option<PathBuf>,
     /// Where QEMU listens for commands about the machine itself (QMP), if anywhere.
     pub control: Option<PathBuf>,
 }
@@ -262,7 +264,12 @@ impl Vm {
             .arg(files.path("initrd"))
             .args(["-append", &self.complete_command_line()]);
         self.ports(&mut qemu);
+        if self.machine != Machine::Q35 {
+            // What every other maker of this bus gives; QEMU's own choice is the draft before virtio 1.0.
+            qemu.args(["-global", "virtio-mmio.force-legacy=false"]);
+        }
         Disk::attach(&self.disks, self.machine, &mut qemu)?;
+        self.attach_share(&mut qemu);
         if let Some(path) = &self.control {
             qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", path.display()));
         }
@@ -277,11 +284,14 @@ impl Vm {
 
 impl Vm {
     /// The kernel's command line with what the disks add: `/init` is told that there are some by `DISKS` in its environment (Debian's
-    /// kernel has their drivers as modules), and where the root is.
+    /// kernel has their drivers as modules), by `SHARE` that there is a folder to be mounted, and where the root is.
     fn complete_command_line(&self) -> String {
         let mut line = self.command_line.clone();
         if !self.disks.is_empty() {
             line.push_str(" DISKS=1");
+        }
+        if self.share.is_some() {
+            line.push_str(" SHARE=share");
         }
         if self.root_on_disk && !line.contains(" root=") {
             line.push_str(" root=/dev/vda");
@@ -289,14 +299,28 @@ impl Vm {
         line
     }
 
-    /// The ports of PCI Express in which virtio's disks are plugged, one each.
+    /// The folder that is shared. Files there belong to whoever runs QEMU, as if made by hand (`none`: owners that it cannot set are let be); the other
+    /// models hide what the guest means in attributes that only QEMU understands.
+    fn attach_share(&self, qemu: &mut Command) {
+        let Some(folder) = &self.share else { return };
+        let path = folder.display().to_string().replace(',', ",,");
+        let device = if self.machine == Machine::Q35 { "virtio-9p-pci" } else { "virtio-9p-device" };
+        qemu.arg("-fsdev")
+            .arg(format!("local,id=share,path={path},security_model=none,multidevs=remap"))
+            .arg("-device")
+            .arg(format!("{device},fsdev=share,mount_tag=share"));
+    }
+
+    /// The ports of PCI Express in which disks are plugged, one each, and, if the machine can be told to change, an empty one. The ports themselves
+    /// tell of what comes and goes: what QEMU's ACPI tables do about that is for who can interpret them.
     fn ports(&self, qemu: &mut Command) {
-        if self.machine == Machine::Q35 {
-            for index in
-                (0..self.disks.len()).filter(|index| self.disks[*index].interface == Interface::Virtio)
-            {
-                qemu.arg("-device").arg(format!("pcie-root-port,id=port{index},chassis={}", index + 1));
-            }
+        if self.machine != Machine::Q35 {
+            return;
+        }
+        qemu.args(["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]);
+        let spare = self.control.is_some().then_some(self.disks.len());
+        for index in (0..self.disks.len()).chain(spare) {
+            qemu.arg("-device").arg(format!("pcie-root-port,id=port{index},chassis={}", index + 1));
         }
     }
 }

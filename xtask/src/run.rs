@@ -5,14 +5,14 @@
 
 use crate::disk::{Access, Disk};
 use crate::kernel::{self, Profile};
-use crate::linux;
+use crate::linux::{self, Flavour};
 use crate::qemu::{End, Input, Machine, Outcome, Vm};
 use crate::root::Root;
 use crate::util::say;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What `cargo xtask run` takes.
@@ -41,7 +41,8 @@ pub struct RunArguments {
     /// Keep what the guest writes to the image that is its root.
     #[arg(long)]
     pub disk_write: bool,
-    /// A host folder for the guest; does not work yet.
+    /// A host folder, which the guest has at /mnt/share (virtio-9p); what the guest writes there is the host's. Linux is Debian's
+    /// ordinary kernel then: the cloud kernel has no driver for it.
     #[arg(long, value_name = "FOLDER")]
     pub share: Option<PathBuf>,
     /// Stop the machine after this many seconds.
@@ -112,11 +113,10 @@ pub fn command(arguments: &RunArguments) -> Result<u8> {
             "--net: not yet; Linnet has no driver for a network device of QEMU's (its own devices are of software)"
         );
     }
-    if arguments.share.is_some() {
-        bail!("--share: not yet; Linnet has no virtio-9p");
-    }
     let files = arguments.file.iter().map(|pair| read_file(pair)).collect::<Result<Vec<_>>>()?;
-    let mut vm = machine(&arguments.kernel, arguments.profile, &arguments.root)?;
+    let flavour = if arguments.share.is_some() { Flavour::Generic } else { Flavour::Cloud };
+    let mut vm = machine_with(&arguments.kernel, arguments.profile, &arguments.root, flavour)?;
+    vm.share = arguments.share.as_deref().map(share).transpose()?;
     vm.disks.extend(arguments.disk.iter().cloned());
     if arguments.disk_write {
         let root =
@@ -164,8 +164,22 @@ pub fn report(outcome: &Outcome, console_was_shown: bool) -> u8 {
     code
 }
 
+/// The folder of `--share`, whole.
+fn share(folder: &Path) -> Result<PathBuf> {
+    let whole = folder.canonicalize().with_context(|| format!("--share {}", folder.display()))?;
+    if !whole.is_dir() {
+        bail!("--share {}: not a folder", folder.display());
+    }
+    Ok(whole)
+}
+
 /// A machine for this kernel and root, with the defaults for everything else.
 pub fn machine(kernel: &Kernel, profile: Profile, root: &Root) -> Result<Vm> {
+    machine_with(kernel, profile, root, Flavour::Cloud)
+}
+
+/// The same; Linux is of this flavour.
+pub fn machine_with(kernel: &Kernel, profile: Profile, root: &Root, flavour: Flavour) -> Result<Vm> {
     let mut initrd = root.bytes()?;
     let (file, symbols, parameters) = match kernel {
         Kernel::Linnet => {
@@ -173,7 +187,7 @@ pub fn machine(kernel: &Kernel, profile: Profile, root: &Root) -> Result<Vm> {
             (built.stripped, Some(built.full), "console=ttyS0")
         }
         Kernel::Linux => {
-            let linux = linux::find()?;
+            let linux = linux::find(flavour)?;
             initrd.extend(linux.modules()?);
             (linux.image, None, "console=ttyS0 panic=-1 quiet")
         }
@@ -193,6 +207,7 @@ pub fn machine(kernel: &Kernel, profile: Profile, root: &Root) -> Result<Vm> {
         verbose: false,
         disks: root.disk()?.into_iter().collect(),
         root_on_disk: root.is_on_disk(),
+        share: None,
         control: None,
     })
 }

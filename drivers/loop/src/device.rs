@@ -324,6 +324,7 @@ impl Driver for LoopDevice {
             max_segments: 320,
             max_segment_size: 4096,
             max_discard_sectors: u32::MAX >> 9,
+            discard_granularity: 0,
             max_write_zeroes_sectors: u32::MAX >> 9,
             write_cache: true,
             fua: false,

@@ -30,6 +30,12 @@ impl Admin {
         Ok(Admin { submission, completion, tail: 0, head: 0, lap: true, id: 0 })
     }
 
+    /// The controller was disabled: both queues are empty, and what it was told it has forgotten.
+    pub fn restart(&mut self) {
+        clear(&self.completion);
+        (self.tail, self.head, self.lap) = (0, 0, true);
+    }
+
     /// Carries out a command; gives its result. Doorbells are `stride` bytes apart from `doorbells` on.
     ///
     /// Errors: `EIO`: it failed, took too long, or the controller answered something else.
@@ -58,4 +64,9 @@ impl Admin {
         let is_right = completed.id == self.id && completed.status == 0;
         if is_right { Ok(completed.result) } else { Err(Errno::EIO) }
     }
+}
+
+/// Makes a queue's memory zeros, so that no entry looks new.
+pub fn clear(queue: &DmaRegion) {
+    (0..queue.len() / 8).for_each(|word| queue.write(8 * word, 0u64));
 }

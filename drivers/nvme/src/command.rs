@@ -14,6 +14,7 @@ pub mod admin {
     pub const CREATE_SUBMISSION: u8 = 0x01;
     pub const CREATE_COMPLETION: u8 = 0x05;
     pub const IDENTIFY: u8 = 0x06;
+    pub const ABORT: u8 = 0x08;
     pub const SET_FEATURES: u8 = 0x09;
 }
 
@@ -23,10 +24,13 @@ pub mod io {
     pub const WRITE: u8 = 0x01;
     pub const READ: u8 = 0x02;
     pub const WRITE_ZEROES: u8 = 0x08;
+    pub const DATASET_MANAGEMENT: u8 = 0x09;
     /// In dword 12: on stable storage when it completes.
     pub const FUA: u32 = 1 << 30;
     /// In dword 12 of a write of zeros: the space may be given back.
     pub const DEALLOCATE: u32 = 1 << 25;
+    /// In dword 11 of a command about ranges: what is in them is not needed any more.
+    pub const DISCARD: u32 = 1 << 2;
 }
 
 /// One command.
@@ -38,6 +42,8 @@ pub struct Command {
     pub pages: [u64; 2],
     /// Dwords 10 to 15.
     pub rest: [u32; 6],
+    /// Instead of pages: the first block and the count of those that it is about.
+    pub range: Option<(u64, u32)>,
 }
 
 impl Command {
@@ -71,12 +77,15 @@ pub struct Completed {
 }
 
 impl Completed {
-    /// How the command ended. Errors: `ENODATA`: the medium fails there, as Linux tells it (NVMe Base 1.4, 4.6.1.2.3); `EIO`.
+    /// How the command ended. Errors: `EAGAIN`: it was aborted, and may be tried again; `ENODATA`: the medium fails there, as
+    /// Linux tells it (NVMe Base 1.4, 4.6.1.2.3); `EIO`.
     pub fn outcome(&self) -> Result<()> {
+        const ABORTED: u16 = 0x07;
         const WRITE_FAULT: u16 = 0x280;
         const UNRECOVERED_READ: u16 = 0x281;
         match self.status {
             0 => Ok(()),
+            ABORTED => Err(Errno::EAGAIN),
             WRITE_FAULT | UNRECOVERED_READ => Err(Errno::ENODATA),
             _ => Err(Errno::EIO),
         }
@@ -102,7 +111,8 @@ mod tests {
     fn entries_are_as_the_specification_says() {
         let queue = DmaRegion::alloc(4096).unwrap();
         let rest = [10, 11, 12, 13, 14, 15];
-        Command { opcode: 2, namespace: 7, pages: [0x1000, 0x2000], rest }.write(&queue, 64, 0x1234);
+        Command { opcode: 2, namespace: 7, pages: [0x1000, 0x2000], rest, range: None }
+            .write(&queue, 64, 0x1234);
         assert_eq!(queue.read::<u32>(64), 0x1234_0002);
         assert_eq!(queue.read::<u32>(68), 7);
         assert_eq!((queue.read::<u64>(88), queue.read::<u64>(96)), (0x1000, 0x2000));

@@ -2,10 +2,11 @@
 //!
 //! Key types: [`NvmeDriver`] (finds controllers), [`Controller`] (its registers and admin commands), [`Namespace`] (one disk: the block layer's
 //! driver of it). A controller has a pair of queues for each CPU, which interrupts that CPU, as far as it has so many. Requests whose
-//! memory cannot be said in one list of pages become several commands. Discarding is not done yet: the disks say that they cannot.
+//! memory cannot be said in one list of pages become several commands.
 //!
-//! A controller that breaks the rules is disabled; what it had then fails with `EIO`, and what comes later too.
-//! Neighbours: `device` below, `block` above. Locks: one for each pair; the admin queue's (sleeping).
+//! A controller that breaks the rules is disabled; what it had then fails with `EIO`, and what comes later too. One that does not answer is
+//! reset, and disabled if that does not help.
+//! Neighbours: `device` below, `block` above. Locks: see `controller` and `pair`.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -17,11 +18,13 @@ mod command;
 mod controller;
 mod namespace;
 mod pair;
+#[cfg(test)]
+mod tests;
 
 use abi::errno::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use controller::Controller;
+use controller::{Controller, Place};
 use device::pci::{self, Function};
 use device::{Device, Driver, Instance};
 use machine::sync::SpinLock;
@@ -89,7 +92,7 @@ impl Driver for NvmeDriver {
     fn probe(&self, device: &Arc<Device>) -> Result<Box<dyn Instance>> {
         let function = device.on_bus::<Function>().ok_or(Errno::ENODEV)?;
         let number = Number::take()?;
-        let controller = Controller::start(&function)?;
+        let controller = Controller::start(Place::of(&function)?)?;
         log::info!("nvme nvme{}: {}: {} queues", number.0, device.name(), controller.pairs().len());
         let disks = Namespace::publish_all(&controller, number.0, &device.path());
         Ok(Box::new(Served { controller, disks, _number: number }))

@@ -4,7 +4,7 @@
 
 use crate::command::{Command, io};
 use crate::controller::Controller;
-use crate::pair::MAX_PAGES;
+use crate::pair::{MAX_PAGES, Pair};
 use abi::errno::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::format;
@@ -27,6 +27,7 @@ const MAX_BLOCKS: u64 = 1 << 16;
 #[derive(Clone, Copy)]
 struct Abilities {
     max_sectors: u32,
+    discard: bool,
     write_zeroes: bool,
     write_cache: bool,
 }
@@ -37,6 +38,8 @@ pub struct Namespace {
     number: u32,
     /// log2 of the bytes of a block.
     block_shift: u32,
+    /// Bytes.
+    discard_granularity: u32,
     abilities: Abilities,
 }
 
@@ -61,6 +64,7 @@ impl Abilities {
         let pages = if exponent == 0 || exponent > 6 { MAX_PAGES } else { 1 << exponent };
         Ok(Abilities {
             max_sectors: (pages.min(MAX_PAGES) * PAGE_SIZE / SECTOR_SIZE) as u32,
+            discard: commands & 4 != 0,
             write_zeroes: commands & 8 != 0,
             write_cache: page.read::<u8>(CACHE) & 1 != 0,
         })
@@ -70,45 +74,45 @@ impl Abilities {
 impl Namespace {
     /// Makes all disks of a controller known, as `nvmeNnM` on the device at `place`. What cannot be used is told in the log.
     pub fn publish_all(controller: &Arc<Controller>, controller_number: u32, place: &str) -> Vec<Shown> {
-        let mut shown = Vec::new();
-        let listed = Abilities::read(controller)
-            .and_then(|abilities| Ok((abilities, controller.identify(ACTIVE_LIST, 0)?)));
-        let Ok((abilities, list)) = listed else {
+        let Ok(disks) = Namespace::make_all(controller, controller_number) else {
             log::warn!("nvme nvme{controller_number}: does not say what disks it has");
-            return shown;
+            return Vec::new();
         };
-        let mut listeners: Vec<Weak<Disk>> = Vec::new();
-        for index in 0..MAX_NAMESPACES {
-            let number = list.read::<u32>(4 * index);
-            if number == 0 {
-                break;
+        let publish = |disk: Arc<Disk>| match disk.publish(place) {
+            Ok(()) => Some(Shown(disk)),
+            Err(error) => {
+                log::warn!("{}: {error:?}", disk.name());
+                None
             }
+        };
+        disks.into_iter().filter_map(publish).collect()
+    }
+
+    /// Makes all disks of a controller, which nobody knows yet. Errors: `EIO`: it does not tell of them; `ENOMEM`.
+    pub fn make_all(controller: &Arc<Controller>, controller_number: u32) -> Result<Vec<Arc<Disk>>> {
+        let abilities = Abilities::read(controller)?;
+        let list = controller.identify(ACTIVE_LIST, 0)?;
+        let mut disks = Vec::new();
+        let numbers = (0..MAX_NAMESPACES).map(|index| list.read::<u32>(4 * index));
+        for number in numbers.take_while(|number| *number != 0) {
             let name = format!("nvme{controller_number}n{number}");
             match Namespace::make(controller, number, abilities) {
-                Ok((namespace, sectors)) => {
-                    let disk = Disk::new(name, Arc::new(namespace), sectors, false);
-                    listeners.push(Arc::downgrade(&disk));
-                    shown.push(Shown(disk));
-                }
+                Ok((namespace, sectors)) => disks.push(Disk::new(name, Arc::new(namespace), sectors, false)),
                 Err(error) => log::warn!("{name}: {error:?}"),
             }
         }
+        let listeners: Vec<Weak<Disk>> = disks.iter().map(Arc::downgrade).collect();
         controller.set_listener(Box::new(move |queue| {
             listeners.iter().filter_map(Weak::upgrade).for_each(|disk| disk.run_queue(queue));
         }));
-        shown.retain(|Shown(disk)| match disk.publish(place) {
-            Ok(()) => true,
-            Err(error) => {
-                log::warn!("{}: {error:?}", disk.name());
-                false
-            }
-        });
-        shown
+        Ok(disks)
     }
 
     /// Finds out about a disk; gives it and its sectors. Errors: `EOPNOTSUPP`: its blocks are not ours to use; `EIO`, `ENOMEM`.
     fn make(controller: &Arc<Controller>, number: u32, abilities: Abilities) -> Result<(Namespace, u64)> {
+        const FEATURES: usize = 24;
         const FORMAT: usize = 26;
+        const DISCARD_BLOCKS: usize = 68;
         const FORMATS: usize = 128;
         let page = controller.identify(OF_NAMESPACE, number)?;
         let blocks = page.read::<u64>(0);
@@ -118,8 +122,11 @@ impl Namespace {
             return Err(Errno::EOPNOTSUPP);
         }
         let sectors = blocks.checked_mul(1 << (block_shift - 9)).ok_or(Errno::EOPNOTSUPP)?;
-        let controller = controller.clone();
-        Ok((Namespace { controller, number, block_shift, abilities }, sectors))
+        // One less than the blocks is told, if anything is.
+        let tells = page.read::<u8>(FEATURES) & 1 << 4 != 0;
+        let blocks = if tells { u32::from(page.read::<u16>(DISCARD_BLOCKS)) + 1 } else { 1 };
+        let (controller, discard_granularity) = (controller.clone(), blocks << block_shift);
+        Ok((Namespace { controller, number, block_shift, discard_granularity, abilities }, sectors))
     }
 
     /// Blocks of so many sectors.
@@ -142,7 +149,13 @@ impl Namespace {
             Operation::WriteZeroes => {
                 self.transfer(io::WRITE_ZEROES, request.sector, request.sectors, io::DEALLOCATE)
             }
-            Operation::Read | Operation::Write | Operation::Discard => {
+            Operation::Discard => {
+                let range = Some((self.blocks(request.sector), self.blocks(request.sectors) as u32));
+                let rest = [0, io::DISCARD, 0, 0, 0, 0];
+                let (opcode, namespace) = (io::DATASET_MANAGEMENT, self.number);
+                Command { opcode, namespace, rest, range, ..Default::default() }
+            }
+            Operation::Read | Operation::Write => {
                 let mut before = 0;
                 let mut bytes = 0;
                 for (run, segment) in runs(request) {
@@ -188,7 +201,8 @@ impl Driver for Namespace {
             max_sectors: self.abilities.max_sectors,
             max_segments: MAX_PAGES as u16,
             max_segment_size: PAGE_SIZE as u32,
-            max_discard_sectors: 0,
+            max_discard_sectors: if self.abilities.discard { u32::MAX } else { 0 },
+            discard_granularity: self.discard_granularity,
             max_write_zeroes_sectors: match self.abilities.write_zeroes {
                 true => (MAX_BLOCKS << (self.block_shift - 9)) as u32,
                 false => 0,
@@ -204,6 +218,7 @@ impl Driver for Namespace {
     }
 
     fn queue(&self, index: usize, request: Request) -> core::result::Result<(), Request> {
+        self.controller.watch();
         let pair = self.controller.pairs().get(index).filter(|_| !self.controller.is_stopped());
         let Some(pair) = pair else {
             request.complete(Err(Errno::EIO));
@@ -211,15 +226,18 @@ impl Driver for Namespace {
         };
         let count = match request.operation {
             Operation::Read | Operation::Write => runs(&request).last().map_or(0, |(run, _)| run + 1),
-            Operation::Flush | Operation::WriteZeroes => 1,
-            Operation::Discard => 0,
+            Operation::Flush | Operation::WriteZeroes | Operation::Discard => 1,
         };
         pair.add(request, count, |request, number, page| self.command(request, number, page))
     }
 
     fn kick(&self, index: usize) {
-        if let Some(pair) = self.controller.pairs().get(index) {
-            self.controller.ring(index, pair.tail());
+        if let Some(tail) = self.controller.pairs().get(index).and_then(Pair::tail) {
+            self.controller.ring(index, tail);
         }
+    }
+
+    fn is_present(&self) -> bool {
+        self.controller.is_present()
     }
 }

@@ -1,7 +1,7 @@
 //! A submission queue and its completion queue, and what is in them.
 //!
-//! Key type: [`Pair`]. A request that is several commands ends with the last of them. Reference: NVMe
-//! Base 1.4, 4.1 and 4.3. Locks: one spin lock with interrupts off for each pair.
+//! Key types: [`Pair`], [`Late`] (what is to be done about commands that take too long). A request that is several commands ends with the last of
+//! them. Reference: NVMe Base 1.4, 4.1 and 4.3. Locks: one spin lock with interrupts off for each pair.
 
 use crate::command::{COMMAND_BYTES, COMPLETION_BYTES, Command, Completed};
 use abi::errno::{Errno, Result};
@@ -36,21 +36,47 @@ impl Group {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             let request = self.request.lock().take();
             let result = self.failed.lock().map_or(Ok(()), Err);
-            if let Some(request) = request {
-                request.complete(result);
+            match (request, result) {
+                (Some(request), Err(Errno::EAGAIN)) => request.retry(),
+                (Some(request), result) => request.complete(result),
+                (None, _) => {}
             }
         }
     }
+}
+
+/// A command that the controller has.
+struct Given {
+    group: Arc<Group>,
+    /// Since when, of [`machine::time::now_ns`]; or since when it is asked to give it up.
+    since_ns: u64,
+    is_aborted: bool,
 }
 
 struct State {
     tail: u16,
     head: u16,
     lap: bool,
-    given: Vec<Option<Arc<Group>>>,
+    given: Vec<Option<Given>>,
     free: Vec<u16>,
     is_full: bool,
     is_broken: bool,
+    /// The controller is being reset.
+    is_paused: bool,
+}
+
+/// How long a command may take, and then its abortion.
+pub const PATIENCE_NS: u64 = 30_000_000_000;
+
+/// What is to be done about a pair's commands that take too long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Late {
+    /// Nothing before this time; `None`: it has no commands.
+    Nothing(Option<u64>),
+    /// This one is to be given up by the controller, which has had its time.
+    Abort(u16),
+    /// The controller does not even do that.
+    Reset,
 }
 
 /// A pair of queues.
@@ -63,6 +89,11 @@ pub struct Pair {
     state: IrqSpinLock<State>,
 }
 
+/// The commands that fit: a queue with all entries used would look empty.
+fn ids(entries: u16) -> impl Iterator<Item = u16> {
+    (0..entries - 1).rev()
+}
+
 impl Pair {
     /// Queues of so many entries. Errors: `ENOMEM`.
     pub fn new(entries: u16) -> Result<Pair> {
@@ -72,9 +103,17 @@ impl Pair {
         given.resize_with(count, || None);
         let mut free = Vec::new();
         free.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
-        // A queue with all entries used would look empty.
-        free.extend((0..entries - 1).rev());
-        let state = State { tail: 0, head: 0, lap: true, given, free, is_full: false, is_broken: false };
+        free.extend(ids(entries));
+        let state = State {
+            tail: 0,
+            head: 0,
+            lap: true,
+            given,
+            free,
+            is_full: false,
+            is_broken: false,
+            is_paused: false,
+        };
         Ok(Pair {
             submission: DmaRegion::alloc(count * COMMAND_BYTES)?,
             completion: DmaRegion::alloc(count * COMPLETION_BYTES)?,
@@ -82,6 +121,10 @@ impl Pair {
             entries,
             state: IrqSpinLock::new(state),
         })
+    }
+
+    pub fn entries(&self) -> u16 {
+        self.entries
     }
 
     pub fn submission_address(&self) -> DmaAddress {
@@ -92,9 +135,10 @@ impl Pair {
         self.completion.address()
     }
 
-    /// Where the next command goes, for the doorbell.
-    pub fn tail(&self) -> u16 {
-        self.state.lock().tail
+    /// Where the next command goes, for the doorbell; `None`: nobody is to ring.
+    pub fn tail(&self) -> Option<u16> {
+        let state = self.state.lock();
+        (!state.is_paused).then_some(state.tail)
     }
 
     /// Puts a request's commands in. `make` makes command N, and gives its pages in order to what
@@ -111,7 +155,7 @@ impl Pair {
             request.complete(Err(Errno::EIO));
             return Ok(());
         }
-        if state.free.len() < count {
+        if state.is_paused || state.free.len() < count {
             state.is_full = true;
             return Err(request);
         }
@@ -128,7 +172,8 @@ impl Pair {
             command.write(&self.submission, usize::from(state.tail) * COMMAND_BYTES, id);
             state.tail = (state.tail + 1) % self.entries;
             if let Some(place) = state.given.get_mut(usize::from(id)) {
-                *place = Some(group.clone());
+                let since_ns = machine::time::now_ns();
+                *place = Some(Given { group: group.clone(), since_ns, is_aborted: false });
             }
         }
         *group.request.lock() = Some(request);
@@ -150,6 +195,12 @@ impl Pair {
             }
             count += 1;
         });
+        if let Some((start, blocks)) = command.range {
+            self.lists.write(list, 0u32);
+            self.lists.write(list + 4, blocks);
+            self.lists.write(list + 8, start);
+            first = self.lists.address_at(list).0;
+        }
         let second = if count > 2 { self.lists.address_at(list).0 } else { second };
         command.pages = [first, second];
         command
@@ -169,7 +220,7 @@ impl Pair {
                 state.head = (state.head + 1) % self.entries;
                 state.lap ^= state.head == 0;
                 let place = state.given.get_mut(usize::from(completed.id)).and_then(Option::take);
-                let Some(group) = place else {
+                let Some(Given { group, .. }) = place else {
                     state.is_broken = true;
                     break;
                 };
@@ -196,12 +247,55 @@ impl Pair {
         }
     }
 
+    /// What is to be done about commands that take too long at `now_ns`. A command is to be aborted once, and has as long for that.
+    pub fn late(&self, now_ns: u64) -> Late {
+        let mut state = self.state.lock();
+        let mut next = None;
+        let mut abort = None;
+        for (id, given) in state.given.iter_mut().enumerate() {
+            let Some(given) = given else { continue };
+            let due = given.since_ns.saturating_add(PATIENCE_NS);
+            if due > now_ns {
+                next = Some(next.map_or(due, |next: u64| next.min(due)));
+            } else if given.is_aborted {
+                return Late::Reset;
+            } else if abort.is_none() {
+                (given.is_aborted, given.since_ns) = (true, now_ns);
+                abort = Some(id as u16);
+            }
+        }
+        abort.map_or(Late::Nothing(next), Late::Abort)
+    }
+
+    /// Nothing more is put in until [`Pair::resume`].
+    pub fn pause(&self) {
+        self.state.lock().is_paused = true;
+    }
+
+    /// Takes back all requests, and is as new: the controller has been disabled and uses its memory no more.
+    pub fn take_back(&self) -> Vec<Request> {
+        let mut state = self.state.lock();
+        let given: Vec<Arc<Group>> =
+            state.given.iter_mut().filter_map(Option::take).map(|given| given.group).collect();
+        (state.tail, state.head, state.lap) = (0, 0, true);
+        state.free.clear();
+        state.free.extend(ids(self.entries));
+        crate::admin::clear(&self.completion);
+        drop(state);
+        given.into_iter().filter_map(|group| group.request.lock().take()).collect()
+    }
+
+    /// The controller has its queues again.
+    pub fn resume(&self) {
+        self.state.lock().is_paused = false;
+    }
+
     /// Ends all that the controller has, which does not work any more: if it did not stop, the memory stays its own.
     pub fn drain(&self, has_stopped: bool) {
         let given: Vec<Arc<Group>> = {
             let mut state = self.state.lock();
             state.is_broken = true;
-            state.given.iter_mut().filter_map(Option::take).collect()
+            state.given.iter_mut().filter_map(Option::take).map(|given| given.group).collect()
         };
         for group in given {
             if !has_stopped && let Some(request) = &*group.request.lock() {

@@ -112,6 +112,7 @@ impl Config {
             max_segments: segments as u16,
             max_segment_size: self.segment_size,
             max_discard_sectors: self.max_discard,
+            discard_granularity: 0,
             max_write_zeroes_sectors: self.max_write_zeroes,
             write_cache: self.write_cache,
             fua: false,

@@ -195,6 +195,10 @@ impl Driver for VirtioDisk {
             queue.queue.kick();
         }
     }
+
+    fn is_present(&self) -> bool {
+        self.device.is_running()
+    }
 }
 
 /// The service of one device.

@@ -8,7 +8,6 @@
 //! held: copying from and to a program may fault on a page of this very file, which takes it.
 
 use crate::body::{Body, Mapping, State};
-use crate::format::inode::flag;
 use abi::errno::{Errno, Result};
 use block::Operation;
 use block::direct_memory::{DirectMemory, progress_or};
@@ -37,7 +36,7 @@ fn run_at(body: &Body, range: &Range<u64>) -> Result<Run> {
 
 /// Whether all of a range has its place and holds something.
 pub fn can_overwrite(body: &Body, cache: &PageCache, range: Range<u64>) -> Result<bool> {
-    if body.is_inline() || body.has_flags(flag::JOURNAL_DATA) || range.end > cache.size() {
+    if body.is_inline() || body.journals_data() || range.end > cache.size() {
         return Ok(false);
     }
     let mut left = range;

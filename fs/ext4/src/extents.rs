@@ -371,7 +371,9 @@ impl Tree<'_> {
                 return Ok(());
             };
             let extent = with_node(self.map, leaf, |bytes| bytes.extent(at))?;
-            let (start, end) = (extent.block.max(from), extent.end().min(to));
+            let end = extent.end().min(to);
+            let longest = end.saturating_sub(u64::from(out.longest)).min(u64::from(u32::MAX)) as u32;
+            let start = extent.block.max(from).max(longest);
             if u64::from(start) >= end {
                 return Ok(());
             }
@@ -469,10 +471,10 @@ impl Tree<'_> {
 }
 
 /// What [`cut`] cut out.
-#[derive(Default)]
 pub struct Cut {
     /// The extents, from the last to the first.
     pub extents: Vec<Extent>,
+    longest: u32,
     rest: Option<Extent>,
 }
 
@@ -489,7 +491,20 @@ pub fn insert(body: &Body, map: &mut Map, handle: &mut Handle, extent: Extent) -
 ///
 /// Errors: as [`insert`].
 pub fn cut(body: &Body, map: &mut Map, handle: &mut Handle, from: u32, to: u64, limit: usize) -> Result<Cut> {
-    let mut out = Cut::default();
+    cut_some(body, map, handle, from, to, limit, u32::MAX)
+}
+
+/// The same with no more than `longest` blocks of an extent.
+pub fn cut_some(
+    body: &Body,
+    map: &mut Map,
+    handle: &mut Handle,
+    from: u32,
+    to: u64,
+    limit: usize,
+    longest: u32,
+) -> Result<Cut> {
+    let mut out = Cut { extents: Vec::new(), longest, rest: None };
     out.extents.try_reserve(limit.min(64)).map_err(|_| Errno::ENOMEM)?;
     if root_header(body, map)?.entries == 0 || u64::from(from) >= to {
         return Ok(out);

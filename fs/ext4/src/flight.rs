@@ -166,9 +166,15 @@ impl Body {
         }
     }
 
-    /// Writes map, size (if the file grew) and times.
-    fn write_map_and_size(&self, handle: &mut Handle, map: &Map, end: u64) -> Result<()> {
+    /// As much of `end` as the file has now: it may have been cut while it was written. The map is locked, as it is when a cut reaches the disk.
+    pub fn within_file(&self, end: u64) -> u64 {
+        self.page_cache().map_or(end, |cache| end.min(cache.size()))
+    }
+
+    /// Writes map, and size if the file grew. The map is locked.
+    pub fn write_map_and_size(&self, handle: &mut Handle, map: &Map, end: u64) -> Result<()> {
         self.write_map(handle, map)?;
+        let end = self.within_file(end);
         if end > self.disk_size.load(Ordering::Acquire) {
             self.write_size(handle, end)?;
         }
@@ -182,6 +188,7 @@ impl Body {
         }
         let mut handle = self.fs.start(1)?;
         let _map = self.map.write();
+        let end = self.within_file(end);
         if end > self.disk_size.load(Ordering::Acquire) {
             self.write_size(&mut handle, end)?;
         }

@@ -10,6 +10,7 @@ extern crate std;
 pub mod buffer;
 pub mod format;
 pub mod journal;
+pub mod journaled;
 
 pub mod acl;
 pub mod allocate;

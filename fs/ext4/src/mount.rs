@@ -9,10 +9,10 @@ use crate::body::{Body, State};
 use crate::buffer::Buffers;
 use crate::filesystem::{FileSystem, Parts, now_seconds};
 use crate::format::inode::{InodeRef, ROOT};
-use crate::format::superblock::{self, RawSuperBlock};
-use crate::format::{CORRUPTED, Compatible, Geometry, Incompatible, ReadOnlyCompatible};
+use crate::format::superblock::{self, OFFSET, RawSuperBlock, SIZE};
+use crate::format::{BAD_CHECKSUM, CORRUPTED, Compatible, Geometry, Incompatible, ReadOnlyCompatible};
 use crate::journal::{Journal, JournalMap, JournalOptions};
-use crate::options::Options;
+use crate::options::{DataMode, Options};
 use crate::torn::read_super;
 use crate::{control, indirect, statfs, truncate};
 use abi::errno::{Errno, Result};
@@ -246,6 +246,13 @@ fn read_geometry(device: &BlockDevice) -> Result<Geometry> {
     Geometry::new(superblock::parse(&read_super(device)?)?, device.size())
 }
 
+/// The same of a superblock that the journal may mend. Errors: as [`Geometry::of_torn`].
+fn read_torn_geometry(device: &BlockDevice) -> Result<Geometry> {
+    let mut bytes = [0; SIZE];
+    device.read_bytes(OFFSET, &mut bytes)?;
+    Geometry::of_torn(superblock::parse(&bytes)?, device.size())
+}
+
 /// Whether a file system has nothing that the older type did not have. Errors: `EINVAL`.
 fn check_type(type_name: &str, geometry: &Geometry) -> Result<()> {
     let incompatible = match type_name {
@@ -267,13 +274,21 @@ fn open(device: &Arc<BlockDevice>, geometry: Geometry, data: &[u8]) -> Result<(A
     let buffers = Buffers::new(device.clone(), geometry.block_size)?;
     let shrinker: Arc<dyn Shrinker> = buffers.clone();
     mm::reclaim::add_shrinker(Arc::downgrade(&shrinker));
-    let usual = Options::defaults(superblock::parse(&read_super(device)?)?)?;
+    let usual = Options::defaults(superblock::parse(&read_super(device)?)?);
     let options = usual.parse(data)?;
+    if options.data == DataMode::Journal && !geometry.compatible.contains(Compatible::HAS_JOURNAL) {
+        log::error!("ext4 ({}): data=journal without a journal", device.name());
+        return Err(Errno::EINVAL);
+    }
     let recover = geometry.incompatible.contains(Incompatible::RECOVER) && !options.no_load;
     let make = |geometry| {
         let (device, buffers) = (device.clone(), buffers.clone());
         FileSystem::new(Parts { geometry, device, buffers, options, read_only: true })
     };
+    if !recover {
+        // A torn superblock stays so.
+        read_geometry(device)?;
+    }
     let fs = make(geometry)?;
     if !recover {
         return Ok((fs, usual));
@@ -303,7 +318,10 @@ pub fn mount_device(
     credentials: &Credentials,
 ) -> Result<Arc<Inode>> {
     let claim = device.claim(type_name)?;
-    let geometry = read_geometry(device)?;
+    let geometry = read_geometry(device).or_else(|error| match error {
+        BAD_CHECKSUM => read_torn_geometry(device),
+        other => Err(other),
+    })?;
     check_type(type_name, &geometry)?;
     let block_size = geometry.block_size;
     let max_file_size = if geometry.incompatible.contains(Incompatible::EXTENTS) {

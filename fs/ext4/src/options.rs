@@ -2,8 +2,9 @@
 //!
 //! Key types: [`Options`], [`ErrorPolicy`], [`DataMode`]. Source: ext4(5). Options that tune what there is nothing to tune of here
 //! (`stripe=`, `inode_readahead_blks=` …) are taken and change nothing, as they may anywhere; one that would change what a program sees and
-//! is not there (`data=journal`, quotas, `dax`) is refused. Pure, no locks.
+//! is not there (quotas, `dax`) is refused. Pure, no locks.
 
+use crate::format::Compatible;
 use crate::format::superblock::RawSuperBlock;
 use abi::errno::{Errno, Result};
 use core::fmt::{self, Write};
@@ -26,6 +27,8 @@ pub enum DataMode {
     Ordered,
     /// In no order that a program may count on (here they are ordered all the same).
     Writeback,
+    /// Contents go through the journal, see `journaled`.
+    Journal,
 }
 
 /// Mount options that can change with a remount.
@@ -110,11 +113,13 @@ const IGNORED: [&str; 33] = [
 ];
 
 impl Options {
-    /// What holds if nothing is said: what the superblock has, else Linux's defaults. Errors: `EINVAL`: it asks for `data=journal`.
-    pub fn defaults(raw: &RawSuperBlock) -> Result<Options> {
+    /// What holds if nothing is said: what the superblock has, else Linux's defaults.
+    pub fn defaults(raw: &RawSuperBlock) -> Options {
         let bits = raw.default_mount_opts.get();
         let data = match bits & default::MODE {
-            default::MODE_JOURNAL => return Err(refuse("data=journal")),
+            // Without a journal the mode means nothing.
+            _ if raw.feature_compat.get() & Compatible::HAS_JOURNAL.bits() == 0 => DataMode::Ordered,
+            default::MODE_JOURNAL => DataMode::Journal,
             default::MODE_WRITEBACK => DataMode::Writeback,
             _ => DataMode::Ordered,
         };
@@ -124,13 +129,13 @@ impl Options {
             _ => ErrorPolicy::Continue,
         };
         let id = |low: u16, high: u16| u32::from(high) << 16 | u32::from(low);
-        Ok(Options {
+        Options {
             errors,
             data,
             barrier: bits & default::NO_BARRIER == 0,
             discard: bits & default::DISCARD != 0,
             commit_seconds: 5,
-            delayed_allocation: bits & default::NO_DELAY == 0,
+            delayed_allocation: bits & default::NO_DELAY == 0 && data != DataMode::Journal,
             write_replacements: true,
             acl: true,
             user_xattr: true,
@@ -139,7 +144,7 @@ impl Options {
             reserved_uid: id(raw.def_resuid.get(), raw.def_resuid_hi.get()),
             reserved_gid: id(raw.def_resgid.get(), raw.def_resgid_hi.get()),
             count_overhead: false,
-        })
+        }
     }
 
     /// Changed as `data`, separated by commas, says. Errors: `EINVAL`: unknown, not supported, or a value that is none.
@@ -149,6 +154,14 @@ impl Options {
             let (name, value) =
                 word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
             self.set(name, value).inspect_err(|_| log::error!("ext4: bad mount option \"{word}\""))?;
+        }
+        if self.data == DataMode::Journal {
+            if text.split(',').any(|word| word == "delalloc") {
+                log::error!("ext4: data=journal and delalloc do not go together");
+                return Err(Errno::EINVAL);
+            }
+            // What is written is in a transaction at once.
+            self.delayed_allocation = false;
         }
         Ok(self)
     }
@@ -160,7 +173,7 @@ impl Options {
             ("errors", Some("panic")) => self.errors = ErrorPolicy::Panic,
             ("data", Some("ordered")) => self.data = DataMode::Ordered,
             ("data", Some("writeback")) => self.data = DataMode::Writeback,
-            ("data", Some("journal")) => return Err(refuse("data=journal")),
+            ("data", Some("journal")) => self.data = DataMode::Journal,
             ("commit", Some(value)) => self.commit_seconds = number(value)?,
             ("resuid", Some(value)) => self.reserved_uid = number(value)?,
             ("resgid", Some(value)) => self.reserved_gid = number(value)?,
@@ -236,7 +249,11 @@ impl Options {
             write!(out, ",resgid={}", self.reserved_gid)?;
         }
         if self.data != usual.data {
-            let name = if self.data == DataMode::Ordered { "ordered" } else { "writeback" };
+            let name = match self.data {
+                DataMode::Ordered => "ordered",
+                DataMode::Writeback => "writeback",
+                DataMode::Journal => "journal",
+            };
             write!(out, ",data={name}")?;
         }
         Ok(())
@@ -247,11 +264,6 @@ fn number(text: &str) -> Result<u32> {
     text.parse().map_err(|_| Errno::EINVAL)
 }
 
-fn refuse(what: &str) -> Errno {
-    log::error!("ext4: {what} is not supported");
-    Errno::EINVAL
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,15 +272,26 @@ mod tests {
 
     #[test]
     fn what_is_said_is_shown() {
-        let usual = Options::defaults(&RawSuperBlock::new_zeroed()).unwrap();
+        let usual = Options::defaults(&RawSuperBlock::new_zeroed());
         let text = "errors=remount-ro,nobarrier,discard,nodelalloc,commit=30,resuid=7,stripe=4,noinit_itable";
         let options = usual.parse(text.as_bytes()).unwrap();
         let mut shown = String::new();
         options.show(&usual, &mut shown).unwrap();
         assert_eq!(shown, ",errors=remount-ro,nobarrier,discard,nodelalloc,commit=30,resuid=7");
         assert_eq!(usual.parse(b",,").unwrap(), usual);
-        for bad in ["data=journal", "errors=maybe", "usrquota", "commit=x", "stripes=3", "barrier=", "\u{e9}"]
-        {
+        let mut shown = String::new();
+        usual.parse(b"data=journal").unwrap().show(&usual, &mut shown).unwrap();
+        assert_eq!(shown, ",nodelalloc,data=journal");
+        for bad in [
+            "data=journal,delalloc",
+            "data=all",
+            "errors=maybe",
+            "usrquota",
+            "commit=x",
+            "stripes=3",
+            "barrier=",
+            "\u{e9}",
+        ] {
             assert_eq!(usual.parse(bad.as_bytes()), Err(Errno::EINVAL), "{bad}");
         }
     }

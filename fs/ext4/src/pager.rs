@@ -9,6 +9,7 @@
 use crate::body::{Body, Mapping, State};
 use crate::flight::{Flight, Target};
 use crate::groups::Claim;
+use crate::journaled;
 use abi::errno::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -83,7 +84,12 @@ impl FilePager {
                 return None;
             }
         };
-        let pages = Self::pages_in(units, &mapping, count);
+        let mut pages = Self::pages_in(units, &mapping, count);
+        if let State::Written(place) = mapping.state
+            && self.body.journals_data()
+        {
+            pages = journaled::leading_uncached(&self.body, place, pages);
+        }
         let rest = fill.split_off(pages.max(1));
         match mapping.state {
             _ if pages == 0 => {
@@ -147,6 +153,9 @@ impl FilePager {
             let length = mapping.length.max(1);
             let (offset, bytes) = (units.bytes(at), units.bytes(length));
             match mapping.state {
+                State::Written(place) if body.journals_data() => {
+                    journaled::read(body, frame, offset, place, length)?;
+                }
                 State::Written(place) => self.move_piece(Operation::Read, frame, offset, bytes, place)?,
                 State::Hole | State::Unwritten(_) => frame.zero_range(offset, bytes),
             }
@@ -396,6 +405,9 @@ impl Pager for FilePager {
     fn write_pages(&self, batch: WriteBack) {
         if self.body.fs.is_read_only() {
             return batch.complete(Err(Errno::EROFS));
+        }
+        if self.body.journals_data() {
+            return journaled::write(&self.body, batch);
         }
         let _plug = block::Plug::new();
         let mut left = Some(batch);

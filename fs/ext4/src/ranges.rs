@@ -15,8 +15,6 @@ use crate::body::{Body, State};
 use crate::extents::{self, Shift};
 use crate::flight;
 use crate::format::extent::{Extent, MAX_UNWRITTEN};
-use crate::format::inode::flag;
-use crate::groups::Contents;
 use crate::journal::Handle;
 use crate::truncate;
 use abi::errno::{Errno, Result};
@@ -124,11 +122,7 @@ pub fn punch_hole(body: &Arc<Body>, cache: &PageCache, range: Range<u64>) -> Res
         cache.sync(cache.size().saturating_sub(1)..cache.size())
     })?;
     body.wait_for_flights(u32::try_from(blocks.start).unwrap_or(u32::MAX));
-    truncate::release(body, blocks, contents_of(body))
-}
-
-fn contents_of(body: &Body) -> Contents {
-    if body.has_flags(flag::JOURNAL_DATA) { Contents::Metadata } else { Contents::Data }
+    truncate::release(body, blocks, body.contents_kind())
 }
 
 /// Gives the holes of a range blocks that read as zeros. Errors: `ENOSPC`, `EFBIG`, `EIO`, `EROFS`, `EUCLEAN`.
@@ -224,7 +218,7 @@ pub fn collapse(body: &Body, cache: &PageCache, range: Range<u64>) -> Result<()>
         body.wait_for_flights(blocks.start);
         let mut handle = body.fs.start(truncate::STEP_CREDITS)?;
         let cut = u64::from(blocks.start)..u64::from(blocks.end);
-        truncate::release_in(body, &mut handle, cut, contents_of(body))?;
+        truncate::release_in(body, &mut handle, cut, body.contents_kind())?;
         shift(body, &mut handle, Shift::down(blocks.end, blocks.end - blocks.start))?;
         renew(&mut handle)?;
         body.write_size(&mut handle, size)?;

@@ -37,7 +37,7 @@ impl FileOperations for RegularFile {
     fn read(&self, file: &File, to: &mut dyn IoWriter, offset: u64) -> Result<usize> {
         let inode = file.inode()?;
         let (node, cache) = parts(inode)?;
-        if is_direct(file) && !node.body().is_inline() {
+        if is_direct(file) && !node.body().is_inline() && !node.body().journals_data() {
             return read_directly(inode, node.body(), cache, to, offset);
         }
         cache.read_ahead_of(file.read_ahead(), offset, to)
@@ -72,6 +72,9 @@ impl FileOperations for RegularFile {
         let range = offset..offset + count as u64;
         if is_direct(file) {
             cache.sync(range)?;
+        } else if node.body().journals_data() {
+            // It is in the running transaction when this returns.
+            cache.start_write_back(range, WriteBackMode::Sync)?;
         } else if !node.body().fs.options.read().delayed_allocation {
             cache.start_write_back(range, WriteBackMode::Background)?;
         }
@@ -251,6 +254,9 @@ pub fn move_out(body: &Arc<Body>) -> Result<()> {
     }
     let block_size = fs.geometry.block_size as usize;
     let contents = inline::read(body, usize::try_from(size).map_err(|_| Errno::EUCLEAN)?)?;
+    if body.journals_data() {
+        return move_out_journaled(body, &contents);
+    }
     let frame = Frame::alloc(AllocFlags::ZEROED).map_err(Errno::from)?;
     frame.write(0, &contents);
     let goal = body.goal_for(&body.map.read(), 0);
@@ -261,6 +267,20 @@ pub fn move_out(body: &Arc<Body>) -> Result<()> {
     fs.device.transfer(Operation::Write, BioFlags::SYNC, sector, &[segment])?;
     let mut handle = fs.start(extents::INSERT_CREDITS + 4)?;
     claim.take(&mut handle)?;
+    inline::convert(body, &mut handle, Some(place))
+}
+
+/// The same in one transaction.
+fn move_out_journaled(body: &Arc<Body>, contents: &[u8]) -> Result<()> {
+    let goal = body.goal_for(&body.map.read(), 0);
+    let claim = body.fs.claim(goal, 1)?;
+    let place = claim.start();
+    let mut handle = body.fs.start(extents::INSERT_CREDITS + 5)?;
+    claim.take(&mut handle)?;
+    let buffer = handle.create(place)?;
+    handle.modify(&buffer, |bytes| {
+        bytes.iter_mut().zip(contents).for_each(|(place, byte)| *place = *byte);
+    })?;
     inline::convert(body, &mut handle, Some(place))
 }
 
@@ -337,6 +357,10 @@ pub fn resize(node: &Node, inode: &Arc<Inode>, size: u64) -> Result<()> {
         body.was_replaced.store(true, Ordering::Relaxed);
     }
     let within = !size.is_multiple_of(u64::from(body.fs.geometry.block_size));
+    if within && body.journals_data() {
+        // What is behind the end is zeros in a transaction before the size is less.
+        cache.sync(size..size + 1)?;
+    }
     let tail = within.then(|| Arc::new(Tail { cache: Arc::downgrade(cache), at: size }));
     truncate::shrink(body, size, tail.map(|tail| tail as Arc<dyn OrderedData>))
 }

@@ -9,7 +9,7 @@ use crate::body::Body;
 use crate::extents;
 use crate::filesystem::{FileSystem, now_seconds};
 use crate::format::CORRUPTED;
-use crate::format::inode::{InodeRef, flag};
+use crate::format::inode::InodeRef;
 use crate::groups::Contents;
 use crate::indirect;
 use crate::journal::{Handle, OrderedData};
@@ -22,10 +22,13 @@ use vfs::{FileKind, SuperBlock};
 
 /// Extents cut in one step.
 const EXTENTS_A_STEP: usize = 4;
+/// The longest piece of an extent that is revoked in one step: a few blocks of revoke records have all of the step's.
+const REVOKED_AT_ONCE: u32 = 512;
 /// Blocks of a block map removed in one step.
 const BLOCKS_A_STEP: usize = 16;
 /// The most blocks that a step changes: the tree, and bitmaps and descriptors of the groups that the extents lie in.
-pub const STEP_CREDITS: u32 = extents::INSERT_CREDITS + EXTENTS_A_STEP as u32 * 2 * 5 + 2;
+pub const STEP_CREDITS: u32 =
+    extents::INSERT_CREDITS + EXTENTS_A_STEP as u32 * (2 * 5 + REVOKED_AT_ONCE / 100) + 2;
 
 /// Takes one step of freeing `blocks` of a file; says whether there may be more. What the blocks held is `kind`.
 fn step(body: &Body, handle: &mut Handle, blocks: &Range<u64>, kind: Contents) -> Result<bool> {
@@ -36,7 +39,9 @@ fn step(body: &Body, handle: &mut Handle, blocks: &Range<u64>, kind: Contents) -
         return Ok(removed > 0);
     }
     let from = u32::try_from(blocks.start).unwrap_or(u32::MAX);
-    let cut = extents::cut(body, &mut map, handle, from, blocks.end, EXTENTS_A_STEP)?;
+    // What is revoked takes room in the log.
+    let longest = if kind == Contents::Metadata { REVOKED_AT_ONCE } else { u32::MAX };
+    let cut = extents::cut_some(body, &mut map, handle, from, blocks.end, EXTENTS_A_STEP, longest)?;
     for extent in &cut.extents {
         map.sectors = map.sectors.saturating_sub(body.sectors_of(u64::from(extent.length)));
     }
@@ -80,13 +85,16 @@ pub fn shrink(body: &Body, size: u64, tail: Option<Arc<dyn OrderedData>>) -> Res
     {
         let mut handle = fs.start(orphans::CREDITS + 2)?;
         fs.orphans.add(fs, &mut handle, body.number)?;
+        // With the map locked: a write that ends now does not make it longer again.
+        let map = body.map.write();
         body.write_size(&mut handle, size)?;
+        drop(map);
         if let Some(tail) = tail {
             handle.order(tail)?;
         }
     }
     if !body.is_inline() {
-        release(body, first..1 << 32, Contents::Data)?;
+        release(body, first..1 << 32, body.contents_kind())?;
     }
     let mut handle = fs.start(orphans::CREDITS + 1)?;
     fs.orphans.remove(fs, &mut handle, body.number)?;
@@ -99,11 +107,7 @@ pub fn shrink(body: &Body, size: u64, tail: Option<Arc<dyn OrderedData>>) -> Res
 pub fn remove(body: &Body, kind: FileKind) -> Result<()> {
     let fs = &body.fs;
     body.wait_for_flights(0);
-    let contents = if kind == FileKind::Regular && !body.has_flags(flag::JOURNAL_DATA) {
-        Contents::Data
-    } else {
-        Contents::Metadata
-    };
+    let contents = if kind == FileKind::Regular { body.contents_kind() } else { Contents::Metadata };
     if has_blocks(body, kind) {
         release(body, 0..1 << 32, contents)?;
     }

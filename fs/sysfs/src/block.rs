@@ -7,6 +7,7 @@ use crate::folder::{Entries, Folder, number_text};
 use crate::tree;
 use ::block::attributes::{self, Attribute};
 use ::block::{BlockDevice, Observer};
+use ::net::netlink::uevent::{Action, announce_other};
 use abi::errno::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -58,6 +59,19 @@ impl Blocks {
         }
         shown.insert(String::from(name), Shown { folder, place, _entries: Entries(entries) });
         Ok(())
+    }
+}
+
+impl Blocks {
+    /// Tells udev.
+    fn announce(&self, device: &BlockDevice, action: Action) {
+        let place = self.0.lock().get(device.name()).map(|shown| format!("/{}", shown.place));
+        let mut lines = String::new();
+        if let Some(place) = place
+            && attributes::write_uevent(device, &mut lines).is_ok()
+        {
+            announce_other(action, &place, "block", &lines);
+        }
     }
 }
 
@@ -116,13 +130,19 @@ fn file(device: &Arc<BlockDevice>, attribute: &'static Attribute) -> Node {
 
 impl Observer for Blocks {
     fn added(&self, device: &Arc<BlockDevice>) {
-        if let Err(error) = self.add(device) {
-            log::warn!("/sys/class/block/{}: {error:?}", device.name());
+        match self.add(device) {
+            Ok(()) => self.announce(device, Action::Add),
+            Err(error) => log::warn!("/sys/class/block/{}: {error:?}", device.name()),
         }
     }
 
     fn removed(&self, device: &Arc<BlockDevice>) {
+        self.announce(device, Action::Remove);
         let removed = self.0.lock().remove(device.name());
         drop(removed);
+    }
+
+    fn changed(&self, device: &Arc<BlockDevice>) {
+        self.announce(device, Action::Change);
     }
 }

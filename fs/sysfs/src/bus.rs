@@ -10,6 +10,7 @@ use crate::device::link_up;
 use crate::folder::{Entry, Folder};
 use crate::tree;
 use ::device::{Attribute, Device, Driver, View};
+use ::net::netlink::uevent::{Action, announce_other};
 use abi::errno::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -26,7 +27,7 @@ struct Shown {
     /// Goes with the device.
     _entries: Vec<Entry>,
     /// Goes with its driver.
-    links: Vec<Entry>,
+    from_driver: Vec<Entry>,
 }
 
 /// By bus and name.
@@ -104,16 +105,19 @@ fn show(device: &Arc<Device>) -> Result<Shown> {
         let devices = bus_folder(device.bus())?.folder("devices")?;
         entries.push(devices.add(name, link_up(3, &path))?);
     }
-    Ok(Shown { folder, _entries: entries, links: Vec::new() })
+    Ok(Shown { folder, _entries: entries, from_driver: Vec::new() })
 }
 
-/// The links between a device and its driver.
-fn link(device: &Device, driver: &str, folder: &Arc<Folder>) -> Result<Vec<Entry>> {
+/// What a device has because of its driver: the links between the two, and the driver's files.
+fn link(device: &Arc<Device>, driver: &dyn Driver, folder: &Arc<Folder>) -> Result<Vec<Entry>> {
     let path = format!("devices/{}", device.path());
-    let place = format!("bus/{}/drivers/{driver}", device.bus());
-    let to_driver = folder.add("driver", link_up(levels(&path), &place))?;
-    let to_device = tree().folder_at(&place)?.add(device.name(), link_up(4, &path))?;
-    Ok(alloc::vec![to_driver, to_device])
+    let place = format!("bus/{}/drivers/{}", device.bus(), driver.name());
+    let mut entries = alloc::vec![folder.add("driver", link_up(levels(&path), &place))?];
+    entries.push(tree().folder_at(&place)?.add(device.name(), link_up(4, &path))?);
+    for attribute in driver.attributes() {
+        entries.push(folder.add(attribute.name, file(&Arc::downgrade(device), *attribute))?);
+    }
+    Ok(entries)
 }
 
 /// The device of a bus that a program has named.
@@ -135,6 +139,15 @@ fn show_driver(driver: &'static dyn Driver) -> Result<()> {
     Ok(())
 }
 
+/// Tells udev of a device that is on a bus.
+fn announce(device: &Device, action: Action, driver: Option<&str>) {
+    if !device.bus().is_empty() {
+        let driver = driver.map_or(String::new(), |driver| format!("DRIVER={driver}\n"));
+        let lines = driver + device.identity();
+        announce_other(action, &format!("/devices/{}", device.path()), device.bus(), &lines);
+    }
+}
+
 /// Shows the tree of devices.
 pub(crate) struct Tree;
 
@@ -149,19 +162,28 @@ impl View for Tree {
     fn added(&self, device: &Arc<Device>) {
         let shown = show(device).map(|shown| drop(SHOWN.lock().insert(key(device), shown)));
         note(device.name(), shown);
+        announce(device, Action::Add, None);
     }
 
-    fn bound(&self, device: &Arc<Device>, driver: Option<&str>) {
-        let mut all = SHOWN.lock();
-        let Some(shown) = all.get_mut(&key(device)) else { return };
-        shown.links.clear();
-        if let Some(driver) = driver {
-            let links = link(device, driver, &shown.folder).map(|links| shown.links = links);
-            note(device.name(), links);
+    fn bound(&self, device: &Arc<Device>, driver: Option<&'static dyn Driver>) {
+        {
+            let mut all = SHOWN.lock();
+            let Some(shown) = all.get_mut(&key(device)) else { return };
+            shown.from_driver.clear();
+            if let Some(driver) = driver {
+                let linked = link(device, driver, &shown.folder).map(|entries| shown.from_driver = entries);
+                note(device.name(), linked);
+            }
         }
+        announce(
+            device,
+            if driver.is_some() { Action::Bind } else { Action::Unbind },
+            driver.map(Driver::name),
+        );
     }
 
     fn removed(&self, device: &Arc<Device>) {
+        announce(device, Action::Remove, None);
         let shown = SHOWN.lock().remove(&key(device));
         drop(shown);
     }

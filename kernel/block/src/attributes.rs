@@ -73,7 +73,8 @@ pub const PARTITION: &[Attribute] = &[
 pub const QUEUE: &[Attribute] = &[
     shown("discard_granularity", |device, out| {
         let limits = device.disk().limits();
-        writeln!(out, "{}", if limits.max_discard_sectors > 0 { limits.logical_block_size } else { 0 })
+        let granularity = limits.discard_granularity.max(limits.logical_block_size);
+        writeln!(out, "{}", if limits.max_discard_sectors > 0 { granularity } else { 0 })
     }),
     shown("discard_max_bytes", |device, out| bytes_of(device.disk().limits().max_discard_sectors, out)),
     shown("discard_max_hw_bytes", |device, out| bytes_of(device.disk().limits().max_discard_sectors, out)),

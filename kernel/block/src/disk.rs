@@ -30,6 +30,8 @@ const MERGE_WITH_LAST: usize = 8;
 const DEFAULT_MAX_WAITING: usize = 256;
 /// After so long a queue that was full is tried again even if its driver has said nothing.
 const RETRY_NS: u64 = 50_000_000;
+/// So often somebody who waits for the last transfers of a disk looks whether it is still there.
+const PRESENCE_NS: u64 = 100_000_000;
 
 /// In which order requests go to the driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -400,6 +402,15 @@ impl Disk {
         outcome
     }
 
+    /// The driver has given a request back that it had.
+    pub(crate) fn requeue(&self, request: Request) {
+        let index = self.local_queue();
+        if let Some(queue) = self.queues.get(index) {
+            self.put_back(queue, request);
+            self.run_queue(index);
+        }
+    }
+
     /// The driver had no room for it after all.
     fn put_back(&self, queue: &IrqSpinLock<Queue>, mut request: Request) {
         if let Some(owner) = &mut request.owner {
@@ -435,14 +446,19 @@ impl Disk {
     }
 
     /// It has been taken away: what waits fails with `EIO`, and so does what comes; what the driver has is the driver's to complete.
-    /// Waits until that has happened. Thread context.
+    /// Waits until that has happened, or the device is not there any more. Thread context.
     pub(crate) fn shut_down(&self) {
         self.gone.store(true, Ordering::Release);
         for queue in 0..self.queues.len() {
             self.run_queue(queue);
         }
         let is_idle = || (self.dispatched.load(Ordering::Acquire) == 0).then_some(());
-        let _ = self.progress.wait_until(WaitKind::Uninterruptible, None, is_idle);
+        while self.driver.is_present() {
+            let look_again = machine::time::now_ns().saturating_add(PRESENCE_NS);
+            if self.progress.wait_until(WaitKind::Uninterruptible, Some(look_again), is_idle).is_ok() {
+                return;
+            }
+        }
     }
 
     /// How a device without these operations is told apart. `EOPNOTSUPP`: it cannot do that.

@@ -24,6 +24,8 @@ pub struct Limits {
     pub max_segment_size: u32,
     /// The most sectors of one discard; 0: cannot discard.
     pub max_discard_sectors: u32,
+    /// What it gives back at least, bytes: discards should be of whole ones. 0: a logical block.
+    pub discard_granularity: u32,
     /// The most sectors of one write of zeros; 0: cannot.
     pub max_write_zeroes_sectors: u32,
     /// It has a volatile cache: flushes mean something.
@@ -46,6 +48,8 @@ pub struct Request {
     pub sectors: u64,
     pub(crate) bios: Vec<Bio>,
     pub(crate) segments: usize,
+    /// How often its driver has given it back.
+    pub(crate) retries: u8,
     /// Whom it counts for; `None` outside a disk's queues.
     pub(crate) owner: Option<Owner>,
 }
@@ -73,6 +77,7 @@ impl Request {
             sector: bio.sector.saturating_add(device.first_sector()),
             sectors: bio.sectors,
             segments: bio.segments.len(),
+            retries: 0,
             bios,
             owner: Some(Owner {
                 device: device.clone(),
@@ -115,6 +120,17 @@ impl Request {
         self.finish(result);
     }
 
+    /// The driver could not do it through no fault of the request's (the device was reset): it is tried again, five times at most (Linux's
+    /// `nvme_max_retries`), then it fails with `EIO`. As for [`Request::complete`].
+    pub fn retry(mut self) {
+        const MOST: u8 = 5;
+        self.retries += 1;
+        match self.disk().filter(|_| self.retries <= MOST) {
+            Some(disk) => disk.requeue(self),
+            None => self.complete(Err(Errno::EIO)),
+        }
+    }
+
     fn finish(&mut self, result: Result<()>) {
         let owner = self.owner.take();
         if let Some(owner) = &owner {
@@ -152,6 +168,10 @@ pub trait Driver: Send + Sync {
     fn queue(&self, queue: usize, request: Request) -> core::result::Result<(), Request>;
     /// Tells the device of what was queued since the last time.
     fn kick(&self, queue: usize);
+    /// Whether the device is still there. If not, what it has will not complete before the driver ends it. Thread context.
+    fn is_present(&self) -> bool {
+        true
+    }
     /// Nobody uses the disk any more: nothing of it is open or mounted. Thread context; may sleep.
     fn released(&self) {}
     /// A call of ioctl(2) on the disk or a partition that the block layer does not know. Thread context; may sleep. `ENOTTY`: neither does

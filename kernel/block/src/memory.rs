@@ -56,6 +56,7 @@ impl Driver for MemoryDisk {
             max_segments: 256,
             max_segment_size: 4096,
             max_discard_sectors: u32::MAX,
+            discard_granularity: 0,
             max_write_zeroes_sectors: u32::MAX,
             write_cache: false,
             fua: true,

@@ -244,8 +244,12 @@ impl Disk {
         self.registration.devices.read().range(1..).map(|(_, part)| part.clone()).collect()
     }
 
-    /// It is taken away: nodes and partitions go, what waits and what comes fails with `EIO`. What the driver has it still completes. Thread context.
+    /// It is taken away: what is not written yet is, if the device is still there; nodes and partitions go, what waits and what comes fails with `EIO`. What the driver has it still completes, unless
+    /// the device is not there any more: then the driver ends it afterwards. Thread context.
     pub fn unregister(&self) {
+        if self.driver().is_present() {
+            self.write_all_out();
+        }
         let observers = CHANGES.lock();
         self.shut_down();
         for part in self.parts() {
@@ -253,6 +257,17 @@ impl Disk {
         }
         if let Some(whole) = self.whole() {
             self.forget(&whole, &observers);
+        }
+    }
+
+    /// Writes what file systems and caches have that is newer than what is on the disk. Thread context. What cannot be written is told in the log.
+    fn write_all_out(&self) {
+        let devices = self.parts().into_iter().chain(self.whole());
+        for device in devices {
+            vfs::superblock::sync_device(device.number());
+            if let Err(error) = device.write_cache_out().and_then(|()| device.flush()) {
+                log::error!("{}: was not written before it goes: {error:?}", device.name());
+            }
         }
     }
 

@@ -322,6 +322,7 @@ impl Driver for SimulatedDisk {
             max_segments: 64,
             max_segment_size: 4096,
             max_discard_sectors: u32::MAX,
+            discard_granularity: 0,
             max_write_zeroes_sectors: u32::MAX,
             write_cache: true,
             fua: true,

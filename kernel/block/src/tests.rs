@@ -146,6 +146,7 @@ fn limits() -> Limits {
         max_segments: 16,
         max_segment_size: 4096,
         max_discard_sectors: 100,
+        discard_granularity: 0,
         max_write_zeroes_sectors: 0,
         write_cache: true,
         fua: false,

@@ -24,6 +24,6 @@ pub mod virtio;
 pub mod work;
 
 pub use model::{
-    Attribute, Device, Driver, Instance, Power, Show, Store, View, add, attach_view, find, register_driver,
-    remove,
+    Attribute, Device, Driver, Instance, Power, Show, Store, View, add, attach_view, children, find,
+    register_driver, remove,
 };

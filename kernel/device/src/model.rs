@@ -69,6 +69,10 @@ pub trait Driver: Send + Sync {
     ///
     /// Errors: whatever is wrong with the device; it stays without a driver.
     fn probe(&self, device: &Arc<Device>) -> Result<Box<dyn Instance>>;
+    /// The files that a device has in `/sys` as long as this driver serves it.
+    fn attributes(&self) -> &'static [Attribute] {
+        &[]
+    }
 }
 
 /// Who shows devices. Thread context.
@@ -76,7 +80,7 @@ pub trait View: Send + Sync {
     /// A device is in the tree; its parent was told of before.
     fn added(&self, device: &Arc<Device>);
     /// A driver serves it now, or none does.
-    fn bound(&self, device: &Arc<Device>, driver: Option<&str>);
+    fn bound(&self, device: &Arc<Device>, driver: Option<&'static dyn Driver>);
     /// It has left the tree.
     fn removed(&self, device: &Arc<Device>);
     /// There is a driver.
@@ -157,7 +161,11 @@ impl Device {
 
     /// The name of the driver that serves it. May sleep.
     pub fn driver(&self) -> Option<&'static str> {
-        self.bound.lock().as_ref().map(|bound| bound.driver.name())
+        self.bound_driver().map(Driver::name)
+    }
+
+    fn bound_driver(&self) -> Option<&'static dyn Driver> {
+        self.bound.lock().as_ref().map(|bound| bound.driver)
     }
 
     /// Whether it has left the tree.
@@ -196,7 +204,7 @@ impl Device {
         *bound = Some(Bound { driver, instance });
         drop(bound);
         for view in views() {
-            view.bound(self, Some(driver.name()));
+            view.bound(self, Some(driver));
         }
         Ok(())
     }
@@ -255,7 +263,7 @@ pub fn remove(device: &Arc<Device>) -> Result<()> {
     if device.removed.swap(true, Ordering::AcqRel) {
         return Err(Errno::ENODEV);
     }
-    while let Some(child) = child_of(device) {
+    while let Some(child) = children(device).pop() {
         // Somebody else may be at it: then it goes without us.
         if remove(&child).is_err() {
             break;
@@ -269,12 +277,12 @@ pub fn remove(device: &Arc<Device>) -> Result<()> {
     Ok(())
 }
 
-/// The last child of a device that is in the tree.
-fn child_of(device: &Arc<Device>) -> Option<Arc<Device>> {
+/// What hangs on a device, in the order of coming.
+pub fn children(device: &Arc<Device>) -> Vec<Arc<Device>> {
     let tree = TREE.lock();
     let is_child =
         |known: &&Arc<Device>| known.parent.as_ref().is_some_and(|parent| Arc::ptr_eq(parent, device));
-    tree.devices.iter().rev().find(is_child).cloned()
+    tree.devices.iter().filter(is_child).cloned().collect()
 }
 
 /// The device of a bus with this name.
@@ -305,7 +313,7 @@ pub fn attach_view(view: &'static dyn View) {
     drivers.iter().for_each(|driver| view.driver_added(*driver));
     for device in &devices {
         view.added(device);
-        if let Some(driver) = device.driver() {
+        if let Some(driver) = device.bound_driver() {
             view.bound(device, Some(driver));
         }
     }

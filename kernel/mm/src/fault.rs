@@ -299,14 +299,14 @@ impl AddressSpace {
 
     /// Maps the cached pages around `page` that are not mapped yet; `None` if the one that is wanted is not cached.
     fn fault_around(&self, vma: &Vma, page: usize, cache: &Arc<PageCache>) -> Option<Attempt> {
-        let Ok(region) = self.page_table().lock_region(page) else { return Some(Attempt::NeedMemory) };
+        let perms = clean_perms(vma, cache);
+        let Ok(region) = self.page_table().lock_region(page, perms) else { return Some(Attempt::NeedMemory) };
         if !vma.is_current() {
             return Some(Attempt::Retry);
         }
         let window = window_around(&region, vma, page);
         let (_, first) = vma.page_of(window.start)?;
         let last = first + (window.len() / PAGE_SIZE) as u64 - 1;
-        let perms = clean_perms(vma, cache);
         let (mut found, mut was_there, mut marked, mut mapped) = (false, false, None, 0);
         cache.visit_complete(first..=last, |index, frame, flags| {
             if flags.contains(FRAME_READ_AHEAD) {
@@ -315,7 +315,7 @@ impl AddressSpace {
             }
             let address = window.start + (index - first) as usize * PAGE_SIZE;
             note_writable(frame, perms);
-            let is_new = region.map_if_vacant(address, frame, perms);
+            let is_new = region.map_if_vacant(address, frame);
             mapped += usize::from(is_new);
             if address == page {
                 (found, was_there) = (true, !is_new);

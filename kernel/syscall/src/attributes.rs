@@ -9,7 +9,8 @@ use abi::fcntl::{
     W_OK, X_OK,
 };
 use abi::stat::{
-    STATX_ATTR_MOUNT_ROOT, STATX_BASIC_STATS, STATX_BTIME, STATX_MNT_ID, Stat, Statx, StatxTimestamp,
+    S_IFBLK, S_IFMT, S_IFREG, STATX_ATTR_MOUNT_ROOT, STATX_BASIC_STATS, STATX_BTIME, STATX_DIOALIGN,
+    STATX_MNT_ID, Stat, Statx, StatxTimestamp,
 };
 use abi::time::{Timespec, Timeval, UTIME_NOW, UTIME_OMIT};
 use alloc::sync::Arc;
@@ -102,6 +103,17 @@ fn statx_time(time: Timestamp) -> StatxTimestamp {
     answer
 }
 
+/// What transfers with `O_DIRECT` to a file must be multiples of: memory, and places in the file. `None`: it knows no such transfers, or does not
+/// say. Memory may lie anywhere here (docs/adr/0097-direct-transfers-bounce.md); Linux's sector is told, with which programs are right on both.
+fn direct_alignment(status: &FileStatus) -> Option<(u32, u32)> {
+    let device = match status.mode & S_IFMT {
+        S_IFREG => block::find(status.device)?,
+        S_IFBLK => block::find(status.special_device)?,
+        _ => return None,
+    };
+    Some((block::SECTOR_SIZE as u32, device.disk().limits().logical_block_size))
+}
+
 /// statx(2). Errors: as [`stat`], `EBADF`, `EINVAL`.
 pub fn statx(
     context: &mut Context<'_>,
@@ -138,6 +150,12 @@ pub fn statx(
         (status.special_device.major, status.special_device.minor);
     (answer.stx_dev_major, answer.stx_dev_minor) = (status.device.major, status.device.minor);
     answer.stx_mnt_id = status.mount_id;
+    if mask & STATX_DIOALIGN != 0
+        && let Some(alignment) = direct_alignment(&status)
+    {
+        answer.stx_mask |= STATX_DIOALIGN;
+        (answer.stx_dio_mem_align, answer.stx_dio_offset_align) = alignment;
+    }
     buffer.write(&answer)?;
     Ok(0)
 }

@@ -21,9 +21,9 @@ use machine::cpu::PerCpu;
 use machine::preempt;
 use machine::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use machine::sync::{Lazy, Mutex, Once, SpinLock};
-use mm::PageCache;
 use mm::io::{IoReader, IoWriter};
-use mm::page_cache::{MappedFile, ReadAhead, Seen};
+use mm::page_cache::{MappedFile, ReadAhead, Seen, Sharing};
+use mm::{PageCache, Protection};
 use security::{Capability, Credentials};
 
 use crate::freeze::Change;
@@ -164,6 +164,11 @@ pub trait FileOperations: Any + Send + Sync {
     /// What mmap(2) maps. `ENODEV`: cannot be mapped. The default maps the page cache of the inode, if it has one.
     fn map(&self, file: &Arc<File>) -> Result<Arc<dyn MappedFile>> {
         crate::mapping::map_page_cache(file)
+    }
+    /// A last word before the file is mapped. Errors: whatever mmap(2) should then return.
+    fn may_map(&self, file: &File, protection: Protection, sharing: Sharing) -> Result<()> {
+        let _ = (file, protection, sharing);
+        Ok(())
     }
     /// The pages that reads and writes go through, for advice, write-back and its errors. The default is the inode's; a block device
     /// has its own.

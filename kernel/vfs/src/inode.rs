@@ -606,7 +606,8 @@ pub enum LinkTarget {
 pub enum NameCaching {
     /// For ever: every change comes through the VFS. Absent names are kept as well.
     Always,
-    /// As long as [`InodeOperations::still_valid`] of the inode found says so; absent names are not kept.
+    /// As long as [`InodeOperations::still_valid`] of the inode found says so, or [`InodeOperations::confirm_name`] of the directory; absent names
+    /// are not kept.
     Checked,
 }
 
@@ -663,6 +664,12 @@ pub trait InodeOperations: Any + Send + Sync {
     /// Whether a name that led to this inode still does ([`NameCaching::Checked`]). Called with preemption off.
     fn still_valid(&self) -> bool {
         true
+    }
+    /// Asks where the names really are whether `name` still leads to `inode` ([`NameCaching::Checked`], and [`still_valid`](Self::still_valid) does not know); its
+    /// attributes are then as they are there. May sleep; the directory may be locked for reading or writing. `false`: it is looked up anew.
+    fn confirm_name(&self, directory: &Arc<Inode>, name: &[u8], inode: &Arc<Inode>) -> bool {
+        let _ = (directory, name, inode);
+        false
     }
     /// Makes an inode with a name that does not exist. `ENOSPC`, `ENOMEM`; `EPERM`: cannot be done here.
     fn create(&self, directory: &Arc<Inode>, name: &[u8], new: &NewInode<'_>) -> Result<Arc<Inode>> {

@@ -45,6 +45,7 @@ impl MappedFile for FileMapping {
     }
 
     fn may_map(&self, protection: Protection, sharing: Sharing) -> Result<()> {
+        self.file.operations().may_map(&self.file, protection, sharing)?;
         match self.file.inode()?.operations().seals() {
             Some(seals) if sharing == Sharing::Shared && protection.contains(Protection::WRITE) => {
                 seals.check_write()

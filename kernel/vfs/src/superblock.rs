@@ -76,7 +76,8 @@ pub struct SuperBlockAttributes {
     pub max_file_size: u64,
     /// Flags of the whole instance.
     pub flags: MountFlags,
-    /// The device it is on; `None` for one that is on none (a number is made up).
+    /// The device it is on; `None` for one that is on none (a number is made up, and nothing of it sleeps at its end). One that must send
+    /// word to somebody else at the end of a file is on a device, too: on [`anonymous_device`].
     pub device: Option<DeviceId>,
 }
 
@@ -167,8 +168,25 @@ pub fn sync_all() {
     mm::write_back::write_all(mm::write_back::Wait::ForAll);
 }
 
+/// Writes the file systems on a device that is about to go: nothing can be written afterwards. What fails is reported as with [`sync_all`]. Thread
+/// context; no lock held that a file system takes.
+pub fn sync_device(device: DeviceId) {
+    let all: Vec<Arc<SuperBlock>> = SUPERBLOCKS.lock().iter().filter_map(Weak::upgrade).collect();
+    for superblock in all.iter().filter(|superblock| superblock.device == device) {
+        if let Err(error) = superblock.sync() {
+            log::error!("VFS: {} was not written before its device goes: {error:?}", superblock.type_name);
+        }
+    }
+}
+
 /// The device numbers of instances without a device: major 0, minors from 1.
 static NEXT_ANONYMOUS_MINOR: AtomicU64 = AtomicU64::new(1);
+
+/// A number for an instance that is on no device with a number of its own.
+pub fn anonymous_device() -> DeviceId {
+    let minor = NEXT_ANONYMOUS_MINOR.fetch_add(1, Ordering::Relaxed);
+    DeviceId::new(0, (minor & 0xf_ffff) as u32)
+}
 
 impl SuperBlock {
     /// A new instance.
@@ -177,12 +195,8 @@ impl SuperBlock {
         operations: Box<dyn SuperBlockOperations>,
         user_namespace: Arc<UserNamespace>,
     ) -> Arc<SuperBlock> {
-        let anonymous = || {
-            let minor = NEXT_ANONYMOUS_MINOR.fetch_add(1, Ordering::Relaxed);
-            DeviceId::new(0, (minor & 0xf_ffff) as u32)
-        };
         let superblock = Arc::new(SuperBlock {
-            device: attributes.device.unwrap_or_else(anonymous),
+            device: attributes.device.unwrap_or_else(anonymous_device),
             type_name: attributes.type_name,
             magic: attributes.magic,
             block_size: attributes.block_size,

@@ -311,6 +311,8 @@ impl Leaf<'_> {
 pub struct Region<'t> {
     leaf: Leaf<'t>,
     start: usize,
+    /// An entry for page 0.
+    template: u64,
 }
 
 impl Region<'_> {
@@ -327,11 +329,12 @@ impl Region<'_> {
 
     /// Maps another handle of `frame` at an address if its entry is empty; returns whether it did. Panics outside of the region.
     #[inline]
-    pub fn map_if_vacant(&self, address: usize, frame: &Frame, perms: Perms) -> bool {
+    pub fn map_if_vacant(&self, address: usize, frame: &Frame) -> bool {
         let entry = self.entry(address);
         let vacant = entry.load(Ordering::Relaxed) == 0;
         if vacant {
-            entry.store(encode(frame.clone().into_number(), perms), Ordering::Release);
+            let number = frame.clone().into_number();
+            entry.store(self.template | u64::from(number) << PAGE_SHIFT, Ordering::Release);
         }
         vacant
     }
@@ -460,11 +463,12 @@ impl PageTable {
         Ok(None)
     }
 
-    /// Locks the entries of the 2 MiB around an address, to map many pages in one go (fault-around). Preemption is off while the lock is held.
-    pub fn lock_region(&self, address: usize) -> Result<Region<'_>, OutOfMemory> {
+    /// Locks the entries of the 2 MiB around an address, to map many pages with the same permissions in one go (fault-around). Preemption is off while the
+    /// lock is held.
+    pub fn lock_region(&self, address: usize, perms: Perms) -> Result<Region<'_>, OutOfMemory> {
         check_address(address);
         let leaf = self.lock_leaf_or_create(address)?;
-        Ok(Region { leaf, start: address & !(span(1) - 1) })
+        Ok(Region { leaf, start: address & !(span(1) - 1), template: encode(0, perms) })
     }
 
     /// The slot that the entry at an address stands for, if it stands for one.
@@ -593,19 +597,45 @@ impl PageTable {
         next
     }
 
-    /// Empties all entries in the range; `removed` sees each mapping of a page (for accounting).
+    /// Empties all entries in the range; `removed` sees each mapping of a page (for accounting), under the leaf lock. The same as
+    /// [`PageTable::update_entries`] with [`EntryAction::Unmap`] for all; this is what each exit and munmap runs through.
     pub fn unmap_range(
         &self,
         range: Range<usize>,
         batch: &mut TlbBatch<'_>,
         mut removed: impl FnMut(usize, MappingRef<'_>),
     ) {
-        self.update_entries(range, batch, |address, entry| {
-            if let EntryRef::Page(mapping) = entry {
-                removed(address, mapping);
+        check_range(&range);
+        batch.check(self);
+        let mut address = range.start;
+        while address < range.end {
+            batch.make_room();
+            let region_end = range.end.min((address | (span(1) - 1)) + 1);
+            let Some(leaf) = self.lock_leaf(address) else {
+                address = range.end.min(self.next_table(address));
+                continue;
+            };
+            let mut stale = NOTHING_STALE;
+            while address < region_end && !batch.is_full() {
+                let slot = leaf.entry(address);
+                let seen = slot.load(Ordering::Acquire);
+                if seen != 0 {
+                    let entry = take_entry(slot, seen);
+                    if SwapSlot::decode(entry).is_some() {
+                        drop_entry(entry, address, batch);
+                    } else {
+                        with_mapping(entry, |mapping| removed(address, mapping));
+                        if entry & arch::PTE_PRESENT != 0 {
+                            stale = stale.start.min(address)..address + PAGE_SIZE;
+                        }
+                        // SAFETY: the entry's reference is the batch's now.
+                        batch.add_frame(unsafe { Frame::from_number(number_in(entry)) });
+                    }
+                }
+                address += PAGE_SIZE;
             }
-            EntryAction::Unmap
-        });
+            batch.add_range(stale);
+        }
     }
 
     /// Changes what the mappings in the range allow.
@@ -916,6 +946,16 @@ fn may_become_dirty(entry: u64) -> bool {
 fn observe(slot: &AtomicU64) -> u64 {
     let entry = slot.load(Ordering::Acquire);
     if may_become_dirty(entry) { slot.fetch_and(!arch::PTE_WRITE, Ordering::AcqRel) } else { entry }
+}
+
+/// Empties an entry that holds `seen`, under the leaf lock; gives what was in it, with all that the processor has noted.
+#[inline]
+fn take_entry(slot: &AtomicU64, seen: u64) -> u64 {
+    if may_become_dirty(seen) {
+        return slot.swap(0, Ordering::AcqRel);
+    }
+    slot.store(0, Ordering::Release);
+    seen
 }
 
 /// Does to an entry what was decided, under the leaf lock. `entry` is what [`observe`] gave; the batch has room for a frame.

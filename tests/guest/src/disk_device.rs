@@ -1,7 +1,7 @@
 //! What programs do to a disk itself, without a file system: `--disk-device COMMAND DEVICE …`.
 //!
 //! `model DEVICE SEED STEPS` writes, reads, zeroes and maps it in every way and compares with a model in memory; `mapped DEVICE` looks at
-//! shared and private mappings; `ioctls DEVICE` at the calls of ioctl(2) that every disk has; `parts DEVICE` adds, resizes and removes
+//! shared and private mappings; `alignment FILE` tells what direct transfers to it must be multiples of (statx(2)); `ioctls DEVICE` at the calls of ioctl(2) that every disk has; `parts DEVICE` adds, resizes and removes
 //! partitions by hand (BLKPG); `failing DEVICE ERRNO SECTOR…` knows which sectors fail, and finds that error there and nowhere else; `busy DEVICE` reads and
 //! writes until an error ends it, and tells which.
 
@@ -43,6 +43,7 @@ pub fn command(arguments: &[String]) -> i32 {
     let result = match words.as_slice() {
         ["model", device, seed, steps] => model(Path::new(device), number(seed), number(steps)),
         ["mapped", device] => mapped(Path::new(device)),
+        ["alignment", path] => alignment(path),
         ["ioctls", device] => ioctls(Path::new(device)),
         ["parts", device] => parts(Path::new(device)),
         ["failing", device, errno, sectors @ ..] => failing(
@@ -274,6 +275,23 @@ fn mapped(path: &Path) -> io::Result<()> {
     memory.slice(PAGE).fill(b'd');
     direct.write_all_at(memory.slice(PAGE), (2 * PAGE) as u64)?;
     expect("the mapping sees a direct write", shared.read(2 * PAGE, 4), b"dddd".to_vec())?;
+    Ok(())
+}
+
+/// What statx(2) tells of direct transfers, unasked and asked.
+fn alignment(path: &str) -> io::Result<()> {
+    const DIOALIGN: u32 = 0x2000;
+    let name = std::ffi::CString::new(path)?;
+    // SAFETY: a structure of numbers.
+    let mut answer: libc::statx = unsafe { std::mem::zeroed() };
+    for asked in [0, DIOALIGN] {
+        // SAFETY: a name that ends, and memory for the answer.
+        if unsafe { libc::statx(libc::AT_FDCWD, name.as_ptr(), 0, asked, &raw mut answer) } != 0 {
+            return Err(Error::last_os_error());
+        }
+        let told = answer.stx_mask & DIOALIGN != 0;
+        println!("{told} {} {}", answer.stx_dio_mem_align, answer.stx_dio_offset_align);
+    }
     Ok(())
 }
 

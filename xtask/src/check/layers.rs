@@ -14,7 +14,7 @@ fn layer(folder: &str) -> Option<u32> {
         "abi" => 0,
         "lib" | "machine/loom" => 1,
         "machine" => 2,
-        "kernel/security" | "kernel/sched" | "kernel/trace" | "kernel/device" => 3,
+        "kernel/security" | "kernel/sched" | "kernel/trace" | "kernel/device" | "kernel/channel" => 3,
         "kernel/mm" => 4,
         "kernel/vfs" => 5,
         "kernel/ipc" | "kernel/net" | "kernel/block" => 6,

@@ -3,6 +3,7 @@
 //! Debian's kernel loads them by itself through `/sbin/modprobe`, by name or by alias, so the archive holds the modules,
 //! unpacked, with what they depend on, and depmod's tables. It is appended to the root of `--kernel linux`.
 
+use super::Flavour;
 use crate::apt::Apt;
 use crate::cpio::Archive;
 use crate::deps;
@@ -46,6 +47,17 @@ const WANTED: [&str; 28] = [
     "vxlan",
 ];
 
+/// What they ask Debian's ordinary kernel for besides.
+const WANTED_OF_GENERIC: [&str; 3] = ["9p", "9pnet_virtio", "virtio_console"];
+
+/// The modules that are wanted of a flavour.
+fn wanted(flavour: Flavour) -> Vec<&'static str> {
+    match flavour {
+        Flavour::Cloud => WANTED.to_vec(),
+        Flavour::Generic => WANTED.iter().chain(&WANTED_OF_GENERIC).copied().collect(),
+    }
+}
+
 /// A module and what it says it needs.
 struct Module {
     bytes: Vec<u8>,
@@ -53,9 +65,10 @@ struct Module {
 }
 
 /// An uncompressed cpio archive of the modules of `release`, made once for each list of wanted ones.
-pub fn archive(apt_suite: &'static str, release: &str) -> Result<Vec<u8>> {
+pub fn archive(apt_suite: &'static str, release: &str, flavour: Flavour) -> Result<Vec<u8>> {
+    let wanted = wanted(flavour);
     let mut hasher = DefaultHasher::new();
-    WANTED.hash(&mut hasher);
+    wanted.hash(&mut hasher);
     let cached = target_sub("linux")?.join(format!("{release}-modules-{:016x}.cpio", hasher.finish()));
     if let Ok(bytes) = std::fs::read(&cached) {
         return Ok(bytes);
@@ -65,20 +78,20 @@ pub fn archive(apt_suite: &'static str, release: &str) -> Result<Vec<u8>> {
     let version = apt.version(&package, |_| true)?;
     let unpacked = target_sub("linux")?.join(format!("{release}-modules"));
     apt.unpack(&package, &version, &unpacked)?;
-    let bytes = pack(&unpacked, release)?;
+    let bytes = pack(&unpacked, release, &wanted)?;
     write_atomically(&cached, &bytes)?;
     std::fs::remove_dir_all(&unpacked)?;
     Ok(bytes)
 }
 
-fn pack(unpacked: &Path, release: &str) -> Result<Vec<u8>> {
+fn pack(unpacked: &Path, release: &str, wanted: &[&str]) -> Result<Vec<u8>> {
     let files: BTreeMap<String, PathBuf> = ["xz", "ko"]
         .iter()
         .flat_map(|extension| files_below(unpacked, extension))
         .filter_map(|path| Some((module_name(&path)?, path)))
         .collect();
     let mut modules = BTreeMap::new();
-    let mut missing: Vec<String> = WANTED.map(str::to_owned).to_vec();
+    let mut missing: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
     while let Some(name) = missing.pop() {
         if modules.contains_key(&name) {
             continue;

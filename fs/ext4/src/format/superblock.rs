@@ -289,6 +289,21 @@ impl Geometry {
         Ok(geometry)
     }
 
+    /// The same of a superblock with a wrong checksum, if a journal is to be recovered: the power may have been cut while the device wrote one of its
+    /// sectors and not yet the other. What says where the journal is does not change, and the journal has the whole of it.
+    ///
+    /// Errors: as [`Geometry::new`].
+    pub fn of_torn(raw: &RawSuperBlock, device_size: u64) -> Result<Geometry> {
+        let all = features(raw);
+        let recovers = all.1.contains(Incompatible::RECOVER) && all.0.contains(Compatible::HAS_JOURNAL);
+        if raw.magic.get() != MAGIC || !recovers || !all.1.difference(KNOWN_INCOMPATIBLE).is_empty() {
+            return Err(BAD_CHECKSUM);
+        }
+        let geometry = Geometry::calculate(raw, all)?;
+        geometry.check(raw, device_size)?;
+        Ok(geometry)
+    }
+
     fn calculate(
         raw: &RawSuperBlock,
         features: (Compatible, Incompatible, ReadOnlyCompatible),

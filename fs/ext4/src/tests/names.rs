@@ -196,6 +196,58 @@ impl Tree {
         Ok(())
     }
 
+    /// Two names change places.
+    fn exchange(&mut self, root: &Arc<Inode>, dice: &mut Dice) -> Result<()> {
+        let (from, old_directory, old_way) = self.walk(root, dice);
+        let Some((old_name, id)) = self.some_name(from, dice) else { return Ok(()) };
+        let (to, new_directory, new_way) = self.walk(root, dice);
+        let Some((new_name, other)) = self.some_name(to, dice) else { return Ok(()) };
+        if id == other || new_way.contains(&id) || old_way.contains(&other) {
+            return Ok(());
+        }
+        let (inode, target) = (child(&old_directory, &old_name), child(&new_directory, &new_name));
+        new_directory.operations().rename(&Rename {
+            old_directory: &old_directory,
+            old_name: &old_name,
+            inode: &inode,
+            new_directory: &new_directory,
+            new_name: &new_name,
+            target: Some(&target),
+            mode: RenameMode::Exchange,
+        })?;
+        self.entries(from).insert(old_name, other);
+        self.entries(to).insert(new_name, id);
+        for (moved, left, entered) in [(id, from, to), (other, to, from)] {
+            if matches!(self.files[moved].0, Model::Directory(_)) {
+                self.files[left].1 -= 1;
+                self.files[entered].1 += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// A file is made without a name (`O_TMPFILE`), and gets one after all, or not.
+    fn create_unnamed(&mut self, root: &Arc<Inode>, dice: &mut Dice) -> Result<()> {
+        let (at, directory, _) = self.walk(root, dice);
+        let inode = directory.operations().create_unnamed(&directory, &new(NewContent::Regular))?;
+        assert_eq!(inode.link_count(), 0);
+        let bytes = alloc::vec![dice.roll() as u8; dice.below(6000) as usize];
+        {
+            let _change = inode.lock.write();
+            let cache = inode.operations().page_cache().unwrap();
+            assert_eq!(cache.write(0, &mut SliceReader::new(&bytes)), Ok(bytes.len()));
+        }
+        if dice.once_in(3) {
+            return Ok(());
+        }
+        let name = self.fresh_name(at, dice);
+        directory.operations().link(&directory, &name, &inode)?;
+        let id = self.files.len();
+        self.files.push((Model::Regular(bytes), 1));
+        self.entries(at).insert(name, id);
+        Ok(())
+    }
+
     /// How many files were ever made.
     pub(super) fn len(&self) -> usize {
         self.files.len()
@@ -266,10 +318,12 @@ impl Tree {
     }
 
     pub(super) fn step(&mut self, root: &Arc<Inode>, dice: &mut Dice) -> Result<()> {
-        match dice.below(12) {
+        match dice.below(14) {
             0..6 => self.create(root, dice),
             6 => self.link(root, dice),
             7..9 => self.remove(root, dice),
+            9 => self.exchange(root, dice),
+            10 => self.create_unnamed(root, dice),
             _ => self.rename(root, dice),
         }
     }
@@ -358,5 +412,31 @@ fn a_directory_of_many_names() {
             check_with_fsck(&format!("fewer-{kind}"), &disk.contents());
         });
     }
+    fs::remove_dir_all(&empty).unwrap();
+}
+
+#[test]
+fn a_file_has_so_many_names_and_no_more() {
+    let empty = std::env::temp_dir().join(format!("linnet-ext4-{}-links", std::process::id()));
+    fs::create_dir_all(&empty).unwrap();
+    let Some(bytes) = image("links", KINDS[0].1, "32M", &empty) else { return };
+    sched::host::run(1, 2, move || {
+        let disk = MemoryDisk::new(bytes);
+        let root = mount_disk(disk.clone(), MountFlags::empty()).unwrap();
+        let file = root.operations().create(&root, b"0", &new(NewContent::Regular)).unwrap();
+        let most = crate::format::inode::LINK_MAX as usize;
+        let count = length(most);
+        for number in 1..count {
+            root.operations().link(&root, format!("{number}").as_bytes(), &file).unwrap();
+        }
+        assert_eq!(file.link_count() as usize, count);
+        if count == most {
+            assert_eq!(root.operations().link(&root, b"more", &file), Err(Errno::EMLINK));
+            root.operations().unlink(&root, b"1", &file).unwrap();
+            root.operations().link(&root, b"more", &file).unwrap();
+        }
+        drop((file, root));
+        check_with_fsck("links", &disk.contents());
+    });
     fs::remove_dir_all(&empty).unwrap();
 }

@@ -16,20 +16,20 @@ use std::{format, fs, println};
 use vfs::{Inode, NewContent, SyncKind};
 
 /// A file and what is in it.
-struct Subject {
-    inode: Arc<Inode>,
-    expected: Vec<u8>,
+pub(super) struct Subject {
+    pub(super) inode: Arc<Inode>,
+    pub(super) expected: Vec<u8>,
     block: u64,
 }
 
-fn contents(cache: &PageCache) -> Vec<u8> {
+pub(super) fn contents(cache: &PageCache) -> Vec<u8> {
     let mut writer = VecWriter::new(16 << 20);
     cache.read(0, &mut writer).unwrap();
     writer.into_bytes()
 }
 
 impl Subject {
-    fn create(root: &Arc<Inode>, name: &[u8]) -> Subject {
+    pub(super) fn create(root: &Arc<Inode>, name: &[u8]) -> Subject {
         let inode = root.operations().create(root, name, &super::names::new(NewContent::Regular)).unwrap();
         let block = u64::from(inode.private::<Node>().unwrap().body().fs.geometry.block_size);
         Subject { inode, expected: Vec::new(), block }
@@ -39,29 +39,29 @@ impl Subject {
         self.inode.private::<Node>().unwrap()
     }
 
-    fn cache(&self) -> &Arc<PageCache> {
+    pub(super) fn cache(&self) -> &Arc<PageCache> {
         self.inode.operations().page_cache().unwrap()
     }
 
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
+    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
         let _change = self.inode.lock.write();
         assert_eq!(self.cache().write(offset as u64, &mut SliceReader::new(bytes)), Ok(bytes.len()));
         self.expected.resize(self.expected.len().max(offset + bytes.len()), 0);
         self.expected[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
-    fn sync(&self) {
+    pub(super) fn sync(&self) {
         self.cache().sync(0..u64::MAX).unwrap();
         self.node().body().commit(SyncKind::All).unwrap();
     }
 
     /// Some blocks that begin before the end.
-    fn some_blocks(&self, dice: &mut Dice, most: u64) -> Range<u64> {
+    pub(super) fn some_blocks(&self, dice: &mut Dice, most: u64) -> Range<u64> {
         let start = dice.below((self.expected.len() as u64).div_ceil(self.block).max(1));
         start * self.block..(start + 1 + dice.below(most)) * self.block
     }
 
-    fn collapse(&mut self, range: Range<u64>) {
+    pub(super) fn collapse(&mut self, range: Range<u64>) {
         let _change = self.inode.lock.write();
         if range.end < self.expected.len() as u64 {
             ranges::collapse(self.node().body(), self.cache(), range.clone()).unwrap();
@@ -69,7 +69,7 @@ impl Subject {
         }
     }
 
-    fn insert(&mut self, range: Range<u64>) {
+    pub(super) fn insert(&mut self, range: Range<u64>) {
         let _change = self.inode.lock.write();
         if range.start < self.expected.len() as u64 {
             ranges::insert(self.node().body(), self.cache(), range.clone()).unwrap();

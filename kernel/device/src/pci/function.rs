@@ -1,13 +1,16 @@
 //! One PCI function: identity, capabilities, memory.
 //!
 //! Key types: [`Function`], [`Ids`], [`Memory`]. Sizes are found out when the function is, as the specification says: by writing ones
-//! while it does not decode. Locks: the command register's, a leaf.
+//! while it does not decode; what the firmware has given no address is given one then. Locks: the command register's, a leaf.
 
 use super::Messages;
+use super::place::{self, Windows};
 use abi::errno::{Errno, Result};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use machine::memory::PhysAddr;
 use machine::mmio::{ClaimError, MmioWindow, Register};
 use machine::pci;
@@ -35,8 +38,12 @@ const HEADER_MULTIFUNCTION: u8 = 0x80;
 /// Capabilities are four bytes at least, in the first 256 bytes behind the header.
 const MAX_CAPABILITIES: usize = 48;
 
+/// MSI.
+pub(super) const CAPABILITY_MESSAGE: u8 = 0x05;
 /// "Vendor specific".
 pub const CAPABILITY_VENDOR: u8 = 0x09;
+/// PCI Express.
+pub const CAPABILITY_EXPRESS: u8 = 0x10;
 /// MSI-X.
 pub const CAPABILITY_MESSAGES: u8 = 0x11;
 
@@ -69,8 +76,13 @@ pub struct Memory {
 }
 
 impl Memory {
-    fn is_ports(&self) -> bool {
+    pub(super) fn is_ports(&self) -> bool {
         self.flags & 1 != 0
+    }
+
+    /// Its addresses.
+    pub(super) fn range(&self) -> Range<u64> {
+        self.address..self.address.saturating_add(self.length)
     }
 }
 
@@ -109,6 +121,40 @@ impl Function {
     /// Its bus's number.
     pub fn bus(&self) -> u8 {
         self.bus
+    }
+
+    /// Whether it still answers: one that was pulled out does not.
+    pub fn is_present(&self) -> bool {
+        self.config.read::<u16>(VENDOR) != 0xffff
+    }
+
+    /// The windows of a bridge.
+    pub(super) fn windows(&self) -> Option<Windows> {
+        self.is_bridge().then(|| Windows::read(|at| self.config.read(at)))
+    }
+
+    /// The addresses that it answers at.
+    pub(super) fn taken(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let placed = |memory: &Memory| !memory.is_ports() && memory.address != 0;
+        self.memory.iter().flatten().filter(move |memory| placed(memory)).map(Memory::range)
+    }
+
+    /// The addresses that a bridge hands on.
+    pub(super) fn let_through(&self) -> impl Iterator<Item = Range<u64>> {
+        self.windows().into_iter().flat_map(Windows::ranges)
+    }
+
+    /// Gives its memory addresses in these windows that are none of `taken`, if it has none yet.
+    pub(super) fn place(&mut self, windows: &Windows, taken: &mut Vec<Range<u64>>) {
+        let before = self.memory;
+        place::place(windows, &mut self.memory, taken);
+        for (index, (memory, before)) in self.memory.iter().zip(before).enumerate() {
+            let Some(memory) = memory.filter(|memory| Some(*memory) != before) else { continue };
+            self.config.write(BARS + 4 * index, memory.address as u32 | memory.flags);
+            if memory.flags & 6 == 4 {
+                self.config.write(BARS + 4 * index + 4, (memory.address >> 32) as u32);
+            }
+        }
     }
 
     /// Its name: segment, bus, device, function.
@@ -291,9 +337,15 @@ impl Function {
         Ok(())
     }
 
-    /// How many messages it can send (MSI-X).
+    /// How many messages it can send (MSI-X, or one by MSI).
     pub fn message_count(&self) -> usize {
         Messages::count(self)
+    }
+
+    /// The function with these registers, if there is one; for tests of drivers.
+    #[cfg(not(target_os = "none"))]
+    pub fn emulated(config: MmioWindow) -> Option<Function> {
+        Function::new(0, 0, 0, config)
     }
 }
 

@@ -1,59 +1,87 @@
-//! Interrupts that a function sends as messages (MSI-X).
+//! Interrupts that a function sends as messages: MSI-X, or a single one by MSI.
 //!
-//! Key type: [`Messages`]. Reference: PCI Local Bus Specification 3.0, 6.8.2. Locks: none.
+//! Key type: [`Messages`]. Reference: PCI Local Bus Specification 3.0, 6.8. Locks: none.
 
 use super::Function;
-use super::function::CAPABILITY_MESSAGES;
+use super::function::{CAPABILITY_MESSAGE, CAPABILITY_MESSAGES};
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use machine::cpu::CpuId;
-use machine::irq::{Handler, MessageInterrupt};
+use machine::irq::{Handler, Message, MessageInterrupt};
 use machine::mmio::MmioWindow;
 
 const CONTROL: usize = 2;
-const TABLE: usize = 4;
-const ENABLE: u16 = 1 << 15;
-const MASK_ALL: u16 = 1 << 14;
-const SIZE: u16 = 0x7ff;
-/// Bytes of an entry of the table, and its parts.
-const ENTRY: usize = 16;
-const ADDRESS_LOW: usize = 0;
-const ADDRESS_HIGH: usize = 4;
-const DATA: usize = 8;
-const ENTRY_CONTROL: usize = 12;
-const MASKED: u32 = 1;
+/// What MSI-X has.
+mod table {
+    pub const PLACE: usize = 4;
+    pub const ENABLE: u16 = 1 << 15;
+    pub const MASK_ALL: u16 = 1 << 14;
+    pub const SIZE: u16 = 0x7ff;
+    /// Bytes of an entry of the table, and its parts.
+    pub const ENTRY: usize = 16;
+    pub const ADDRESS_LOW: usize = 0;
+    pub const ADDRESS_HIGH: usize = 4;
+    pub const DATA: usize = 8;
+    pub const ENTRY_CONTROL: usize = 12;
+    pub const MASKED: u32 = 1;
+}
+/// What MSI has.
+mod single {
+    pub const ENABLE: u16 = 1;
+    /// How many are sent, as a power of two: one.
+    pub const COUNT: u16 = 7 << 4;
+    pub const WIDE: u16 = 1 << 7;
+    pub const ADDRESS_LOW: usize = 4;
+    /// Only if it is wide: the data follows then.
+    pub const ADDRESS_HIGH: usize = 8;
+}
+
+/// How a function is told where its messages go.
+enum Registers {
+    Table(MmioWindow),
+    Single,
+}
 
 /// The messages of a function; it sends none any more when this is dropped.
 pub struct Messages {
     function: Arc<Function>,
     capability: usize,
-    table: MmioWindow,
+    registers: Registers,
     interrupts: Vec<MessageInterrupt>,
 }
 
 impl Messages {
     /// How many messages a function can send.
     pub(super) fn count(function: &Function) -> usize {
-        let capability = function.capabilities(CAPABILITY_MESSAGES).next();
-        capability.map_or(0, |at| usize::from(function.read::<u16>(at + CONTROL) & SIZE) + 1)
+        match function.capabilities(CAPABILITY_MESSAGES).next() {
+            Some(at) => usize::from(function.read::<u16>(at + CONTROL) & table::SIZE) + 1,
+            None => function.capabilities(CAPABILITY_MESSAGE).take(1).count(),
+        }
     }
 
     /// Has message N of a function handled by handler N, at its CPU.
     ///
     /// Errors: `ENODEV`: it has not so many; `ENOSPC`: a CPU can take no more; as [`Function::map`].
     pub fn new(function: &Arc<Function>, handlers: Vec<(CpuId, Handler)>) -> Result<Messages> {
-        let capability = function.capabilities(CAPABILITY_MESSAGES).next().ok_or(Errno::ENODEV)?;
         if handlers.len() > Messages::count(function) {
             return Err(Errno::ENODEV);
         }
-        let place = function.read::<u32>(capability + TABLE);
-        let table = function.map((place & 7) as u8, u64::from(place & !7), handlers.len() * ENTRY)?;
+        let (capability, registers) = match function.capabilities(CAPABILITY_MESSAGES).next() {
+            Some(at) => {
+                let place = function.read::<u32>(at + table::PLACE);
+                let length = handlers.len() * table::ENTRY;
+                (at, Registers::Table(function.map((place & 7) as u8, u64::from(place & !7), length)?))
+            }
+            None => {
+                (function.capabilities(CAPABILITY_MESSAGE).next().ok_or(Errno::ENODEV)?, Registers::Single)
+            }
+        };
         let mut interrupts = Vec::new();
         for (cpu, handler) in handlers {
             interrupts.push(MessageInterrupt::new(cpu, handler).map_err(|_| Errno::ENOSPC)?);
         }
-        let messages = Messages { function: function.clone(), capability, table, interrupts };
+        let messages = Messages { function: function.clone(), capability, registers, interrupts };
         messages.start();
         Ok(messages)
     }
@@ -64,27 +92,52 @@ impl Messages {
         self.function.write(at, control & !clear | set);
     }
 
-    /// Fills the table while all are masked, then lets them go.
     fn start(&self) {
-        self.set_control(ENABLE | MASK_ALL, 0);
+        match (&self.registers, self.interrupts.first()) {
+            (Registers::Table(window), _) => self.start_table(window),
+            (Registers::Single, Some(interrupt)) => self.start_single(interrupt.message()),
+            (Registers::Single, None) => {}
+        }
+    }
+
+    /// Fills the table while all are masked, then lets them go.
+    fn start_table(&self, window: &MmioWindow) {
+        self.set_control(table::ENABLE | table::MASK_ALL, 0);
         for (number, interrupt) in self.interrupts.iter().enumerate() {
             let message = interrupt.message();
-            let entry = number * ENTRY;
-            self.table.write(entry + ADDRESS_LOW, message.address as u32);
-            self.table.write(entry + ADDRESS_HIGH, (message.address >> 32) as u32);
-            self.table.write(entry + DATA, message.data);
-            self.table.write(entry + ENTRY_CONTROL, 0u32);
+            let entry = number * table::ENTRY;
+            window.write(entry + table::ADDRESS_LOW, message.address as u32);
+            window.write(entry + table::ADDRESS_HIGH, (message.address >> 32) as u32);
+            window.write(entry + table::DATA, message.data);
+            window.write(entry + table::ENTRY_CONTROL, 0u32);
         }
-        self.set_control(0, MASK_ALL);
+        self.set_control(0, table::MASK_ALL);
+    }
+
+    fn start_single(&self, message: Message) {
+        let at = self.capability;
+        self.function.write(at + single::ADDRESS_LOW, message.address as u32);
+        let mut data = at + single::ADDRESS_HIGH;
+        if self.function.read::<u16>(at + CONTROL) & single::WIDE != 0 {
+            self.function.write(at + single::ADDRESS_HIGH, (message.address >> 32) as u32);
+            data += 4;
+        }
+        self.function.write(data, message.data as u16);
+        self.set_control(single::ENABLE, single::COUNT);
     }
 }
 
 impl Drop for Messages {
     fn drop(&mut self) {
-        for number in 0..self.interrupts.len() {
-            self.table.write(number * ENTRY + ENTRY_CONTROL, MASKED);
+        match &self.registers {
+            Registers::Table(window) => {
+                for number in 0..self.interrupts.len() {
+                    window.write(number * table::ENTRY + table::ENTRY_CONTROL, table::MASKED);
+                }
+                self.set_control(0, table::ENABLE);
+            }
+            Registers::Single => self.set_control(0, single::ENABLE),
         }
-        self.set_control(0, ENABLE);
     }
 }
 

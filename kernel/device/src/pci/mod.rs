@@ -2,12 +2,14 @@
 //!
 //! Key types: [`Function`] (registers, capabilities, memory, messages: `function`), [`Messages`] (`message`). [`probe`] walks the buses from the
 //! root, through bridges whose bus numbers the firmware has set; a bridge leads to higher numbers only, so the walk ends.
+//! What comes later ([`probe_behind`]) is given addresses in its bridge's windows (`place`).
 //! Reference: PCI Local Bus Specification 3.0, PCI Express Base Specification. Locks: [`WALK`] (sleeping), outside all of a device's.
 
 mod function;
 mod message;
+mod place;
 
-pub use function::{CAPABILITY_MESSAGES, CAPABILITY_VENDOR, Function, Ids, Memory};
+pub use function::{CAPABILITY_EXPRESS, CAPABILITY_MESSAGES, CAPABILITY_VENDOR, Function, Ids, Memory};
 pub use message::Messages;
 
 use crate::model::{self, Attribute, Device};
@@ -15,12 +17,14 @@ use abi::errno::{Errno, Result};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
 use machine::sync::Mutex;
 
 /// The bus's name.
 pub const BUS: &str = "pci";
 
-/// One walk at a time.
+/// One walk or removal at a time.
 static WALK: Mutex<()> = Mutex::new(());
 
 /// Adds all functions that there are and that are not in the tree yet. Thread context.
@@ -34,6 +38,29 @@ pub fn probe() {
     });
     if let Some(top) = top {
         scan_bus(first, last, &top);
+    }
+}
+
+/// Adds what is behind a bridge and not in the tree yet. Thread context.
+pub fn probe_behind(bridge: &Arc<Device>) {
+    let Some((_, last)) = machine::pci::buses() else { return };
+    let _walk = WALK.lock();
+    if let Some(function) = bridge.on_bus::<Function>().filter(|_| !bridge.is_removed()) {
+        scan_behind(bridge, &function, last);
+    }
+}
+
+/// Takes a function and what is behind it out of the tree. Thread context. Errors: `ENODEV`: it is not there.
+pub fn remove(device: &Arc<Device>) -> Result<()> {
+    let _walk = WALK.lock();
+    model::remove(device)
+}
+
+/// Takes all that is behind a bridge out of the tree, the last first. Thread context.
+pub fn remove_behind(bridge: &Arc<Device>) {
+    let _walk = WALK.lock();
+    for child in model::children(bridge).iter().rev().filter(|child| child.bus() == BUS) {
+        let _ = model::remove(child);
     }
 }
 
@@ -70,7 +97,10 @@ fn known_or_new(bus: u8, device: u8, number: u8, parent: &Arc<Device>) -> Option
     if let Some(known) = model::find(BUS, &function::name(bus, device, number)) {
         return Some(known);
     }
-    let function = Function::find(bus, device, number)?;
+    let mut function = Function::find(bus, device, number)?;
+    if let Some(windows) = parent.on_bus::<Function>().and_then(|bridge| bridge.windows()) {
+        function.place(&windows, &mut taken_behind(parent));
+    }
     let (ids, name) = (function.ids(), function.name());
     let identity = format!(
         "PCI_CLASS={:X}\nPCI_ID={:04X}:{:04X}\nPCI_SUBSYS_ID={:04X}:{:04X}\nPCI_SLOT_NAME={name}\nMODALIAS={}\n",
@@ -90,6 +120,15 @@ fn known_or_new(bus: u8, device: u8, number: u8, parent: &Arc<Device>) -> Option
             None
         }
     }
+}
+
+/// The addresses that functions on the bus behind a bridge answer at, and the windows of bridges there.
+fn taken_behind(bridge: &Arc<Device>) -> Vec<Range<u64>> {
+    let functions = model::children(bridge);
+    let functions = functions.iter().filter_map(|child| child.on_bus::<Function>());
+    functions
+        .flat_map(|function| function.taken().chain(function.let_through()).collect::<Vec<_>>())
+        .collect()
 }
 
 fn modalias(ids: &Ids) -> String {
@@ -147,7 +186,7 @@ static ATTRIBUTES: [Attribute; 9] = [
                 // Not here: the file that is being written goes with the device.
                 let device = device.clone();
                 crate::work::later(alloc::boxed::Box::new(move || {
-                    let _ = model::remove(&device);
+                    let _ = remove(&device);
                 }));
             }
             Ok(())

@@ -68,6 +68,8 @@ mod status {
     pub const FEATURES_OK: u8 = 8;
     pub const NEEDS_RESET: u8 = 64;
     pub const FAILED: u8 = 128;
+    /// What is read where no device is.
+    pub const NOBODY: u8 = 0xff;
 }
 
 /// The device does not keep the rules.
@@ -201,7 +203,7 @@ impl Virtio {
 
     /// Stops the device: it uses no memory of the driver's any more. May sleep.
     ///
-    /// Errors: `EIO`: it does not stop within a second. What it may still use must never be freed then.
+    /// Errors: `EIO`: it does not stop within a second. What it may still use must never be freed then. One that was pulled out has stopped.
     pub fn reset(&self) -> Result<()> {
         const PATIENCE_NS: u64 = 1_000_000_000;
         const STEP_NS: u64 = 1_000_000;
@@ -209,7 +211,7 @@ impl Virtio {
         let nobody = WaitQueue::new();
         let deadline = machine::time::now_ns() + PATIENCE_NS;
         let mut result = Ok(());
-        while self.transport.status() != 0 {
+        while !matches!(self.transport.status(), 0 | status::NOBODY) {
             let now = machine::time::now_ns();
             if now >= deadline {
                 result = Err(Errno::EIO);
@@ -224,6 +226,12 @@ impl Virtio {
     /// Whether it broke the rules, or said that it needs a reset. Any context.
     pub fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
+    }
+
+    /// Whether it is there and has not forgotten that it works for us. Thread context.
+    pub fn is_running(&self) -> bool {
+        let status = self.transport.status();
+        status != status::NOBODY && status & status::DRIVER_OK != 0
     }
 
     /// Nothing is told to it any more. Any context.
@@ -276,6 +284,10 @@ pub trait Driver: Send + Sync {
     fn kind(&self) -> u32;
     /// Starts serving a device. Thread context. `place` is its place in the tree. Errors: whatever is wrong with it.
     fn probe(&self, device: Arc<Virtio>, place: &Arc<Device>) -> Result<Box<dyn Instance>>;
+    /// The files that a device has in `/sys` as long as this driver serves it.
+    fn attributes(&self) -> &'static [Attribute] {
+        &[]
+    }
 }
 
 /// A virtio driver as one of the model's.
@@ -288,6 +300,10 @@ impl model::Driver for Adapter {
 
     fn bus(&self) -> &'static str {
         BUS
+    }
+
+    fn attributes(&self) -> &'static [Attribute] {
+        self.0.attributes()
     }
 
     fn matches(&self, device: &Device) -> bool {

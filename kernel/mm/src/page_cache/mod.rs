@@ -254,12 +254,14 @@ impl PageCache {
         mut visit: impl FnMut(u64, &Frame, FrameFlags) -> ControlFlow<()>,
     ) {
         let pages = self.pages.read();
-        for (index, frame) in pages.iter_range(range, None) {
+        let _ = pages.visit_range(range, |index, frame| {
             let flags = frame.state().flags();
-            if flags.contains(FrameFlags::UPTODATE) && visit(index, frame, flags).is_break() {
-                return;
+            if flags.contains(FrameFlags::UPTODATE) {
+                visit(index, frame, flags)
+            } else {
+                ControlFlow::Continue(())
             }
-        }
+        });
     }
 
     /// Puts `frame` at `index` unless a page is there; returns whether it did.

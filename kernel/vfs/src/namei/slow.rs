@@ -283,9 +283,15 @@ pub(crate) fn lookup_locked(
 fn find_valid(parent: &Arc<Dentry>, name: &[u8]) -> Option<Arc<Dentry>> {
     let dentry = dentry::find_certain(parent, name)?;
     let checked = dentry.flags() & flag::CHECKED != 0;
-    if checked && !dentry.inode().is_some_and(|inode| inode.operations().still_valid()) {
+    if checked && !dentry.inode().is_some_and(|inode| is_still(parent, name, inode)) {
         dentry::unhash(&dentry);
         return None;
     }
     Some(dentry)
+}
+
+/// Whether a name that must be checked leads to this inode.
+fn is_still(parent: &Dentry, name: &[u8], inode: &Arc<Inode>) -> bool {
+    let confirm = |directory: &Arc<Inode>| directory.operations().confirm_name(directory, name, inode);
+    inode.operations().still_valid() || parent.inode().is_some_and(confirm)
 }

@@ -1,4 +1,4 @@
-//! Disks that change under the guest: sectors that fail (QEMU's blkdebug), a disk that grows, one that is pulled out.
+//! Disks that change under the guest: sectors that fail (QEMU's blkdebug), a disk that grows, some that are pulled out and plugged in.
 
 use super::{Family, PROGRAM, Ran, fsck};
 use crate::disk::{Disk, Interface};
@@ -17,7 +17,9 @@ pub fn run(family: &mut Family) -> Result<()> {
         ("disk_device_errors", device_errors as fn(&Family) -> Result<Option<String>>),
         ("disk_device_errors_nvme", device_errors_nvme),
         ("disk_device_grows", device_grows),
+        ("disk_device_plugged_in", device_plugged_in),
         ("disk_device_pulled_out", device_pulled_out),
+        ("disk_device_pulled_out_nvme", device_pulled_out_nvme),
         ("disk_read_error", read_error),
         ("disk_write_error", write_error),
         ("disk_error_remounts_read_only", metadata_error),
@@ -107,19 +109,76 @@ dd if=/dev/vda bs=1M skip=47 of=/tmp/last
     Ok(with_control(family, &image, script, command)?.wrong())
 }
 
+/// Waits in the guest until a condition of the shell holds, 30 s at most.
+const WAIT: &str = "wait_until() {
+    tries=0
+    while ! eval \"$1\"; do sleep 0.1; tries=$((tries + 1)); [ $tries -lt 300 ]; done
+}
+";
+
 /// A disk goes away on which four threads read and write: each gets an error, and nothing is left of the disk.
 fn device_pulled_out(family: &Family) -> Result<Option<String>> {
-    let image = family.empty_image("device-pulled", 32)?;
+    busy_pulled_out(family, Interface::Virtio, "vda")
+}
+
+fn device_pulled_out_nvme(family: &Family) -> Result<Option<String>> {
+    busy_pulled_out(family, Interface::Nvme, "nvme0n1")
+}
+
+fn busy_pulled_out(family: &Family, interface: Interface, name: &str) -> Result<Option<String>> {
+    let image = family.empty_image(&format!("device-pulled-{name}"), 32)?;
     let script = format!(
-        "{PROGRAM} --disk-device busy /dev/vda
-tries=0
-while [ -e /dev/vda ]; do sleep 0.1; tries=$((tries + 1)); [ $tries -lt 100 ]; done
-[ ! -e /sys/block/vda ]
-if grep vda /proc/partitions; then exit 1; fi
-if dd if=/dev/vda of=/dev/null count=1; then exit 1; fi"
+        "{WAIT}{PROGRAM} --disk-device busy /dev/{name}
+wait_until '[ ! -e /dev/{name} ]'
+[ ! -e /sys/block/{name} ]
+if grep {name} /proc/partitions; then exit 1; fi
+if dd if=/dev/{name} of=/dev/null count=1; then exit 1; fi"
     );
-    let command = "\"device_del\", \"arguments\": {\"id\": \"disk0\"}";
-    Ok(with_control(family, &image, &script, command)?.wrong())
+    let disk = Disk { interface, ..Disk::writable(&image) };
+    Ok(with_commands(family, disk, &script, &[&[PULL_OUT]])?.wrong())
+}
+
+/// Takes the first disk away, as pushing its slot's button does.
+const PULL_OUT: &str = "\"device_del\", \"arguments\": {\"id\": \"disk0\"}";
+
+/// A disk is plugged into an empty port, used, pulled out, and plugged in again: it has its place in `/dev` and in `/sys` each time, programs hear of
+/// it, and what was written is on it.
+fn device_plugged_in(family: &Family) -> Result<Option<String>> {
+    let (first, second) = (family.empty_image("first", 1)?, family.image("plugged-in", 32, &[])?);
+    let script = format!(
+        "{WAIT}[ ! -e /dev/vdb ]
+uevent >/tmp/heard & listener=$!
+echo @@host
+wait_until '[ -b /dev/vdb ]'
+[ $(cat /sys/block/vdb/size) = 65536 ]
+mount -t ext4 /dev/vdb /mnt
+dd if=/dev/urandom of=/tmp/data bs=64k count=40
+cp /tmp/data /mnt/data
+umount /mnt
+echo @@host
+wait_until '[ ! -e /dev/vdb ]'
+[ ! -e /sys/block/vdb ]
+[ -b /dev/vda ]
+dd if=/dev/vda of=/dev/null bs=1M
+echo @@host
+wait_until '[ -b /dev/vdb ]'
+mount -t ext4 /dev/vdb /mnt
+cmp /mnt/data /tmp/data
+umount /mnt
+kill $listener
+[ $(grep -c '^add@/devices/pci0000:00/.*/block/vdb$' /tmp/heard) = 2 ]
+[ $(grep -c '^remove@/devices/pci0000:00/.*/block/vdb$' /tmp/heard) = 1 ]
+[ $(grep -c '^remove@/devices/pci0000:00/[^/]*/[^/]*/virtio[0-9]*$' /tmp/heard) = 1 ]
+grep -q '^DEVNAME=vdb$' /tmp/heard"
+    );
+    let file = second.display();
+    let drive = format!(
+        "\"blockdev-add\", \"arguments\": {{\"driver\": \"raw\", \"node-name\": \"late\", \"file\": {{\"driver\": \"file\", \"filename\": \"{file}\"}}}}"
+    );
+    let plug = "\"device_add\", \"arguments\": {\"driver\": \"virtio-blk-pci\", \"id\": \"late0\", \"drive\": \"late\", \"bus\": \"port1\"}";
+    let pull = "\"device_del\", \"arguments\": {\"id\": \"late0\"}";
+    let ran = with_commands(family, Disk::writable(&first), &script, &[&[&drive, plug], &[pull], &[plug]])?;
+    Ok(ran.wrong().or(fsck(&second)?))
 }
 
 /// The reader of the bad sector gets EIO, however often, and who reads far from it does not: Linux fails the whole folio.
@@ -193,47 +252,72 @@ dd if=/dev/zero of=/dev/vda bs=1M seek=40 count=1";
     Ok(ran.wrong().or(fsck(&image)?))
 }
 
-/// The disk goes away under a mounted file system: errors, no hang, and the machine goes on.
+/// The disk goes away under a mounted file system: what was written before is on it, then errors, no hang, and the machine goes on.
 fn pulled_out(family: &Family) -> Result<Option<String>> {
     let image = family.image("pulled", 32, &[])?;
-    let script = "mount -t ext4 /dev/vda /mnt
+    let script = format!(
+        "{WAIT}mount -t ext4 /dev/vda /mnt
 echo data >/mnt/x
 sync
+exec 3<>/dev/vda 4</mnt/x
+echo late >/mnt/late
 echo @@host
-tries=0
-while [ -e /sys/block/vda ]; do sleep 0.1; tries=$((tries + 1)); [ $tries -lt 300 ]; done
+wait_until '[ ! -e /sys/block/vda ]'
 if dd if=/dev/urandom of=/mnt/y bs=64k count=4 conv=fsync; then exit 1; fi
+if dd bs=4k count=1 skip=4000 <&3 of=/dev/null; then exit 1; fi
+exec 3>&- 4>&-
 umount /mnt
 if mount -t ext4 /dev/vda /mnt; then exit 1; fi
-echo still here";
-    Ok(with_control(family, &image, script, "\"device_del\", \"arguments\": {\"id\": \"disk0\"}")?.wrong())
+echo still here"
+    );
+    let ran = with_control(family, &image, &script, PULL_OUT)?;
+    // The journal may have the last of it.
+    let _ = Command::new("fsck.ext4").arg("-fy").arg(&image).output().context("starting fsck.ext4")?;
+    let late = output(Command::new("debugfs").args(["-R", "cat /late"]).arg(&image))?;
+    Ok(ran.wrong().or((late.trim() != "late").then(|| format!("/late is {late:?} on the disk"))))
 }
 
-/// Boots; when the script says `@@host`, QEMU is given the command.
+/// Boots with a virtio disk; when the script says `@@host`, QEMU is given the command.
 fn with_control(family: &Family, image: &Path, script: &str, command: &str) -> Result<Ran> {
+    with_commands(family, Disk::writable(image), script, &[&[command]])
+}
+
+/// Boots; each time the script says `@@host`, QEMU is given the next list of commands.
+fn with_commands(family: &Family, disk: Disk, script: &str, commands: &[&[&str]]) -> Result<Ran> {
     let socket = std::env::temp_dir().join(format!("linnet-qmp-{}", std::process::id()));
     let vm = Vm { control: Some(socket.clone()), ..family.vm.clone() };
     let script = format!("mkdir -p /mnt\nset -eux\n{script}");
-    let ran = family.boot(&vm, vec![Disk::writable(image)], &[], &script, &mut |line| {
-        if line == "@@host" { qmp(&socket, command) } else { Ok(()) }
+    let mut commands = commands.iter();
+    let ran = family.boot(&vm, vec![disk], &[], &script, &mut |line| match line {
+        "@@host" => commands
+            .next()
+            .into_iter()
+            .flat_map(|list| list.iter())
+            .try_for_each(|command| qmp(&socket, command)),
+        _ => Ok(()),
     });
     let _ = std::fs::remove_file(&socket);
     ran
 }
 
-/// Gives QEMU one command over its socket.
+/// Gives QEMU one command over its socket. What was pulled out is there for QEMU until the guest has switched its power off: then it is
+/// tried again.
 fn qmp(socket: &Path, command: &str) -> Result<()> {
     let mut stream = UnixStream::connect(socket).context("reaching QEMU")?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut answers = BufReader::new(stream.try_clone()?).lines();
+    let mut tries = 0;
     for request in ["\"qmp_capabilities\"", command] {
         writeln!(stream, "{{\"execute\": {request}}}")?;
         loop {
             let answer = answers.next().context("QEMU says nothing")??;
-            if answer.contains("\"error\"") {
+            if answer.contains("Duplicate device ID") && tries < 100 {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(200));
+                writeln!(stream, "{{\"execute\": {request}}}")?;
+            } else if answer.contains("\"error\"") {
                 bail!("QEMU does not: {answer}");
-            }
-            if answer.contains("\"return\"") {
+            } else if answer.contains("\"return\"") {
                 break;
             }
         }

@@ -8,13 +8,18 @@
 //!   fsck), `# at-most MIB` (what the image takes on the host afterwards);
 //! - `# root debian`: Debian's own programs, from a disk that comes before the script's (see `debian`); `# packages NAME…`: of Debian's, in
 //!   `/packages`, which is a repository; `# limit SECONDS`, if not 100;
+//! - `# share`: a folder of the host, the script's own, is in the guest below what is mounted by the tag `share`; its name is in `$FOLDER`. Then
+//!   `# before COMMAND` and `# after COMMAND` are run by the host's shell in that folder; the second must succeed;
 //! - `# microvm`, `# microvm-no-acpi`, `# memory MIB`: another machine than q35 with 512 MiB. On Linux it is q35 all the
 //!   same: under emulation Debian's finds no clock on the first and no disks on the second.
 
 use super::{Family, LIMIT, debian, fsck};
 use crate::deps;
 use crate::disk::{Access, Disk, Interface};
+use crate::linux::Flavour;
 use crate::qemu::{Machine, Vm};
+use crate::root::Root;
+use crate::run::{Kernel, machine_with};
 use crate::util::{files_below, workspace};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,15 +45,33 @@ struct Script {
     parts: Vec<Part>,
     machine: Machine,
     memory_mib: u32,
-    /// Runs in a Debian on a disk.
-    debian: bool,
+    /// What it needs besides the machine.
+    around: Around,
     /// Debian's, for the repository of its boot.
     packages: Vec<String>,
     seconds: u64,
+    share: Option<Share>,
+}
+
+/// The host's side of a script with a shared folder.
+struct Share {
+    folder: PathBuf,
+    /// What must succeed there afterwards.
+    after: Vec<String>,
+}
+
+/// What is around a script.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Around {
+    Busybox,
+    /// A Debian on a disk.
+    Debian,
+    /// BusyBox and a folder of the host.
+    Share,
 }
 
 /// What scripts that share a boot have in common.
-type Group = (Machine, u32, bool);
+type Group = (Machine, u32, Around);
 
 /// The most disks in one machine: each has a port of its own on the first bus of PCI.
 const MOST_DISKS: usize = 20;
@@ -60,7 +83,7 @@ pub fn run(family: &mut Family) -> Result<()> {
         let name = format!("disk_{}", path.file_stem().unwrap_or_default().to_string_lossy());
         if family.takes(&name) {
             let script = read(family, name, &path)?;
-            let group = (script.machine, script.memory_mib, script.debian);
+            let group = (script.machine, script.memory_mib, script.around);
             groups.entry(group).or_default().push(script);
         }
     }
@@ -87,9 +110,10 @@ fn read(family: &Family, name: String, path: &PathBuf) -> Result<Script> {
         parts: Vec::new(),
         machine: Machine::Q35,
         memory_mib: 512,
-        debian: false,
+        around: Around::Busybox,
         packages: Vec::new(),
         seconds: 100,
+        share: None,
     };
     let head: Vec<String> =
         script.text.lines().map_while(|line| line.strip_prefix("# ")).map(str::to_owned).collect();
@@ -104,8 +128,24 @@ fn read(family: &Family, name: String, path: &PathBuf) -> Result<Script> {
             }
             ("microvm", _) if !family.tests_linux => script.machine = Machine::Microvm,
             ("microvm-no-acpi", _) if !family.tests_linux => script.machine = Machine::MicrovmNoAcpi,
+            ("share", _) => {
+                let folder = shared(family).join(&script.name);
+                std::fs::create_dir_all(&folder)?;
+                script.share = Some(Share { folder, after: Vec::new() });
+                script.around = Around::Share;
+            }
+            ("before" | "after", _) => {
+                let share = script.share.as_mut().with_context(|| format!("{line}: no # share"))?;
+                if word == "after" {
+                    share.after.push(rest.to_owned());
+                } else {
+                    crate::util::run_quiet(
+                        Command::new("sh").args(["-euc", rest]).current_dir(&share.folder),
+                    )?;
+                }
+            }
             ("memory", _) => script.memory_mib = rest.parse().context("# memory MIB")?,
-            ("root", _) if rest == "debian" => script.debian = true,
+            ("root", _) if rest == "debian" => script.around = Around::Debian,
             ("packages", _) => script.packages.extend(rest.split(' ').map(str::to_owned)),
             ("limit", _) => script.seconds = rest.parse().context("# limit SECONDS")?,
             ("read-only", Some(part)) => part.disk.access = Access::ReadOnly,
@@ -123,6 +163,11 @@ fn read(family: &Family, name: String, path: &PathBuf) -> Result<Script> {
         }
     }
     Ok(script)
+}
+
+/// The folder that is shared: each script has one in it.
+fn shared(family: &Family) -> PathBuf {
+    family.folder.join("share")
 }
 
 /// Makes what `# disk` asks for.
@@ -173,8 +218,10 @@ fn driver(scripts: &[Script], root: Option<Disk>) -> Driver {
     for script in scripts {
         let path = format!("/disk-test/{}", script.name);
         driver.files.push((path.clone(), 0o644, format!("{FAILS}{}", script.text).into_bytes()));
-        driver.text +=
-            &format!("echo '@@begin {}'\ntimeout -k 5 {} sh -eux {path}", script.name, script.seconds);
+        driver.text += &format!(
+            "echo '@@begin {0}'\nFOLDER={0} timeout -k 5 {1} sh -eux {path}",
+            script.name, script.seconds
+        );
         for part in &script.parts {
             if part.disk.interface == Interface::Nvme {
                 driver.text += &format!(" /dev/nvme{nvme}n1");
@@ -193,18 +240,34 @@ fn driver(scripts: &[Script], root: Option<Disk>) -> Driver {
 }
 
 /// Runs the scripts in one machine.
-fn boot(family: &mut Family, (machine, memory_mib, on_debian): Group, scripts: &[Script]) -> Result<()> {
-    let root =
-        if on_debian { Some(debian::copy(family, &format!("{}-root", scripts[0].name))?) } else { None };
+fn boot(family: &mut Family, (machine, memory_mib, around): Group, scripts: &[Script]) -> Result<()> {
+    let root = match around {
+        Around::Debian => Some(debian::copy(family, &format!("{}-root", scripts[0].name))?),
+        _ => None,
+    };
     // On microvm the guest may find the last disk first; a script for it has one.
     let limits: u64 = scripts.iter().map(|script| script.seconds).sum();
     let timeout = Some(LIMIT.max(Duration::from_secs(limits + 60)));
-    let vm = Vm { machine, memory_mib, root_on_disk: on_debian, timeout, ..family.vm.clone() };
+    let mut vm =
+        Vm { machine, memory_mib, root_on_disk: around == Around::Debian, timeout, ..family.vm.clone() };
     let mut driver = driver(scripts, root.as_deref().map(Disk::writable));
     let packages: BTreeSet<&str> =
         scripts.iter().flat_map(|script| &script.packages).map(String::as_str).collect();
     if !packages.is_empty() {
         driver.files.extend(debian::repository(packages)?);
+    }
+    if driver.disks.is_empty() {
+        // Linux has loop devices only once it is told that there are disks.
+        vm.command_line.push_str(" DISKS=1");
+    }
+    if around == Around::Share {
+        if family.tests_linux {
+            let linux = machine_with(&Kernel::Linux, family.profile, &Root::Busybox, Flavour::Generic)?;
+            (vm.kernel, vm.initrd) = (linux.kernel, linux.initrd);
+        }
+        // The scripts mount it themselves.
+        driver.text = format!("umount /mnt/share\n{}", driver.text);
+        vm.share = Some(shared(family));
     }
     let ran = family.boot(&vm, driver.disks, &driver.files, &driver.text, &mut |_| Ok(()))?;
     let root_is = match &root {
@@ -228,8 +291,18 @@ fn boot(family: &mut Family, (machine, memory_mib, on_debian): Group, scripts: &
     Ok(())
 }
 
-/// What the disks of a script that has passed are like.
+/// What the disks and the folder of a script that has passed are like.
 fn after(script: &Script) -> Result<Option<String>> {
+    for command in script.share.iter().flat_map(|share| &share.after) {
+        let folder = &script.share.as_ref().context("no folder")?.folder;
+        let output = Command::new("sh").args(["-euc", command]).current_dir(folder).output()?;
+        if !output.status.success() {
+            return Ok(Some(format!(
+                "on the host `{command}` fails: {}",
+                String::from_utf8_lossy(&output.stderr)
+            )));
+        }
+    }
     for part in &script.parts {
         if part.checked
             && let Some(wrong) = fsck(&part.disk.file)?
