@@ -159,7 +159,28 @@ impl FileSystem {
         if self.is_read_only() {
             return Err(Errno::EROFS);
         }
-        self.journal()?.start(credits)
+        self.journal()?.start(credits).inspect_err(|error| {
+            if *error == Errno::EROFS {
+                self.note_abort();
+            }
+        })
+    }
+
+    /// The journal writes nothing any more, so neither does the file system, whatever `errors=` says.
+    fn note_abort(&self) {
+        self.complain(Errno::EROFS, format_args!("the journal is aborted"));
+        self.stop(Errno::EROFS);
+    }
+
+    /// Nothing is written from now on.
+    fn stop(&self, error: Errno) {
+        if self.read_only.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        log::error!("ext4 ({}): read-only from now on", self.device.name());
+        if let Ok(journal) = self.journal() {
+            journal.abort(error);
+        }
     }
 
     /// Whether nothing is written.
@@ -276,11 +297,7 @@ impl FileSystem {
         }
         self.note_error();
         if policy == ErrorPolicy::ReadOnly {
-            log::error!("ext4 ({}:{}): remounted read-only", number.major, number.minor);
-            self.set_read_only(true);
-            if let Ok(journal) = self.journal() {
-                journal.abort(error);
-            }
+            self.stop(error);
         }
         error
     }

@@ -279,15 +279,21 @@ impl FileSystem {
             if group.is_corrupt() {
                 return Err(CORRUPTED);
             }
-            if let Err(error) = self.load(group, &mut index) {
-                group.set_corrupt();
-                self.free_blocks.fetch_sub(i64::from(group.descriptor().free_blocks), Ordering::Relaxed);
-                return Err(
-                    self.complain(error, format_args!("the block bitmap of group {} is wrong", group.number))
-                );
-            }
+            self.load(group, &mut index).map_err(|error| self.not_loaded(group, error))?;
         }
         Ok(index)
+    }
+
+    /// A bitmap cannot be believed, or cannot be read now: then it may be the next time. Gives the error back.
+    fn not_loaded(&self, group: &Group, error: Errno) -> Errno {
+        if error == Errno::ENOMEM {
+            return error;
+        }
+        if error != Errno::EIO {
+            group.set_corrupt();
+            self.free_blocks.fetch_sub(i64::from(group.descriptor().free_blocks), Ordering::Relaxed);
+        }
+        self.complain(error, format_args!("the block bitmap of group {} is wrong", group.number))
     }
 
     fn load(&self, group: &Group, index: &mut Index) -> Result<()> {
@@ -405,40 +411,53 @@ impl FileSystem {
         self.free_blocks.fetch_add(i64::from(length), Ordering::Relaxed);
     }
 
-    fn claim_in(self: &Arc<Self>, number: u32, goal: Option<u32>, wanted: u32, least: u32) -> Option<Claim> {
-        let group = self.group(number).ok()?;
+    /// Claims blocks in one group; `None`: it has not so many together, or its bitmap is wrong. Errors: `EIO`, `ENOMEM`: it cannot be read.
+    fn claim_in(
+        self: &Arc<Self>,
+        number: u32,
+        goal: Option<u32>,
+        wanted: u32,
+        least: u32,
+    ) -> Result<Option<Claim>> {
+        let group = self.group(number)?;
         if group.is_corrupt() || group.descriptor().free_blocks < least {
-            return None;
+            return Ok(None);
         }
-        let mut index = self.index(group).ok()?;
-        let (start, length) = index.free.choose(goal, wanted).filter(|(_, length)| *length >= least)?;
+        let mut index = match self.index(group) {
+            Ok(index) => index,
+            Err(error @ (Errno::EIO | Errno::ENOMEM)) => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let chosen = index.free.choose(goal, wanted).filter(|(_, length)| *length >= least);
+        let Some((start, length)) = chosen else { return Ok(None) };
         self.change_index(group, &mut index, |index| {
             index.free.remove(start..start + length);
             index.hold(start, length);
         });
         self.free_blocks.fetch_sub(i64::from(length), Ordering::Relaxed);
-        Some(Claim { fs: self.clone(), group: number, start, length })
+        Ok(Some(Claim { fs: self.clone(), group: number, start, length }))
     }
 
     /// Claims up to `wanted` blocks that follow each other, near `goal` if that can be: in its group, in the groups next to it, in the one whose
     /// largest run fits best, anywhere.
     ///
-    /// Errors: `ENOSPC`.
+    /// Errors: `ENOSPC`; `EIO`, `ENOMEM`: there may be room where it cannot be looked for.
     pub fn claim(self: &Arc<Self>, goal: u64, wanted: u32) -> Result<Claim> {
         let wanted = wanted.clamp(1, self.geometry.blocks_per_group);
         let (goal_group, place) = self.geometry.group_of(goal).unwrap_or((0, 0));
-        if let Some(claim) = self.claim_in(goal_group, Some(place), wanted, 1.max(wanted / 4)) {
+        // What cannot be read here counts only if there is no room elsewhere: `claim_anywhere` comes to it again.
+        if let Ok(Some(claim)) = self.claim_in(goal_group, Some(place), wanted, 1.max(wanted / 4)) {
             return Ok(claim);
         }
         let near = 1_u32 << self.geometry.flex_bits.min(4);
         let first = goal_group & !(near - 1);
         for number in first..first.saturating_add(near.max(4)).min(self.geometry.groups) {
-            if let Some(claim) = self.claim_in(number, None, wanted, wanted) {
+            if let Ok(Some(claim)) = self.claim_in(number, None, wanted, wanted) {
                 return Ok(claim);
             }
         }
         let best = self.by_largest.lock().range((wanted, 0)..).next().map(|(_, number)| *number);
-        if let Some(claim) = best.and_then(|number| self.claim_in(number, None, wanted, 1)) {
+        if let Some(Ok(Some(claim))) = best.map(|number| self.claim_in(number, None, wanted, 1)) {
             return Ok(claim);
         }
         self.claim_anywhere(goal_group, wanted)
@@ -446,15 +465,18 @@ impl FileSystem {
 
     /// Goes through the groups, first for enough in one run, then for anything. A group that is loaded is skipped by its largest run.
     fn claim_anywhere(self: &Arc<Self>, from: u32, wanted: u32) -> Result<Claim> {
+        let mut error = Errno::ENOSPC;
         for least in [wanted, 1] {
             let order = (from..self.geometry.groups).chain(0..from);
             for number in order {
-                if let Some(claim) = self.claim_in(number, None, wanted, least) {
-                    return Ok(claim);
+                match self.claim_in(number, None, wanted, least) {
+                    Ok(Some(claim)) => return Ok(claim),
+                    Ok(None) => {}
+                    Err(unreadable) => error = unreadable,
                 }
             }
         }
-        Err(Errno::ENOSPC)
+        Err(error)
     }
 
     /// The same, but leaves what is reserved for dirty pages and their trees. Errors: `ENOSPC`.

@@ -37,6 +37,7 @@ pub mod statfs;
 pub mod symlink;
 #[cfg(test)]
 mod tests;
+pub mod torn;
 pub mod truncate;
 pub mod worker;
 pub mod xattrs;

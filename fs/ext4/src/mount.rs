@@ -13,6 +13,7 @@ use crate::format::superblock::{self, OFFSET, RawSuperBlock, SIZE};
 use crate::format::{BAD_CHECKSUM, CORRUPTED, Compatible, Geometry, Incompatible, ReadOnlyCompatible};
 use crate::journal::{Journal, JournalMap, JournalOptions};
 use crate::options::{DataMode, Options};
+use crate::torn::read_super;
 use crate::{control, indirect, statfs, truncate};
 use abi::errno::{Errno, Result};
 use abi::fs::Statfs;
@@ -85,6 +86,10 @@ impl SuperBlockOperations for Instance {
             (false, true) => end_writing(fs),
             _ => Ok(()),
         }
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.fs.is_read_only()
     }
 
     fn can_freeze(&self) -> bool {
@@ -236,11 +241,9 @@ fn say_clean(raw: &mut RawSuperBlock) {
     }
 }
 
-/// What is read of a device before anything else. Errors: `EINVAL`: no such file system; `EUCLEAN`, `EBADMSG`, `EIO`.
+/// What is read of a device before anything else. Errors: `EINVAL`: no such file system, or no room for one; `EUCLEAN`, `EBADMSG`, `EIO`.
 fn read_geometry(device: &BlockDevice) -> Result<Geometry> {
-    let mut bytes = [0; SIZE];
-    device.read_bytes(OFFSET, &mut bytes).map_err(|_| Errno::EINVAL)?;
-    Geometry::new(superblock::parse(&bytes)?, device.size())
+    Geometry::new(superblock::parse(&read_super(device)?)?, device.size())
 }
 
 /// The same of a superblock that the journal may mend. Errors: as [`Geometry::of_torn`].
@@ -271,9 +274,7 @@ fn open(device: &Arc<BlockDevice>, geometry: Geometry, data: &[u8]) -> Result<(A
     let buffers = Buffers::new(device.clone(), geometry.block_size)?;
     let shrinker: Arc<dyn Shrinker> = buffers.clone();
     mm::reclaim::add_shrinker(Arc::downgrade(&shrinker));
-    let mut bytes = [0; SIZE];
-    device.read_bytes(OFFSET, &mut bytes)?;
-    let usual = Options::defaults(superblock::parse(&bytes)?);
+    let usual = Options::defaults(superblock::parse(&read_super(device)?)?);
     let options = usual.parse(data)?;
     if options.data == DataMode::Journal && !geometry.compatible.contains(Compatible::HAS_JOURNAL) {
         log::error!("ext4 ({}): data=journal without a journal", device.name());

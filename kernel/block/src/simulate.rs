@@ -11,6 +11,7 @@ use crate::SECTOR_SIZE;
 use crate::bio::{BioFlags, Operation};
 use crate::driver::{Driver, Limits, Request};
 use abi::errno::{Errno, Result};
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -81,6 +82,10 @@ struct State {
     /// What whoever reads finds.
     now: Vec<u8>,
     events: Vec<Event>,
+    /// Sectors that were asked for to be read.
+    read: BTreeSet<u64>,
+    /// Requests that were nothing but a flush.
+    flushes: u64,
     faults: Vec<Fault>,
     /// Requests that complete late, and the events of theirs: the last that they are.
     held: Vec<(Request, Option<usize>)>,
@@ -102,6 +107,8 @@ impl SimulatedDisk {
             now: bytes.clone(),
             base: bytes,
             events: Vec::new(),
+            read: BTreeSet::new(),
+            flushes: 0,
             faults: Vec::new(),
             held: Vec::new(),
             late: None,
@@ -148,6 +155,24 @@ impl SimulatedDisk {
     /// No transfer fails any more.
     pub fn heal(&self) {
         self.state.lock().faults.clear();
+    }
+
+    /// The sectors that were read, or written, so far.
+    pub fn touched(&self, operation: Operation) -> BTreeSet<u64> {
+        let state = self.state.lock();
+        if operation == Operation::Read {
+            return state.read.clone();
+        }
+        let written = state.events.iter().filter_map(|event| match &event.kind {
+            Kind::Write { sector, bytes, .. } => Some(*sector..*sector + (bytes.len() / SECTOR_SIZE) as u64),
+            Kind::Flush => None,
+        });
+        written.flatten().collect()
+    }
+
+    /// How many flushes it was asked for, by themselves.
+    pub fn flushes(&self) -> u64 {
+        self.state.lock().flushes
     }
 
     /// How many writes and flushes it was asked for: a moment in time, as [`SimulatedDisk::image`] takes it.
@@ -206,8 +231,14 @@ impl SimulatedDisk {
             state.events.push(Event { kind: Kind::Flush, completed });
         }
         let kind = match request.operation {
-            Operation::Read => return None,
-            Operation::Flush => Kind::Flush,
+            Operation::Read => {
+                state.read.extend(request.sector..request.sector + request.sectors);
+                return None;
+            }
+            Operation::Flush => {
+                state.flushes += 1;
+                Kind::Flush
+            }
             Operation::Write => {
                 let mut bytes = Vec::new();
                 for segment in request.segments() {

@@ -136,6 +136,10 @@ pub trait SuperBlockOperations: Any + Send + Sync {
         let _ = (superblock, flags, data);
         Ok(())
     }
+    /// Whether it has stopped writing by itself, after an error: it is read-only then whatever it was mounted as. Asked often.
+    fn has_stopped(&self) -> bool {
+        false
+    }
     /// Whether the device nodes in it are the type's own, so that also a user namespace may mount and use them.
     fn makes_own_devices(&self) -> bool {
         false
@@ -379,9 +383,9 @@ impl SuperBlock {
     pub fn set_flags(&self, flags: MountFlags) {
         self.flags.store(flags.bits(), Ordering::Relaxed);
     }
-    /// Whether the instance is read-only.
+    /// Whether the instance is read-only: mounted so, or stopped by an error.
     pub fn is_read_only(&self) -> bool {
-        self.flags().contains(MountFlags::RDONLY)
+        self.flags().contains(MountFlags::RDONLY) || self.operations.has_stopped()
     }
 
     /// The dentry of its root; made from `inode` if there is none now.

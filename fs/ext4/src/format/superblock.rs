@@ -282,7 +282,8 @@ impl Geometry {
             log::error!("ext4: cannot mount: features {unknown:?} are not supported");
             return Err(Errno::EINVAL);
         }
-        check_checksum(raw, read_only_compatible)?;
+        check_checksum(raw, read_only_compatible)
+            .inspect_err(|_| log::error!("ext4: the superblock's checksum is wrong"))?;
         let geometry = Geometry::calculate(raw, (compatible, incompatible, read_only_compatible))?;
         geometry.check(raw, device_size)?;
         Ok(geometry)
@@ -524,7 +525,8 @@ fn features(raw: &RawSuperBlock) -> (Compatible, Incompatible, ReadOnlyCompatibl
     )
 }
 
-fn check_checksum(raw: &RawSuperBlock, features: ReadOnlyCompatible) -> Result<()> {
+/// Errors: `EBADMSG`: the checksum is wrong; `EINVAL`: it is of an unknown type.
+pub fn check_checksum(raw: &RawSuperBlock, features: ReadOnlyCompatible) -> Result<()> {
     if !features.contains(ReadOnlyCompatible::METADATA_CSUM) {
         return Ok(());
     }
@@ -533,7 +535,6 @@ fn check_checksum(raw: &RawSuperBlock, features: ReadOnlyCompatible) -> Result<(
         return Err(Errno::EINVAL);
     }
     if checksum_of(raw) != raw.checksum.get() {
-        log::error!("ext4: the superblock's checksum is wrong");
         return Err(BAD_CHECKSUM);
     }
     Ok(())

@@ -3,6 +3,7 @@
 mod attributes;
 mod cuts;
 mod data;
+mod faults;
 mod journaled;
 mod mutated;
 mod names;
