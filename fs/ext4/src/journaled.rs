@@ -1,6 +1,6 @@
 //! Contents of files that go through the journal (`data=journal`, `chattr +j`): they and what names them survive a cut together.
 //!
-//! Key functions: [`Body::journals_data`], [`write`], [`leading_uncached`]. A block of contents is a buffer then, as metadata is, in the transaction that puts it into
+//! Key functions: [`Body::journals_data`], [`write()`], [`leading_uncached`]. A block of contents is a buffer then, as metadata is, in the transaction that puts it into
 //! the map and makes the file longer. write(2) comes here before it returns, so that what programs write is kept in the order in
 //! which they wrote it. Until a checkpoint the device does not have it: who reads looks for a buffer first. A block that is freed is revoked, as
 //! metadata is.

@@ -355,8 +355,8 @@ fn exchange_once(rename: &Rename<'_>, target: &Arc<Inode>) -> Result<()> {
     let (old, new) = (node_of(rename.old_directory)?.body(), node_of(rename.new_directory)?.body());
     let (body, other) = (node_of(rename.inode)?.body(), node_of(target)?.body());
     let apart = !rename.old_directory.is_same(rename.new_directory);
-    let mut handle =
-        old.fs.start(NAME_CREDITS + 4 * directory::REMOVE_CREDITS + 4 * move_credits(&old.fs))?;
+    // Two names and two parents, and the inodes of all four. No name is added.
+    let mut handle = old.fs.start(4 * directory::REMOVE_CREDITS + 4 + 4 * move_credits(&old.fs))?;
     directory::move_out(rename.old_directory, old, &mut handle)?;
     directory::move_out(rename.new_directory, new, &mut handle)?;
     for inode in [rename.inode, target].into_iter().filter(|inode| apart && inode.is_directory()) {

@@ -241,7 +241,7 @@ impl Work {
             file.kept();
         }
         let again = (second.sync(), first.sync());
-        let stopped = first.inode.private::<Node>().is_none_or(|node| is_stopped(node));
+        let stopped = first.inode.private::<Node>().is_none_or(is_stopped);
         let told = match (synced, again.0, again.1) {
             // A flush that failed is told to who asked for it.
             _ if stopped || self.flushes_fail => true,
