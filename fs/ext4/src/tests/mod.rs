@@ -7,6 +7,7 @@ mod faults;
 mod mutated;
 mod names;
 mod ranges;
+mod swap;
 
 use crate::mount::mount_device;
 use crate::node::Node;
