@@ -208,6 +208,7 @@ const SPECIAL: &[Row] = &[
     ("process_vm_writev", 3, [SELF, VECTOR, 1, P, 1, 0]),
     ("msgrcv", 1, [QUEUE, P, 100, 0, libc::IPC_NOWAIT as usize, 0]),
     ("msgctl", 2, [QUEUE, libc::IPC_STAT as usize, P, 0, 0, 0]),
+    ("shmctl", 2, [0, 3, P, 0, 0, 0]), // IPC_INFO
     ("process_madvise", 1, [PROCESS, P, 1, libc::MADV_COLD as usize, 0, 0]),
 ];
 
