@@ -96,7 +96,6 @@ pub(super) fn place(windows: &Windows, memory: &mut [Option<Memory>], taken: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
 
     fn windows() -> Windows {
         Windows { memory: 0xfe00_0000..0xfe20_0000, prefetchable: 0x8_0000_0000..0x8_0000_8000 }
@@ -141,7 +140,7 @@ mod tests {
     #[test]
     fn what_needs_few_bits_is_below_4_gib_and_what_does_not_fit_is_elsewhere() {
         let mut wanted = [memory(0x4000, 8), memory(0x1_0000, 12), memory(16, 4)];
-        place(&windows(), &mut wanted, &mut vec![0xfe00_0000..0xfe00_0001]);
+        place(&windows(), &mut wanted, &mut core::iter::once(0xfe00_0000..0xfe00_0001).collect());
         assert_eq!(addresses(&wanted), [0xfe00_4000, 0xfe01_0000, 0xfe00_1000]);
     }
 }
