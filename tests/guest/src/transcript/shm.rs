@@ -125,7 +125,9 @@ fn wrong(t: &mut Transcript) -> Outcome {
     // SAFETY: an unknown command looks at nothing.
     t.call("unknown command", unsafe { libc::shmctl(segment, 99, std::ptr::null_mut()) });
     // SAFETY: as above, a pointer to nothing.
-    t.call("state to nowhere", unsafe { libc::shmctl(segment, libc::IPC_STAT, 8 as *mut _) });
+    t.call("state to nowhere", unsafe {
+        libc::shmctl(segment, libc::IPC_STAT, std::ptr::without_provenance_mut(8))
+    });
     t.call("remove", remove(segment));
     t.call("state", stat(segment).0);
     Ok(())
