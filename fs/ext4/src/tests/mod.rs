@@ -8,7 +8,6 @@ mod journaled;
 mod mutated;
 mod names;
 mod ranges;
-mod swap;
 
 use crate::mount::mount_device;
 use crate::node::Node;
