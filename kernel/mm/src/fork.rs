@@ -9,7 +9,7 @@
 
 use crate::commit;
 use crate::space::{AddressSpace, Count, Mappings, State};
-use crate::stats::FrameKind;
+use crate::stats::Tally;
 use crate::vma::{Backing, Vma, VmaFlags};
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
@@ -48,7 +48,7 @@ impl AddressSpace {
     /// Copies the page-table entries that the child needs.
     fn copy_pages(&self, child: &AddressSpace, copies: &[Arc<Vma>]) -> Result<()> {
         let mut batch = TlbBatch::new(self.page_table());
-        let (mut anonymous, mut file, mut shmem) = (0, 0, 0);
+        let mut copied = Tally::default();
         let mut result = Ok(());
         for run in runs_to_copy(copies) {
             result = self.page_table().copy_range_cow(
@@ -56,20 +56,15 @@ impl AddressSpace {
                 run,
                 CopyMode::CopyOnWrite,
                 &mut batch,
-                |_, frame| match FrameKind::of(frame) {
-                    FrameKind::Anonymous => anonymous += 1,
-                    FrameKind::File => file += 1,
-                    FrameKind::Shmem => shmem += 1,
-                    FrameKind::Uncounted => {}
-                },
+                |_, frame| copied.add(frame),
             );
             if result.is_err() {
                 break;
             }
         }
-        child.count_mapped(FrameKind::Anonymous, anonymous);
-        child.count_mapped(FrameKind::File, file);
-        child.count_mapped(FrameKind::Shmem, shmem);
+        for (kind, pages) in copied.counts() {
+            child.count_mapped(kind, pages);
+        }
         Ok(result?)
     }
 }

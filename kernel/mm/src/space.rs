@@ -13,7 +13,7 @@ use crate::commit;
 use crate::keys::Keys;
 use crate::layout::Layout;
 use crate::page_cache::MappingKey;
-use crate::stats::{self, FrameKind};
+use crate::stats::{self, FrameKind, Tally};
 use crate::swap;
 use crate::vma::{Backing, Protection, Vma, VmaFlags};
 use abi::errno::{Errno, Result};
@@ -391,20 +391,14 @@ impl AddressSpace {
     pub(crate) fn zap(&self, range: Range<usize>) {
         self.note_peak_rss();
         let mut batch = TlbBatch::new(&self.page_table);
-        // Counted once for all, not once for each.
-        let [mut anonymous, mut file, mut shmem] = [0; 3];
+        let mut gone = Tally::default();
         self.page_table.unmap_range(range, &mut batch, |_, mapping| {
-            match FrameKind::of(mapping.frame) {
-                FrameKind::Anonymous => anonymous += 1,
-                FrameKind::File => file += 1,
-                FrameKind::Shmem => shmem += 1,
-                FrameKind::Uncounted => {}
-            }
+            gone.add(mapping.frame);
             swap::note_unmapping(mapping.frame);
         });
-        self.count_out(FrameKind::Anonymous, anonymous);
-        self.count_out(FrameKind::File, file);
-        self.count_out(FrameKind::Shmem, shmem);
+        for (kind, pages) in gone.counts() {
+            self.count_out(kind, pages);
+        }
     }
 
     /// Counts a mapping in or out of the totals.

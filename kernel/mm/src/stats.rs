@@ -100,6 +100,36 @@ impl FrameKind {
     }
 }
 
+/// Frames counted by kind, to be added to a resident set once for all.
+#[derive(Default)]
+pub(crate) struct Tally {
+    anonymous: usize,
+    file: usize,
+    shmem: usize,
+}
+
+impl Tally {
+    /// Counts one.
+    #[inline]
+    pub fn add(&mut self, frame: &Frame) {
+        match FrameKind::of(frame) {
+            FrameKind::Anonymous => self.anonymous += 1,
+            FrameKind::File => self.file += 1,
+            FrameKind::Shmem => self.shmem += 1,
+            FrameKind::Uncounted => {}
+        }
+    }
+
+    /// How many of each kind.
+    pub fn counts(&self) -> [(FrameKind, usize); 3] {
+        [
+            (FrameKind::Anonymous, self.anonymous),
+            (FrameKind::File, self.file),
+            (FrameKind::Shmem, self.shmem),
+        ]
+    }
+}
+
 /// `/proc/meminfo`'s figures, in KiB, named as its lines.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct MemInfo {

@@ -538,12 +538,29 @@ impl PageTable {
     }
 
     /// Calls `visit` for each entry in the range that is not empty, under the leaf locks, and does what it says ([`EntryAction::Map`]
-    /// included). The one walk under unmap, protect, aging and the like. `visit` must not sleep or use this table.
+    /// included): what protect, aging and the like are made of. `visit` must not sleep or use this table.
     pub fn update_entries(
         &self,
         range: Range<usize>,
         batch: &mut TlbBatch<'_>,
         mut visit: impl FnMut(usize, EntryRef<'_>) -> EntryAction,
+    ) {
+        self.walk(range, batch, |slot, address, batch| {
+            let entry = observe(slot);
+            if entry != 0 {
+                let action = with_entry(entry, |entry| visit(address, entry));
+                apply(slot, entry, action, address, batch);
+            }
+        });
+    }
+
+    /// Calls `visit` for each entry of each leaf table in the range, under the leaf locks, with a batch that has room for a frame.
+    #[inline(always)]
+    fn walk<'t>(
+        &self,
+        range: Range<usize>,
+        batch: &mut TlbBatch<'t>,
+        mut visit: impl FnMut(&AtomicU64, usize, &mut TlbBatch<'t>),
     ) {
         check_range(&range);
         batch.check(self);
@@ -556,12 +573,7 @@ impl PageTable {
                 continue;
             };
             while address < region_end && !batch.is_full() {
-                let slot = leaf.entry(address);
-                let entry = observe(slot);
-                if entry != 0 {
-                    let action = with_entry(entry, |entry| visit(address, entry));
-                    apply(slot, entry, action, address, batch);
-                }
+                visit(leaf.entry(address), address, batch);
                 address += PAGE_SIZE;
             }
         }
@@ -597,45 +609,25 @@ impl PageTable {
         next
     }
 
-    /// Empties all entries in the range; `removed` sees each mapping of a page (for accounting), under the leaf lock. The same as
-    /// [`PageTable::update_entries`] with [`EntryAction::Unmap`] for all; this is what each exit and munmap runs through.
+    /// Empties all entries in the range; `removed` sees each mapping of a page (for accounting), under the leaf lock. What
+    /// [`PageTable::update_entries`] does with [`EntryAction::Unmap`] for all, without deciding for each: exits and munmap run through this.
     pub fn unmap_range(
         &self,
         range: Range<usize>,
         batch: &mut TlbBatch<'_>,
         mut removed: impl FnMut(usize, MappingRef<'_>),
     ) {
-        check_range(&range);
-        batch.check(self);
-        let mut address = range.start;
-        while address < range.end {
-            batch.make_room();
-            let region_end = range.end.min((address | (span(1) - 1)) + 1);
-            let Some(leaf) = self.lock_leaf(address) else {
-                address = range.end.min(self.next_table(address));
-                continue;
-            };
-            let mut stale = NOTHING_STALE;
-            while address < region_end && !batch.is_full() {
-                let slot = leaf.entry(address);
-                let seen = slot.load(Ordering::Acquire);
-                if seen != 0 {
-                    let entry = take_entry(slot, seen);
-                    if SwapSlot::decode(entry).is_some() {
-                        drop_entry(entry, address, batch);
-                    } else {
-                        with_mapping(entry, |mapping| removed(address, mapping));
-                        if entry & arch::PTE_PRESENT != 0 {
-                            stale = stale.start.min(address)..address + PAGE_SIZE;
-                        }
-                        // SAFETY: the entry's reference is the batch's now.
-                        batch.add_frame(unsafe { Frame::from_number(number_in(entry)) });
-                    }
-                }
-                address += PAGE_SIZE;
+        self.walk(range, batch, |slot, address, batch| {
+            let seen = slot.load(Ordering::Acquire);
+            if seen == 0 {
+                return;
             }
-            batch.add_range(stale);
-        }
+            let entry = take_entry(slot, seen);
+            if SwapSlot::decode(entry).is_none() {
+                with_mapping(entry, |mapping| removed(address, mapping));
+            }
+            drop_entry(entry, address, batch);
+        });
     }
 
     /// Changes what the mappings in the range allow.
@@ -648,9 +640,9 @@ impl PageTable {
         self.update_range(range, batch, |address, mapping| EntryAction::Protect(perms(address, mapping)));
     }
 
-    /// Copies the entries of a range into `child`, sharing the pages (fork), but for private pages that are [lent](FrameState::is_lent): the child
-    /// gets a copy of those. `copied` sees each page (for accounting); it must not sleep or use either table. `batch` is of `self`. Where the child has a mapping already it stays. On failure
-    /// a part has been copied.
+    /// Copies the entries of a range into `child`, sharing the pages (fork), but for private pages that are [lent](FrameState::is_lent): the
+    /// child gets a copy of those. `copied` sees each page (for accounting); it must not sleep or use either table. `batch` is of `self`.
+    /// Where the child has a mapping already it stays. On failure a part has been copied.
     pub fn copy_range_cow(
         &self,
         child: &PageTable,
