@@ -122,11 +122,7 @@ impl Tally {
 
     /// How many of each kind.
     pub fn counts(&self) -> [(FrameKind, usize); 3] {
-        [
-            (FrameKind::Anonymous, self.anonymous),
-            (FrameKind::File, self.file),
-            (FrameKind::Shmem, self.shmem),
-        ]
+        [(FrameKind::Anonymous, self.anonymous), (FrameKind::File, self.file), (FrameKind::Shmem, self.shmem)]
     }
 }
 
