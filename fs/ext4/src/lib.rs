@@ -34,6 +34,7 @@ pub mod pager;
 pub mod ranges;
 pub mod regular;
 pub mod statfs;
+pub mod swap;
 pub mod symlink;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@
 use crate::body::{Body, State};
 use crate::journal::OrderedData;
 use crate::node::Node;
-use crate::{direct, extents, indirect, inline, ranges, truncate};
+use crate::{direct, extents, indirect, inline, ranges, swap, truncate};
 use abi::errno::{Errno, Result};
 use abi::fcntl::OpenFlags;
 use alloc::sync::{Arc, Weak};
@@ -19,6 +19,7 @@ use machine::PAGE_SIZE;
 use machine::memory::{AllocFlags, Frame};
 use machine::sync::atomic::Ordering;
 use mm::io::{IoReader, IoWriter, Limited};
+use mm::swap::SwapStore;
 use mm::{PageCache, WriteBackMode};
 use security::{Capability, Credentials};
 use vfs::{Allocate, File, FileOperations, Inode, SeekFrom, SyncKind, attributes};
@@ -27,7 +28,7 @@ use vfs::{Allocate, File, FileOperations, Inode, SeekFrom, SyncKind, attributes}
 pub struct RegularFile;
 
 /// The node and the pages of an inode. Errors: `EINVAL`: no regular file of this type.
-fn parts(inode: &Inode) -> Result<(&Node, &Arc<PageCache>)> {
+pub(crate) fn parts(inode: &Inode) -> Result<(&Node, &Arc<PageCache>)> {
     let node = inode.private::<Node>().ok_or(Errno::EINVAL)?;
     Ok((node, inode.operations().page_cache().ok_or(Errno::EINVAL)?))
 }
@@ -58,6 +59,7 @@ impl FileOperations for RegularFile {
             return Ok(count);
         }
         let _change = inode.lock.write();
+        swap::check(inode)?;
         let offset = if append { cache.size() } else { offset };
         if is_direct(file) {
             check_blocks(&node.body().fs.device, offset, from.remaining())?;
@@ -121,6 +123,7 @@ impl FileOperations for RegularFile {
             return Err(Errno::EFBIG);
         }
         let _change = inode.lock.write();
+        swap::check(inode)?;
         if body.is_inline() {
             move_out(body)?;
         }
@@ -148,6 +151,11 @@ impl FileOperations for RegularFile {
         inode.touch_modified();
         body.note_times(inode.times());
         Ok(())
+    }
+
+    /// Errors: see [`swap::store`].
+    fn swap_store(&self, file: &File) -> Result<Arc<dyn SwapStore>> {
+        swap::store(file.inode()?, Some(file.path().clone()))
     }
 
     fn release(&self, file: &File) {
@@ -198,6 +206,7 @@ fn overwrite_directly(inode: &Arc<Inode>, from: &mut dyn IoReader, offset: u64) 
     let wanted = from.remaining();
     check_blocks(&body.fs.device, offset, wanted)?;
     let _stays = inode.lock.read();
+    swap::check(inode)?;
     let end = offset.checked_add(wanted as u64).ok_or(Errno::EFBIG)?;
     let left = attributes::limit_write(inode, offset, wanted)?;
     if left < wanted || attributes::has_set_id(inode) || !direct::can_overwrite(body, cache, offset..end)? {
@@ -334,7 +343,7 @@ impl OrderedData for Tail {
     }
 }
 
-/// Gives a file another size. The inode's lock is held. Errors: `EFBIG`, `EIO`, `ENOSPC`, `EROFS`.
+/// Gives a file another size. The inode's lock is held. Errors: `EFBIG`, `EIO`, `ENOSPC`, `EROFS`; `ETXTBSY`: it is swap space and would be shorter.
 pub fn resize(node: &Node, inode: &Arc<Inode>, size: u64) -> Result<()> {
     let (body, cache) = (node.body(), parts(inode)?.1);
     if body.fs.is_read_only() {
@@ -352,6 +361,7 @@ pub fn resize(node: &Node, inode: &Arc<Inode>, size: u64) -> Result<()> {
         cache.truncate(size)?;
         return body.grow_to(size);
     }
+    swap::check(inode)?;
     cache.truncate(size)?;
     if size == 0 && body.fs.options.read().write_replacements {
         body.was_replaced.store(true, Ordering::Relaxed);

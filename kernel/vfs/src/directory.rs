@@ -290,7 +290,7 @@ fn check_removal(
     let victim = dentry.inode().ok_or(Errno::ENOENT)?;
     check_change(directory, parent, context)?;
     permission::check_sticky(parent, victim, context.credentials)?;
-    let fixed = state::IMMUTABLE | state::APPEND_ONLY;
+    let fixed = state::IMMUTABLE | state::APPEND_ONLY | state::SWAP_FILE;
     if victim.has_state(fixed) || parent.has_state(state::APPEND_ONLY) {
         return Err(Errno::EPERM);
     }

@@ -48,6 +48,8 @@ pub mod state {
     pub const NO_ACCESS_TIME: u32 = 32;
     /// There is an access control list that says more than the mode; set by [`Inode::set_acl`](super::Inode::set_acl).
     pub const HAS_ACCESS_LIST: u32 = 64;
+    /// It is in use as swap space: its blocks and names stay as they are.
+    pub const SWAP_FILE: u32 = 128;
 }
 
 /// A file.

@@ -8,6 +8,7 @@ mod journaled;
 mod mutated;
 mod names;
 mod ranges;
+mod swap;
 
 use crate::mount::mount_device;
 use crate::node::Node;
