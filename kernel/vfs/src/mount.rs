@@ -223,10 +223,15 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// The file systems on devices that no other mounts show than these, which are being taken off.
+    /// The file systems that no other mounts show than these, which are being taken off, if they have something to put down: those on devices, and those
+    /// that hold memory.
     pub(crate) fn all(gone: &[Arc<Mount>]) -> Vec<Watched> {
+        let has_contents = |mount: &&Arc<Mount>| {
+            let of_memory = || mount.superblock.statfs().is_ok_and(|status| status.f_bfree < status.f_blocks);
+            mount.superblock.is_on_device() || of_memory()
+        };
         let mut by_address: BTreeMap<usize, (usize, &Arc<Mount>)> = BTreeMap::new();
-        for mount in gone.iter().filter(|mount| mount.superblock.is_on_device()) {
+        for mount in gone.iter().filter(has_contents) {
             by_address.entry(Arc::as_ptr(&mount.active).addr()).or_insert((0, mount)).0 += 1;
         }
         let alone = by_address.values().filter(|(count, mount)| Arc::strong_count(&mount.active) == *count);
@@ -238,17 +243,30 @@ impl Watched {
             .collect()
     }
 
-    /// After its mounts have been taken off: waits until it is shut down, unless it is mounted or in use elsewhere. The caller refers to none of them any more.
+    /// After its mounts have been taken off: waits until it is shut down, and what it held in memory is free, unless it is mounted or in use elsewhere. The
+    /// caller refers to none of them any more.
     pub(crate) fn wait_for_end(self) {
-        /// How often to wait for what RCU still holds: the places of mounts, and the mounts that those hold.
+        /// How often to wait for what RCU still holds: the places of mounts, and the mounts that those hold; then names and their inodes.
         const BARRIERS: u32 = 3;
-        for _ in 0..BARRIERS {
-            rcu::barrier();
-            if self.active.strong_count() == 0 {
-                return reaper::wait_for_end(&self.superblock);
-            }
+        let is_off = || self.active.strong_count() == 0;
+        let is_gone = || is_off() && Arc::strong_count(&self.superblock) == 1;
+        if !waits_for(BARRIERS, is_off) {
+            return;
+        }
+        if self.superblock.is_on_device() {
+            reaper::wait_for_end(&self.superblock);
+        } else {
+            waits_for(BARRIERS, is_gone);
         }
     }
+}
+
+/// Waits for RCU, so many times at most, until this holds; whether it does.
+fn waits_for(barriers: u32, holds: impl Fn() -> bool) -> bool {
+    (0..barriers).any(|_| {
+        rcu::barrier();
+        holds()
+    })
 }
 
 static NEXT_MOUNT_ID: AtomicU64 = AtomicU64::new(1);

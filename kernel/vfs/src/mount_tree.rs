@@ -313,7 +313,7 @@ fn lock_unused(context: &LookupContext<'_>, target: &Path, flags: u32) -> Result
     Err(Errno::EBUSY)
 }
 
-/// umount2(2) of the mount whose root is `target`. If nothing else shows a file system on a device, it is shut down when this comes back.
+/// umount2(2) of the mount whose root is `target`. If nothing else shows the file system, it is shut down, and its memory free, when this comes back.
 pub fn unmount(context: &LookupContext<'_>, target: Path, flags: u32) -> Result<()> {
     if !target.is_mount_root() {
         return Err(Errno::EINVAL);
