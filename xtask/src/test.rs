@@ -1,4 +1,4 @@
-//! `cargo xtask test`: host tests and guest tests, beside each other. Ends with `N passed, N failed, N skipped`.
+//! `cargo xtask test`: host tests, then guest tests. Ends with `N passed, N failed, N skipped`.
 //!
 //! A guest test is an ordinary Linux program and counts only if the same binary has passed on Linux in the same
 //! virtual machine: `--record-linux` makes the records (`tests/guest/linux-passed.txt`,
@@ -151,8 +151,8 @@ struct Families {
 }
 
 impl Families {
-    /// Runs them, beside each other where that does not matter: what waits for a guest's clock leaves the processors to others. Linux
-    /// is recorded with nothing beside it.
+    /// Runs them, the guests' beside each other: those that wait for a guest's clock leave the processors to others. Linux is recorded with nothing
+    /// beside it.
     fn run(&self, arguments: &TestArguments) -> Result<Counts> {
         let record = arguments.record_linux;
         let kernel = if record { &Kernel::Linux } else { &arguments.kernel };
@@ -170,11 +170,16 @@ impl Families {
             vm.command_line.push_str(" oops=panic");
             Ok(vm)
         };
-        let (mut host, mut waiting, mut working, mut disks) =
-            (Lane::new(), Lane::new(), Lane::new(), Lane::new());
+        // The kernel is built beside the host tests.
+        let (mut host, mut image) = (Lane::new(), Lane::new());
         if self.host {
             host.push(Box::new(|| host::run(arguments.long)));
         }
+        if self.host && self.guest {
+            image.push(Box::new(move || vm().map(|_| Counts::default())));
+        }
+        let mut all = beside_each_other([host, image])?;
+        let (mut waiting, mut working, mut disks) = (Lane::new(), Lane::new(), Lane::new());
         if self.transcripts {
             waiting.push(Box::new(move || {
                 let vm = strict()?;
@@ -218,19 +223,25 @@ impl Families {
                 steadily("disks", record, || disks::run(&vm, arguments, kernel))
             }));
         }
-        let lanes = [host, waiting, working, disks];
-        if record {
-            return one_after_the_other(lanes.into_iter().flatten().collect());
-        }
-        std::thread::scope(|scope| {
-            let lanes: Vec<_> = lanes.map(|lane| scope.spawn(|| one_after_the_other(lane))).into();
-            let mut all = Counts::default();
-            for lane in lanes {
-                all += lane.join().map_err(|_| anyhow!("a family of tests panicked"))??;
-            }
-            Ok(all)
-        })
+        let lanes = [waiting, working, disks];
+        all += if record {
+            one_after_the_other(lanes.into_iter().flatten().collect())?
+        } else {
+            beside_each_other(lanes)?
+        };
+        Ok(all)
     }
+}
+
+fn beside_each_other<const N: usize>(lanes: [Lane; N]) -> Result<Counts> {
+    std::thread::scope(|scope| {
+        let lanes = lanes.map(|lane| scope.spawn(|| one_after_the_other(lane)));
+        let mut all = Counts::default();
+        for lane in lanes {
+            all += lane.join().map_err(|_| anyhow!("a family of tests panicked"))??;
+        }
+        Ok(all)
+    })
 }
 
 fn one_after_the_other(lane: Lane) -> Result<Counts> {

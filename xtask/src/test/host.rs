@@ -89,10 +89,10 @@ fn has_miri(toolchain: &str) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
-/// A `cargo test`, after guests that run beside it: they have clocks to keep. Its images of disks are in memory where there is a folder for that.
+/// A `cargo test`, with images of disks in memory where there is a folder for that.
 fn cargo_test() -> Command {
-    let mut command = Command::new("nice");
-    command.args(["-n", "10"]).arg(cargo().get_program()).args(["test", "--quiet"]);
+    let mut command = cargo();
+    command.args(["test", "--quiet"]);
     let memory = Path::new("/dev/shm");
     if std::env::var_os("TMPDIR").is_none() && memory.is_dir() {
         command.env("TMPDIR", memory);
