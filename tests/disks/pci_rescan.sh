@@ -11,8 +11,7 @@ for disk in $1 $2; do
     while [ ! -e $function/remove ]; do function=${function%/*}; done
     echo 1 >$function/remove
     tries=0
-    while [ -e /sys/block/$name ] || [ -e $disk ]; do sleep 0.1; tries=$((tries + 1)); [ $tries -lt 100 ]; done
-    [ ! -e $function ]
+    while [ -e /sys/block/$name ] || [ -e $disk ] || [ -e $function ]; do sleep 0.1; tries=$((tries + 1)); [ $tries -lt 100 ]; done
     [ ! -e /sys/bus/pci/devices/${function##*/} ]
     echo 1 >/sys/bus/pci/rescan
     tries=0

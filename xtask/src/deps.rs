@@ -3,6 +3,10 @@
 use crate::util::{have, say};
 use anyhow::{Context, Result, bail};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// Held while it is seen what is there and the rest is installed.
+static INSTALLING: Mutex<()> = Mutex::new(());
 
 /// A program and the Debian package that has it.
 pub struct Tool {
@@ -32,6 +36,8 @@ pub const CC: Tool = Tool { program: "cc", package: "gcc" };
 
 /// Makes sure that a program is there.
 pub fn need(tool: &Tool) -> Result<()> {
+    // apt-get lets nobody else in meanwhile.
+    let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     if have(tool.program) {
         return Ok(());
     }
@@ -45,6 +51,7 @@ pub fn need(tool: &Tool) -> Result<()> {
 /// Makes sure that static C libraries are there, for programs of the guest.
 pub fn need_static_libc() -> Result<()> {
     need(&CC)?;
+    let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let found = Command::new("cc").arg("-print-file-name=libc.a").output().context("starting cc")?;
     if found.stdout.starts_with(b"/") { Ok(()) } else { install("libc6-dev") }
 }

@@ -20,7 +20,7 @@ use crate::kernel::Profile;
 use crate::qemu::Vm;
 use crate::root::Root;
 use crate::run::{Kernel, machine};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
 
 /// What `cargo xtask test` takes.
@@ -117,87 +117,152 @@ pub fn command(arguments: &TestArguments) -> Result<u8> {
         || arguments.disks
         || arguments.transcripts
         || arguments.terminal);
-    let wants_host =
-        arguments.host || everything && !arguments.record_linux && arguments.kernel == Kernel::Linnet;
-    let mut all = Counts::default();
-    if wants_host {
-        all += host::run(arguments.long)?;
-    } else if arguments.miri {
-        all += host::miri()?;
-    }
-    let (guest, busybox) = (arguments.guest || everything, arguments.busybox || everything);
-    let transcripts = arguments.transcripts || everything;
-    let debian = arguments.debian || everything;
-    let boot = arguments.boot || everything && !arguments.record_linux && arguments.kernel == Kernel::Linnet;
-    let terminal = arguments.terminal || everything;
-    let disks = arguments.disks || everything;
-    if guest || busybox || boot || debian || disks || transcripts || terminal {
-        all += on_guest(arguments, &Families { boot, busybox, debian, disks, transcripts, terminal, guest })?;
-    }
+    let on_linnet = !arguments.record_linux && arguments.kernel == Kernel::Linnet;
+    // A filter names guest cases unless it was said what it is for.
+    let whole = everything && arguments.filter.is_empty();
+    let families = Families {
+        host: arguments.host || everything && on_linnet,
+        boot: on_linnet && (arguments.boot || everything),
+        busybox: arguments.filter.is_empty() && (arguments.busybox || everything),
+        transcripts: arguments.transcripts || everything,
+        terminal: arguments.terminal || whole,
+        guest: arguments.guest || everything,
+        debian: arguments.debian || whole,
+        disks: arguments.disks || whole,
+    };
+    let all = if arguments.miri && !families.host { host::miri()? } else { families.run(arguments)? };
     println!("{all}");
     Ok(u8::from(all.failed > 0))
 }
 
-/// Which families run in the guest.
+/// What runs one after the other.
+type Lane<'a> = Vec<Box<dyn FnOnce() -> Result<Counts> + Send + 'a>>;
+
+/// Which families run.
 struct Families {
+    host: bool,
     boot: bool,
     busybox: bool,
-    debian: bool,
-    disks: bool,
     transcripts: bool,
     terminal: bool,
     guest: bool,
+    debian: bool,
+    disks: bool,
 }
 
-fn on_guest(arguments: &TestArguments, families: &Families) -> Result<Counts> {
-    let kernel = if arguments.record_linux { &Kernel::Linux } else { &arguments.kernel };
-    let mut vm: Vm = machine(kernel, arguments.profile, &Root::Busybox)?;
-    vm.verbose = arguments.verbose;
-    vm.cpus = arguments.smp;
-    vm.memory_mib = arguments.mem;
+impl Families {
+    /// Runs them, the guests' beside each other: those that wait for a guest's clock leave the processors to others. Linux is recorded with nothing
+    /// beside it.
+    fn run(&self, arguments: &TestArguments) -> Result<Counts> {
+        let record = arguments.record_linux;
+        let kernel = if record { &Kernel::Linux } else { &arguments.kernel };
+        let filter = arguments.filter.as_slice();
+        let vm = || -> Result<Vm> {
+            let mut vm = machine(kernel, arguments.profile, &Root::Busybox)?;
+            vm.verbose = arguments.verbose;
+            vm.cpus = arguments.smp;
+            vm.memory_mib = arguments.mem;
+            Ok(vm)
+        };
+        // A bug of the kernel must not hide behind a program that was killed.
+        let strict = || -> Result<Vm> {
+            let mut vm = vm()?;
+            vm.command_line.push_str(" oops=panic");
+            Ok(vm)
+        };
+        // The kernel is built beside the host tests.
+        let (mut host, mut image) = (Lane::new(), Lane::new());
+        if self.host {
+            host.push(Box::new(|| host::run(arguments.long)));
+        }
+        if self.host && self.guest {
+            image.push(Box::new(move || vm().map(|_| Counts::default())));
+        }
+        let mut all = beside_each_other([host, image])?;
+        let (mut waiting, mut working, mut disks) = (Lane::new(), Lane::new(), Lane::new());
+        if self.transcripts {
+            waiting.push(Box::new(move || {
+                let vm = strict()?;
+                steadily("transcripts", record, || transcripts::run(&vm, filter, record))
+            }));
+        }
+        if self.terminal {
+            waiting.push(Box::new(move || {
+                let vm = strict()?;
+                steadily("terminal", record, || terminal::run(&vm, filter, record))
+            }));
+        }
+        if self.boot {
+            // The filter names guest cases unless nothing but boots was asked for.
+            let filter = if arguments.boot { filter } else { &[] };
+            working.push(Box::new(move || {
+                let vm = vm()?;
+                steadily("boots", false, || boot::run(&vm, filter))
+            }));
+        }
+        if self.busybox {
+            working.push(Box::new(move || {
+                let vm = strict()?;
+                steadily("busybox", record, || busybox::run(&vm, record))
+            }));
+        }
+        if self.guest {
+            let mut options: Vec<String> = arguments.long.then(|| "--long".to_owned()).into_iter().collect();
+            options.extend(arguments.seed.map(|seed| format!("--seed={seed}")));
+            working.push(Box::new(move || {
+                let vm = strict()?;
+                steadily("guest", record, || cases::run(&vm, filter, &options, record))
+            }));
+        }
+        if self.debian {
+            working.push(Box::new(move || steadily("debian", record, || debian::run(arguments, kernel))));
+        }
+        if self.disks {
+            disks.push(Box::new(move || {
+                let vm = strict()?;
+                steadily("disks", record, || disks::run(&vm, arguments, kernel))
+            }));
+        }
+        let lanes = [waiting, working, disks];
+        all += if record {
+            one_after_the_other(lanes.into_iter().flatten().collect())?
+        } else {
+            beside_each_other(lanes)?
+        };
+        Ok(all)
+    }
+}
+
+fn beside_each_other<const N: usize>(lanes: [Lane; N]) -> Result<Counts> {
+    std::thread::scope(|scope| {
+        let lanes = lanes.map(|lane| scope.spawn(|| one_after_the_other(lane)));
+        let mut all = Counts::default();
+        for lane in lanes {
+            all += lane.join().map_err(|_| anyhow!("a family of tests panicked"))??;
+        }
+        Ok(all)
+    })
+}
+
+fn one_after_the_other(lane: Lane) -> Result<Counts> {
     let mut all = Counts::default();
-    if families.boot && *kernel == Kernel::Linnet {
-        // The filter names guest cases unless nothing but boots was asked for.
-        all += steadily(false, || boot::run(&vm, if arguments.boot { &arguments.filter } else { &[] }))?;
-    }
-    // A bug of the kernel must not hide behind a program that was killed.
-    vm.command_line.push_str(" oops=panic");
-    let record = arguments.record_linux;
-    if families.busybox && arguments.filter.is_empty() {
-        all += steadily(record, || busybox::run(&vm, record))?;
-    }
-    if families.transcripts {
-        all += steadily(record, || transcripts::run(&vm, &arguments.filter, record))?;
-    }
-    if families.terminal && (arguments.terminal || arguments.filter.is_empty()) {
-        let filter = if arguments.terminal { arguments.filter.as_slice() } else { &[] };
-        all += steadily(record, || terminal::run(&vm, filter, record))?;
-    }
-    if families.guest {
-        let mut options: Vec<String> = arguments.long.then(|| "--long".to_owned()).into_iter().collect();
-        options.extend(arguments.seed.map(|seed| format!("--seed={seed}")));
-        all += steadily(record, || cases::run(&vm, &arguments.filter, &options, record))?;
-    }
-    if families.debian && (arguments.debian || arguments.filter.is_empty()) {
-        all += steadily(record, || debian::run(arguments, kernel))?;
-    }
-    if families.disks && (arguments.disks || arguments.filter.is_empty()) {
-        all += steadily(record, || disks::run(&vm, arguments, kernel))?;
+    for family in lane {
+        all += family()?;
     }
     Ok(all)
 }
 
 /// Runs a family of guest tests; if something fails, once more. What fails in the first run only is unsteady: it is told and counted
 /// as skipped, and has its line in the notes of whoever sees it, because it is a race to be found.
-fn steadily(record: bool, mut family: impl FnMut() -> Result<Counts>) -> Result<Counts> {
+fn steadily(name: &str, record: bool, mut family: impl FnMut() -> Result<Counts>) -> Result<Counts> {
     let first = family()?;
     if first.failed == 0 || record {
         return Ok(first);
     }
-    crate::util::say("something failed; once more, to tell what is unsteady");
+    crate::util::say(format_args!("{name}: something failed; once more, to tell what is unsteady"));
     let mut second = family()?;
     if second.failed == 0 {
-        println!("  unsteady: {} failed in the first of two runs, see above", first.failed);
+        println!("  {name}: unsteady: {} failed in the first of two runs, see above", first.failed);
         second.skipped += first.failed;
         second.passed = second.passed.saturating_sub(first.failed);
     }

@@ -24,6 +24,7 @@ use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const PROGRAM: &str = "/usr/bin/guest-tests";
@@ -46,7 +47,7 @@ pub fn run(vm: &Vm, arguments: &TestArguments, kernel: &Kernel) -> Result<Counts
         filter: &arguments.filter,
         long: arguments.long,
         seed: arguments.seed.unwrap_or(1),
-        folder: target_sub(&format!("disks/{}", std::process::id()))?,
+        folder: new_folder()?,
         counts: Counts::default(),
         gaps: Gaps::read(*kernel != Kernel::Linnet)?,
         on_linux: read(RECORD).lines().map(str::to_owned).collect(),
@@ -75,6 +76,12 @@ pub fn run(vm: &Vm, arguments: &TestArguments, kernel: &Kernel) -> Result<Counts
     }
     println!("disks: {}", family.counts);
     Ok(family.counts)
+}
+
+/// Empty, also when the family runs a second time.
+fn new_folder() -> Result<PathBuf> {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    target_sub(&format!("disks/{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// The cases so far, and what they need.

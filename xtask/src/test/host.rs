@@ -4,6 +4,7 @@ use super::Counts;
 use crate::util::{cargo, say, target_sub, workspace};
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// How often `--long` cuts the power under the journal's model.
@@ -12,8 +13,8 @@ const LONG_POWER_CUTS: &str = "20000";
 /// Runs all of them.
 pub fn run(long: bool) -> Result<Counts> {
     say("host tests");
-    let mut command = cargo();
-    command.args(["test", "--quiet", "--workspace", "--exclude", "linnet", "--no-fail-fast"]);
+    let mut command = cargo_test();
+    command.args(["--workspace", "--exclude", "linnet", "--no-fail-fast"]);
     if long {
         command.env("LINNET_POWER_CUTS", LONG_POWER_CUTS);
     }
@@ -21,8 +22,8 @@ pub fn run(long: bool) -> Result<Counts> {
     println!("host: {counts}");
     if long {
         say("the file system's long tests");
-        let mut command = cargo();
-        command.args(["test", "--quiet", "--package", "linnet-ext4", "--lib", "--", "--ignored"]);
+        let mut command = cargo_test();
+        command.args(["--package", "linnet-ext4", "--lib", "--", "--ignored"]);
         counts += count(&mut command)?;
     }
     counts += corpus()?;
@@ -35,8 +36,8 @@ pub fn run(long: bool) -> Result<Counts> {
 /// What fuzzing has kept, and changes of it (`fuzz/`).
 fn corpus() -> Result<Counts> {
     say("the fuzz targets over their corpus");
-    let mut command = cargo();
-    command.args(["test", "--quiet", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"]);
+    let mut command = cargo_test();
+    command.args(["--manifest-path", "fuzz/Cargo.toml", "--target-dir"]);
     let counts = count(command.arg(target_sub("fuzz")?))?;
     println!("fuzz: {counts}");
     Ok(counts)
@@ -45,9 +46,9 @@ fn corpus() -> Result<Counts> {
 /// Every interleaving of the machine's locks, within the bound that each model has (or `LOOM_MAX_PREEMPTIONS`).
 fn loom() -> Result<Counts> {
     say("loom: every interleaving of the locks");
-    let mut command = cargo();
+    let mut command = cargo_test();
     command
-        .args(["test", "--quiet", "--release", "--package", "linnet-loom", "--target-dir"])
+        .args(["--release", "--package", "linnet-loom", "--target-dir"])
         .arg(target_sub("loom")?)
         // Whole-program optimisation of so small a program costs more than it gains.
         .args(["--config", "profile.release.lto=false", "--config", "profile.release.codegen-units=16"])
@@ -88,6 +89,17 @@ fn has_miri(toolchain: &str) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
+/// A `cargo test`, with images of disks in memory where there is a folder for that.
+fn cargo_test() -> Command {
+    let mut command = cargo();
+    command.args(["test", "--quiet"]);
+    let memory = Path::new("/dev/shm");
+    if std::env::var_os("TMPDIR").is_none() && memory.is_dir() {
+        command.env("TMPDIR", memory);
+    }
+    command
+}
+
 /// Runs a `cargo test`; the counts are read from the test programs' own closing lines.
 fn count(command: &mut Command) -> Result<Counts> {
     let mut child = command
@@ -101,9 +113,10 @@ fn count(command: &mut Command) -> Result<Counts> {
         for line in BufReader::new(stdout).lines() {
             let line = line?;
             let result = closing_line(&line);
-            // The many programs without a test are not worth a line.
+            // One line for each program that has tests.
+            let is_dots = line.bytes().all(|byte| matches!(byte, b'.' | b'i'));
             let is_noise =
-                line.is_empty() || line == "running 0 tests" || result.is_some_and(|counts| counts.none());
+                is_dots || line.starts_with("running ") || result.is_some_and(|counts| counts.none());
             if !is_noise {
                 println!("  {line}");
             }
