@@ -374,6 +374,10 @@ impl Console {
     }
 }
 
+/// The devices that tests have made.
+#[cfg(test)]
+static CONSOLES: SpinLock<Vec<Weak<Console>>> = SpinLock::new(Vec::new());
+
 /// The service of one device.
 struct Served(Arc<Console>);
 
@@ -442,6 +446,8 @@ impl virtio::Driver for ConsoleDriver {
             }
         });
         registered?;
+        #[cfg(test)]
+        CONSOLES.lock().push(Arc::downgrade(&console));
         if let Err(error) = console.start() {
             console.shut_off();
             return Err(error);
