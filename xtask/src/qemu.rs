@@ -353,8 +353,7 @@ impl Vm {
         if !self.has_virtio_console() {
             return;
         }
-        let device =
-            if self.machine == Machine::Q35 { "virtio-serial-pci" } else { "virtio-serial-device" };
+        let device = if self.machine == Machine::Q35 { "virtio-serial-pci" } else { "virtio-serial-device" };
         qemu.arg("-device").arg(format!("{device},id=ports"));
         for (index, port) in self.ports.iter().enumerate() {
             let path = port.socket.display().to_string().replace(',', ",,");

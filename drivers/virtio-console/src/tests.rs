@@ -559,7 +559,9 @@ fn nonsense_is_passed_over() {
 /// What a device does wrong with a page of a queue: the id that it names, and how much it says to have written there.
 #[test]
 fn a_device_that_breaks_the_rules_is_shut_off() {
-    for (queue, id, written) in [(4, 31, 1), (4, 0xffff, 1), (4, 0, 4097), (2, 77, 8), (2, 0, 5000), (5, 0, 1)] {
+    for (queue, id, written) in
+        [(4, 31, 1), (4, 0xffff, 1), (4, 0, 4097), (2, 77, 8), (2, 0, 5000), (5, 0, 1)]
+    {
         run(move || {
             let (fake, served, file) = probe_port();
             fake.say(0, event::DEVICE_ADD, 0, b"");
