@@ -45,7 +45,10 @@ fn provoke(bug: Bug) {
 }
 
 fn perform(action: PowerAction) {
+    /// How long consoles may take to show the last messages, nanoseconds.
+    const CONSOLES_NS: u64 = 1_000_000_000;
     let Some(token) = POWER.get() else { return };
+    tty::console::settle(machine::time::now_ns() + CONSOLES_NS);
     match action {
         PowerAction::PowerOff => power::off(token),
         PowerAction::Restart => power::reboot(token),

@@ -171,7 +171,7 @@ fn on_guest(arguments: &TestArguments, families: &Families) -> Result<Counts> {
     }
     if families.terminal && (arguments.terminal || arguments.filter.is_empty()) {
         let filter = if arguments.terminal { arguments.filter.as_slice() } else { &[] };
-        all += steadily(record, || terminal::run(&vm, filter, record))?;
+        all += steadily(record, || terminal::run(&vm, kernel, filter, record))?;
     }
     if families.guest {
         let mut options: Vec<String> = arguments.long.then(|| "--long".to_owned()).into_iter().collect();

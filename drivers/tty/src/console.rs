@@ -152,6 +152,20 @@ pub fn wait(deadline_ns: u64) -> bool {
     terminal().is_some()
 }
 
+/// Waits until all consoles have shown everything, at most until `deadline_ns`: the machine is about to end. Thread context.
+pub fn settle(deadline_ns: u64) {
+    const STEP_NS: u64 = 1_000_000;
+    let is_behind = |printer: &Printer| {
+        let unsent =
+            if let Way::Line(line) = &printer.way { line.unsent() } else { SerialPort::Second.queued() };
+        unsent > 0 || log_buffer::console_line(printer.next).is_some()
+    };
+    while PRINTERS.lock().iter().flatten().any(is_behind) && machine::time::now_ns() < deadline_ns {
+        show_messages();
+        let _ = sched::sleep_until(machine::time::now_ns() + STEP_NS, WaitKind::Uninterruptible);
+    }
+}
+
 fn add(place: usize, way: Way) {
     if let Some(printer) = PRINTERS.lock().get_mut(place) {
         *printer = Some(Printer { way, next: 0 });
