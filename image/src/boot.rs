@@ -12,6 +12,9 @@ use task::boot::InitRequest;
 const INITRAMFS_PROGRAM: &[u8] = b"/init";
 const PROGRAMS: [&[u8]; 4] = [b"/sbin/init", b"/etc/init", b"/bin/init", b"/bin/sh"];
 
+/// How long the console that `console=` names last may take to come, nanoseconds: a host says of each port whether it is one.
+const CONSOLE_PATIENCE_NS: u64 = 1_000_000_000;
+
 /// The kernel's main function, on the first CPU. Never returns: the flow becomes that CPU's idle thread.
 pub fn start() -> ! {
     wiring::register_early();
@@ -50,6 +53,9 @@ fn run_first_program() -> Result<()> {
     let line = CommandLine::parse(machine::boot::command_line());
     let first = line.initramfs_init.as_deref().unwrap_or(INITRAMFS_PROGRAM);
     let root = root::change_to_disk(root::make()?, first)?;
+    if !tty::console::wait(machine::time::now_ns() + CONSOLE_PATIENCE_NS) {
+        log::warn!("no console that console= names is there");
+    }
     let files = root.open_console()?;
     let programs = match (&line.init, &line.initramfs_init) {
         (Some(program), _) if root.is_disk => alloc::vec![program.clone()],

@@ -2,6 +2,7 @@
 
 use abi::errno::Result;
 use alloc::vec::Vec;
+use core::fmt::Write;
 use machine::hooks::Hooks;
 use machine::power::{self, PowerToken};
 use machine::provoke::Bug;
@@ -9,6 +10,7 @@ use machine::sync::Once;
 use syscall::system::PowerAction;
 use sysfs::{Device, DeviceNode};
 use vfs::FileKind;
+use vfs::pseudo::Node;
 
 static HOOKS: Hooks = Hooks {
     timer: sched::timer_interrupt,
@@ -43,7 +45,10 @@ fn provoke(bug: Bug) {
 }
 
 fn perform(action: PowerAction) {
+    /// How long consoles may take to show the last messages, nanoseconds.
+    const CONSOLES_NS: u64 = 1_000_000_000;
     let Some(token) = POWER.get() else { return };
+    tty::console::settle(machine::time::now_ns() + CONSOLES_NS);
     match action {
         PowerAction::PowerOff => power::off(token),
         PowerAction::Restart => power::reboot(token),
@@ -74,8 +79,11 @@ fn show_devices() -> Result<()> {
             _ => "tty",
         };
         let parent = if id.major == SERIAL { "platform/serial8250" } else { "virtual" };
-        sysfs::register_device(Device { name, class, parent, node: Some(node), attributes: Vec::new() })?
-            .keep();
+        let mut attributes = Vec::new();
+        if name == "console" {
+            attributes.push(("active", Node::text(0o444, |out| writeln!(out, "{}", tty::console::active()))));
+        }
+        sysfs::register_device(Device { name, class, parent, node: Some(node), attributes })?.keep();
     }
     Ok(())
 }
@@ -115,6 +123,7 @@ fn start_devices() -> Result<()> {
     nvme::register();
     virtio_rng::register();
     virtio_9p::register();
+    virtio_console::register();
     device::pci::probe();
     device::platform::probe();
     Ok(())

@@ -99,6 +99,19 @@ impl CommandLine {
     }
 }
 
+/// The consoles that `console=` names, of the kinds that there can be here (serial ports and lines of the host), in order and without their options.
+/// Allocates nothing.
+pub fn consoles(line: &str) -> impl Iterator<Item = &str> {
+    let own = line.split_ascii_whitespace().take_while(|word| *word != "--");
+    let names = own.filter_map(|word| word.strip_prefix("console=")?.split(',').next());
+    names.filter(|name| {
+        ["ttyS", "hvc"].iter().any(|kind| {
+            let number = name.strip_prefix(kind);
+            number.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+        })
+    })
+}
+
 /// Whether `word` stands in the kernel's part of the line, alone.
 pub fn has_word(line: &str, word: &str) -> bool {
     words(line).iter().take_while(|other| *other != b"--").any(|other| other == word.as_bytes())
@@ -143,6 +156,16 @@ fn words(line: &str) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn consoles_are_named_in_order() {
+        let names = |line| consoles(line).collect::<Vec<_>>();
+        assert_eq!(
+            names("quiet console=tty0 console=ttyS0,115200n8 console=hvc0 -- console=hvc1"),
+            ["ttyS0", "hvc0"]
+        );
+        assert!(names("console= console=ttyS console=hvcx console xconsole=hvc0").is_empty());
+    }
     use alloc::vec;
     use proptest::prelude::*;
 

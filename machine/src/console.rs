@@ -1,6 +1,14 @@
 //! The early console: raw bytes out to the serial port (on the host: a buffer in memory).
 //!
-//! Any context. Lines of concurrent writers do not mix within one call.
+//! Any context. Lines of concurrent writers do not mix within one call. What a panic says goes to other consoles too, if there are any
+//! ([`set_last_words`]).
+
+#[cfg(target_os = "none")]
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::sync::Once;
+
+static LAST_WORDS: Once<fn(&[u8])> = Once::new();
 
 /// Writes the bytes as they are. Works from any context, also in a panic.
 pub fn write_bytes(bytes: &[u8]) {
@@ -17,4 +25,21 @@ pub fn write_fmt(arguments: core::fmt::Arguments<'_>) {
         }
     }
     let _ = core::fmt::write(&mut Writer, arguments);
+}
+
+/// Sets what sends the words of a panic to other consoles; once. It is called with interrupts off and all other CPUs stopped, whatever locks they hold.
+pub fn set_last_words(send: fn(&[u8])) -> bool {
+    LAST_WORDS.set(send).is_ok()
+}
+
+/// Sends words of a panic to other consoles. A panic on that way is not sent there.
+#[cfg(target_os = "none")]
+pub(crate) fn last_words(bytes: &[u8]) {
+    static SENDING: AtomicBool = AtomicBool::new(false);
+    if let Some(send) = LAST_WORDS.get()
+        && !SENDING.swap(true, Ordering::Relaxed)
+    {
+        send(bytes);
+        SENDING.store(false, Ordering::Relaxed);
+    }
 }

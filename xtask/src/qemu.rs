@@ -1,6 +1,6 @@
 //! One virtual machine: QEMU's command line, its two serial lines, its end.
 //!
-//! ttyS0 carries the console and, from `/init`, lines that begin with a nonce; ttyS1 carries the command's
+//! The console's line (ttyS0, or hvc0: [`ConsoleLine`]) carries the console and, from `/init`, lines that begin with a nonce; ttyS1 carries the command's
 //! bytes, unchanged in both directions. Both are sockets that this process serves, so QEMU never waits for us.
 
 use crate::cpio::Archive;
@@ -31,6 +31,35 @@ pub enum Machine {
     Microvm,
     /// The same without ACPI: its devices are told on the kernel's command line, as Firecracker does.
     MicrovmNoAcpi,
+}
+
+/// What the console is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum ConsoleLine {
+    /// The first serial port.
+    #[value(name = "ttyS0")]
+    Serial,
+    /// virtio-console; there is no first serial port then.
+    #[value(name = "hvc0")]
+    Virtio,
+}
+
+/// A port to the guest (virtio-console): `NAME=SOCKET`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Port {
+    /// What the guest knows it by.
+    pub name: String,
+    /// Where QEMU listens for whoever is to be at its other end.
+    pub socket: PathBuf,
+}
+
+impl std::str::FromStr for Port {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Port> {
+        let (name, socket) = text.split_once('=').with_context(|| format!("{text} is not NAME=SOCKET"))?;
+        Ok(Port { name: name.to_owned(), socket: socket.into() })
+    }
 }
 
 /// A machine to be started.
@@ -64,6 +93,10 @@ pub struct Vm {
     pub root_on_disk: bool,
     /// A folder of the host that the guest finds by the tag `share`.
     pub share: Option<PathBuf>,
+    /// What the console is.
+    pub console: ConsoleLine,
+    /// The ports of virtio-console, in the order of their numbers, from 1.
+    pub ports: Vec<Port>,
     /// Where QEMU listens for commands about the machine itself (QMP), if anywhere.
     pub control: Option<PathBuf>,
 }
@@ -132,14 +165,8 @@ impl Vm {
         if std::io::stdin().is_terminal() {
             say("the terminal is the guest's now; Ctrl-A x ends it");
         }
-        qemu.args([
-            "-chardev",
-            "stdio,id=line0,mux=on,signal=off",
-            "-mon",
-            "line0",
-            "-serial",
-            "chardev:line0",
-        ]);
+        qemu.args(["-chardev", "stdio,id=line0,mux=on,signal=off", "-mon", "line0"]);
+        self.attach_console(&mut qemu);
         let mut child = qemu.spawn().context("starting QEMU")?;
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         loop {
@@ -192,7 +219,7 @@ impl Vm {
             let path = scratch.path(&format!("line{index}"));
             qemu.arg("-chardev").arg(format!("socket,id=line{index},path={}", path.display()));
         }
-        qemu.args(["-serial", "chardev:line0"]);
+        self.attach_console(&mut qemu);
         match self.machine {
             Machine::Q35 => qemu.args(["-serial", "chardev:line1"]),
             // This machine makes one serial port of its own accord and ignores the second `-serial`.
@@ -239,7 +266,8 @@ impl Vm {
         let mut qemu = self.qemu(&scratch)?;
         let listener = scratch.listen("line0")?;
         qemu.arg("-chardev").arg(format!("socket,id=line0,path={}", scratch.path("line0").display()));
-        qemu.args(["-serial", "chardev:line0"]).stdin(Stdio::null());
+        self.attach_console(&mut qemu);
+        qemu.stdin(Stdio::null());
         let mut child = qemu.spawn().context("starting QEMU")?;
         let Some(line) = accept(&listener, &mut child)? else { bail!("QEMU did not start") };
         Ok(Console { child, line, verbose: self.verbose, _scratch: scratch })
@@ -270,6 +298,7 @@ impl Vm {
         }
         Disk::attach(&self.disks, self.machine, &mut qemu)?;
         self.attach_share(&mut qemu);
+        self.attach_ports(&mut qemu);
         if let Some(path) = &self.control {
             qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", path.display()));
         }
@@ -286,12 +315,16 @@ impl Vm {
     /// The kernel's command line with what the disks add: `/init` is told that there are some by `DISKS` in its environment (Debian's
     /// kernel has their drivers as modules), by `SHARE` that there is a folder to be mounted, and where the root is.
     fn complete_command_line(&self) -> String {
-        let mut line = self.command_line.clone();
+        let console = if self.console == ConsoleLine::Virtio { "hvc0" } else { "ttyS0" };
+        let mut line = format!("console={console} {}", self.command_line);
         if !self.disks.is_empty() {
             line.push_str(" DISKS=1");
         }
         if self.share.is_some() {
             line.push_str(" SHARE=share");
+        }
+        if self.has_virtio_console() {
+            line.push_str(" PORTS=1");
         }
         if self.root_on_disk && !line.contains(" root=") {
             line.push_str(" root=/dev/vda");
@@ -309,6 +342,37 @@ impl Vm {
             .arg(format!("local,id=share,path={path},security_model=none,multidevs=remap"))
             .arg("-device")
             .arg(format!("{device},fsdev=share,mount_tag=share"));
+    }
+
+    fn has_virtio_console(&self) -> bool {
+        self.console == ConsoleLine::Virtio || !self.ports.is_empty()
+    }
+
+    /// The device that has the console, if that is not serial, and the ports.
+    fn attach_ports(&self, qemu: &mut Command) {
+        if !self.has_virtio_console() {
+            return;
+        }
+        let device = if self.machine == Machine::Q35 { "virtio-serial-pci" } else { "virtio-serial-device" };
+        qemu.arg("-device").arg(format!("{device},id=ports"));
+        for (index, port) in self.ports.iter().enumerate() {
+            let path = port.socket.display().to_string().replace(',', ",,");
+            let (name, number) = (port.name.replace(',', ",,"), index + 1);
+            qemu.arg("-chardev")
+                .arg(format!("socket,id=port-line{number},path={path},server=on,wait=off"))
+                .arg("-device")
+                .arg(format!("virtserialport,bus=ports.0,nr={number},id=vport{number},chardev=port-line{number},name={name}"));
+        }
+    }
+
+    /// The console's line.
+    fn attach_console(&self, qemu: &mut Command) {
+        match self.console {
+            ConsoleLine::Serial => qemu.args(["-serial", "chardev:line0"]),
+            ConsoleLine::Virtio => {
+                qemu.args(["-serial", "none", "-device", "virtconsole,bus=ports.0,nr=0,chardev=line0"])
+            }
+        };
     }
 
     /// The ports of PCI Express in which disks are plugged, one each, and, if the machine can be told to change, an empty one. The ports themselves

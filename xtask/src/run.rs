@@ -6,7 +6,7 @@
 use crate::disk::{Access, Disk};
 use crate::kernel::{self, Profile};
 use crate::linux::{self, Flavour};
-use crate::qemu::{End, Input, Machine, Outcome, Vm};
+use crate::qemu::{ConsoleLine, End, Input, Machine, Outcome, Port, Vm};
 use crate::root::Root;
 use crate::util::say;
 use anyhow::{Context, Result, bail};
@@ -46,6 +46,13 @@ pub struct RunArguments {
     /// ordinary kernel then: the cloud kernel has no driver for it.
     #[arg(long, value_name = "FOLDER")]
     pub share: Option<PathBuf>,
+    /// What the console is; hvc0 is virtio-console.
+    #[arg(long, value_enum, default_value = "ttyS0")]
+    pub console: ConsoleLine,
+    /// A port to the host (virtio-console), /dev/vport0pN in the guest: `NAME=SOCKET`; may be given more than once. QEMU listens at the
+    /// socket. With this or --console hvc0 Linux is Debian's ordinary kernel: the cloud kernel has no driver for it.
+    #[arg(long, value_name = "NAME=SOCKET")]
+    pub port: Vec<Port>,
     /// Stop the machine after this many seconds.
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
@@ -115,9 +122,13 @@ pub fn command(arguments: &RunArguments) -> Result<u8> {
         );
     }
     let files = arguments.file.iter().map(|pair| read_file(pair)).collect::<Result<Vec<_>>>()?;
-    let flavour = if arguments.share.is_some() { Flavour::Generic } else { Flavour::Cloud };
+    let has_more =
+        arguments.share.is_some() || arguments.console == ConsoleLine::Virtio || !arguments.port.is_empty();
+    let flavour = if has_more { Flavour::Generic } else { Flavour::Cloud };
     let mut vm = machine_with(&arguments.kernel, arguments.profile, &arguments.root, flavour)?;
     vm.share = arguments.share.as_deref().map(share).transpose()?;
+    vm.console = arguments.console;
+    vm.ports.clone_from(&arguments.port);
     vm.disks.extend(arguments.disk.iter().cloned());
     if arguments.disk_write {
         let root =
@@ -188,15 +199,15 @@ pub fn machine_with(kernel: &Kernel, profile: Profile, root: &Root, flavour: Fla
     let (file, symbols, parameters) = match kernel {
         Kernel::Linnet => {
             let built = kernel::build(profile)?;
-            (built.stripped, Some(built.full), "console=ttyS0")
+            (built.stripped, Some(built.full), "")
         }
         Kernel::Linux => {
             let linux = linux::find(flavour)?;
             initrd.extend(linux.modules()?);
             // It would count ticks while it boots, and panic if the emulator stood still meanwhile.
-            (linux.image, None, "console=ttyS0 panic=-1 quiet no_timer_check")
+            (linux.image, None, "panic=-1 quiet no_timer_check")
         }
-        Kernel::File(path) => (path.clone(), None, "console=ttyS0 panic=-1"),
+        Kernel::File(path) => (path.clone(), None, "panic=-1"),
     };
     Ok(Vm {
         kernel: file,
@@ -213,6 +224,8 @@ pub fn machine_with(kernel: &Kernel, profile: Profile, root: &Root, flavour: Fla
         disks: root.disk()?.into_iter().collect(),
         root_on_disk: root.is_on_disk(),
         share: None,
+        console: ConsoleLine::Serial,
+        ports: Vec::new(),
         control: None,
     })
 }

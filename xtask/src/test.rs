@@ -189,7 +189,7 @@ impl Families {
         if self.terminal {
             waiting.push(Box::new(move || {
                 let vm = strict()?;
-                steadily("terminal", record, || terminal::run(&vm, filter, record))
+                steadily("terminal", record, || terminal::run(&vm, kernel, filter, record))
             }));
         }
         if self.boot {

@@ -7,13 +7,14 @@
 //! | 5:0 | `tty` | the caller's controlling terminal |
 //! | 5:1 | `console` | the console, never as controlling terminal |
 //! | 5:2 | `ptmx` | the master of a new pair, in the devpts next to the node |
+//! | 229:N | `hvcN` | line N of the host's (`hvc`) |
 //! | 136:N | `pts/N` | the slave of pair N of the devpts that the node is in |
 
 use crate::devpts::{DevPts, DevPtsType};
 use crate::file::{Acquire, TtyFile};
 use crate::job::job_control;
 use crate::pty::{MasterFile, SLAVE_MAJOR};
-use crate::serial;
+use crate::{console, hvc, serial};
 use abi::fcntl::OpenFlags;
 use abi::{Errno, Result};
 use alloc::format;
@@ -61,7 +62,7 @@ impl Device for AuxiliaryDevice {
                 Ok(TtyFile::open(tty, file.flags(), Acquire::Never)?)
             }
             CONSOLE_MINOR => {
-                let tty = serial::console().ok_or(Errno::ENODEV)?;
+                let tty = console::terminal().ok_or(Errno::ENODEV)?;
                 Ok(TtyFile::open(tty, file.flags(), Acquire::Console)?)
             }
             _ => Ok(open_master(file)?),
@@ -142,6 +143,8 @@ pub(crate) fn open_slave(directory: &Path, number: u32, flags: OpenFlags) -> Res
 /// Errors: `EBUSY` (done before), `ENOMEM`.
 pub fn init() -> Result<()> {
     serial::init()?;
+    console::init();
+    hvc::init();
     let kind = FileKind::CharDevice;
     chardev::register(
         kind,

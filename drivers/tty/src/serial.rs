@@ -1,8 +1,8 @@
-//! Serial ports and the console.
+//! Serial ports.
 //!
 //! A byte that comes in (in an interrupt) goes into the port's ring; a kernel thread takes it from there to the line
 //! discipline, because what that may cause (signals, wake-ups, echo) wants thread context. Output is written by whoever
-//! has some, one thread at a time, with interrupts and preemption on. The first port is the machine's console and is written
+//! has some, one thread at a time, with interrupts and preemption on. The first port is the early console and is written
 //! through `machine::console`, so that the kernel's own lines and programs' output keep their order.
 
 use crate::ring::Ring;
@@ -126,6 +126,7 @@ impl SerialHandler for SecondInput {
 
     fn has_room(&self) {
         SECOND_ROOM.wake_all();
+        crate::console::show_messages();
     }
 }
 
@@ -181,12 +182,7 @@ pub(crate) fn find(id: DeviceId) -> Option<Arc<Tty>> {
     lines.map(|line| &line.tty).find(|tty| tty.device_id() == id).cloned()
 }
 
-/// The console's terminal, once [`crate::init`] has run.
-pub fn console() -> Option<Arc<Tty>> {
-    find(DeviceId::new(MAJOR, FIRST_MINOR))
-}
-
-/// A byte came in on the console's line: what `machine::hooks::Hooks::serial_input` is set to. Interrupt context.
+/// A byte came in on the first line: what `machine::hooks::Hooks::serial_input` is set to. Interrupt context.
 pub fn input(byte: u8) {
     if let Some(line) = LINES.first().and_then(|line| line.get()) {
         line.port.receive(byte);

@@ -4,6 +4,7 @@
 //! the master's writers), output goes out through a [`Sink`]. What the line discipline causes while the state is locked
 //! (signals, wake-ups) is collected in [`Effects`] and done after the lock is released. For locks see `lib.rs`.
 
+use crate::hvc::HvcPort;
 use crate::job::job_control;
 use crate::pty::Pty;
 use crate::ring::Ring;
@@ -49,6 +50,8 @@ pub enum Blocking {
 pub enum Sink {
     /// To a serial port.
     Serial(Arc<SerialPort>),
+    /// To a line of the host's.
+    Line(Arc<HvcPort>),
     /// To whoever reads the master; set when the pair is made.
     Master(Once<Weak<Pty>>),
 }
@@ -181,7 +184,7 @@ impl Tty {
     pub fn pty(&self) -> Option<Arc<Pty>> {
         match &self.sink {
             Sink::Master(pty) => pty.get()?.upgrade(),
-            Sink::Serial(_) => None,
+            Sink::Serial(_) | Sink::Line(_) => None,
         }
     }
 
@@ -236,6 +239,7 @@ impl Tty {
     pub(crate) fn push_output(&self) {
         match &self.sink {
             Sink::Serial(port) => port.drain(self),
+            Sink::Line(port) => port.drain(self),
             Sink::Master(_) => {
                 if let Some(pty) = self.pty() {
                     pty.wake_master_reader();
@@ -244,11 +248,11 @@ impl Tty {
         }
     }
 
-    /// Takes output for the hardware or the master, whose queue this is; stopped flow holds back a serial port's.
+    /// Takes output for the hardware or the master, whose queue this is; stopped flow holds back that for hardware.
     pub(crate) fn take_output(&self, buffer: &mut [u8]) -> usize {
         let mut state = self.state.lock();
         let urgent = state.urgent.pop(buffer);
-        let stopped = state.ldisc.flow() == Flow::Stopped && matches!(self.sink, Sink::Serial(_));
+        let stopped = state.ldisc.flow() == Flow::Stopped && !self.is_pseudo();
         match buffer.get_mut(urgent..) {
             Some(rest) if !stopped => urgent + state.output.pop(rest),
             _ => urgent,
@@ -257,8 +261,9 @@ impl Tty {
 
     /// Output that has not gone out, bytes.
     pub(crate) fn output_len(&self) -> usize {
+        let under_way = if let Sink::Line(port) = &self.sink { port.unsent() } else { 0 };
         let state = self.state.lock();
-        state.output.len() + state.urgent.len()
+        state.output.len() + state.urgent.len() + under_way
     }
 
     /// Throws away output that has not gone out.
@@ -270,7 +275,15 @@ impl Tty {
     /// Throws away input that was not read.
     pub(crate) fn flush_input(&self) {
         self.with_ldisc(|ldisc, effects| ldisc.flush_input(effects));
+        self.note_input_room();
+    }
+
+    /// There may be room for input.
+    fn note_input_room(&self) {
         self.input_room.wake_all();
+        if let Sink::Line(port) = &self.sink {
+            port.look_again();
+        }
     }
 
     /// Bytes from the line: gives how many the line discipline took (fewer only if its queue is full).
@@ -311,7 +324,15 @@ impl Tty {
             return Err(Errno::EBUSY);
         }
         self.opens.fetch_add(1, Ordering::AcqRel);
+        if let Sink::Line(port) = &self.sink {
+            port.look_again();
+        }
         Ok(self.hang_up_mark())
+    }
+
+    /// Has anybody opened it?
+    pub(crate) fn is_open(&self) -> bool {
+        self.opens.load(Ordering::Acquire) > 0
     }
 
     /// An open that is not counted (the master's).
@@ -324,6 +345,10 @@ impl Tty {
         let left = self.opens.fetch_sub(1, Ordering::AcqRel).saturating_sub(1);
         if left == 0 {
             self.exclusive.store(false, Ordering::Relaxed);
+            // `TTY_DRIVER_RESET_TERMIOS`.
+            if matches!(self.sink, Sink::Line(_)) {
+                self.set_termios(Termios2::standard());
+            }
         }
         left
     }
@@ -436,7 +461,7 @@ impl Tty {
     pub(crate) fn set_termios(&self, termios: Termios2) {
         self.with_ldisc(|ldisc, effects| ldisc.set_termios(termios, effects));
         self.readable.wake_all();
-        self.input_room.wake_all();
+        self.note_input_room();
     }
 
     /// The window size.
@@ -557,7 +582,7 @@ impl Tty {
         let Some(count) = self.with_ldisc(|ldisc, effects| ldisc.read(buffer, effects)) else {
             return Ok(None);
         };
-        self.input_room.wake_all();
+        self.note_input_room();
         let bytes = buffer.get(..count).unwrap_or_default();
         if count > 0 {
             to.write_bytes(bytes)?;

@@ -1,7 +1,7 @@
 //! Nodes of devices that come and go while the system runs: made and removed as a program would, so that every cache of names hears of it.
 //!
 //! The kernel has a mount namespace of its own for that, whose root is the instance of devtmpfs. [`Blocks`] makes the nodes of disks
-//! and partitions. Neighbours: `kernel/block` says which there are. Locks: those of directories.
+//! and partitions, [`Classes`] those of drivers' character devices. Neighbours: `kernel/block` and `device::class` say which there are. Locks: those of directories.
 
 use crate::DevTmpFs;
 use abi::errno::{Errno, Result};
@@ -9,6 +9,7 @@ use abi::mount::MountFlags;
 use abi::stat::{S_IFBLK, S_IFCHR};
 use alloc::sync::Arc;
 use block::BlockDevice;
+use device::class::{self, ClassDevice};
 use machine::sync::Once;
 use security::Credentials;
 use vfs::namei::Start;
@@ -26,6 +27,7 @@ pub(crate) fn init(kind: &DevTmpFs) -> Result<()> {
     let root = namespace.root_path()?;
     let state = FsState { root: root.clone(), working_directory: root, umask: 0, namespace };
     CONTEXT.set(FsContext::new(state)).map_err(|_| Errno::EBUSY)?;
+    class::attach_view(&Classes)?;
     block::observe(Arc::new(Blocks))
 }
 
@@ -55,6 +57,23 @@ pub fn add_node(name: &str, kind: FileKind, id: DeviceId, mode: u32) -> Result<(
 /// Removes the node of a device. Thread context. Errors: `ENOENT`: a program did that before; `ENODEV`: there is no `/dev` yet.
 pub fn remove_node(name: &str) -> Result<()> {
     with_context(|context| directory::unlink(context, Start::WorkingDirectory, name.as_bytes()))
+}
+
+/// Makes the nodes of devices of classes.
+struct Classes;
+
+impl class::View for Classes {
+    fn added(&self, device: &Arc<ClassDevice>) {
+        let (major, minor) = device.number;
+        if let Err(error) = add_node(&device.name, FileKind::CharDevice, DeviceId::new(major, minor), 0o600) {
+            log::warn!("/dev/{}: {error:?}", device.name);
+        }
+    }
+
+    fn removed(&self, device: &Arc<ClassDevice>) {
+        // A program may have been faster.
+        let _ = remove_node(&device.name);
+    }
 }
 
 /// Makes the nodes of disks and partitions.

@@ -9,7 +9,8 @@
 //!
 //! Neighbours: `folder`. Locks: the folders'.
 
-use crate::folder::{Entries, Entry, Folder, number_text};
+pub(crate) use crate::folder::Entries;
+use crate::folder::{Entry, Folder, number_text};
 use crate::tree;
 use abi::errno::Result;
 use alloc::format;
@@ -52,18 +53,25 @@ pub(crate) fn link_up(levels: usize, to: &str) -> Node {
 
 /// The lines of `uevent`: what udev(7) and mdev want to know.
 fn uevent(device: &Device<'_>) -> String {
-    let mut text = String::new();
-    if let Some(node) = &device.node {
-        let _ = write!(text, "MAJOR={}\nMINOR={}\nDEVNAME={}\n", node.id.major, node.id.minor, device.name);
-        if let Some(mode) = node.mode {
-            let _ = writeln!(text, "DEVMODE=0{mode:o}");
-        }
+    device.node.as_ref().map_or(String::new(), |node| node_lines(device.name, node))
+}
+
+/// What is said of a node.
+pub(crate) fn node_lines(name: &str, node: &DeviceNode) -> String {
+    let mut text = format!("MAJOR={}\nMINOR={}\nDEVNAME={name}\n", node.id.major, node.id.minor);
+    if let Some(mode) = node.mode {
+        let _ = writeln!(text, "DEVMODE=0{mode:o}");
     }
     text
 }
 
 /// Shows a device until what this gives is dropped. Errors: `EEXIST`: one of that name, or number, is there.
 pub fn register_device(device: Device<'_>) -> Result<Entries> {
+    register_open(device).map(|(_, entries)| entries)
+}
+
+/// The same; gives the device's folder too, for files that come later.
+pub(crate) fn register_open(device: Device<'_>) -> Result<(Arc<Folder>, Entries)> {
     let top = tree();
     let name = device.name.rsplit('/').next().unwrap_or_default();
     let place = format!("devices/{}/{}/{name}", device.parent, device.class);
@@ -90,7 +98,7 @@ pub fn register_device(device: Device<'_>) -> Result<Entries> {
         own.add(name, node)?.keep();
     }
     entries.push(top.folder_at(&format!("class/{}", device.class))?.add(name, link_up(2, &place))?);
-    Ok(Entries(entries))
+    Ok((own, Entries(entries)))
 }
 
 /// Shows a class whose contents are computed for whoever looks. Errors: `EEXIST`.

@@ -13,6 +13,7 @@ extern crate std;
 
 mod block;
 mod bus;
+mod class;
 mod device;
 mod folder;
 mod net;
@@ -94,6 +95,7 @@ pub fn register() -> Result<()> {
     add_cpus(&top.folder_at("devices/system/cpu")?)?;
     add_kernel(&top.folder("kernel")?)?;
     ::device::attach_view(&bus::Tree);
+    ::device::class::attach_view(&class::Classes)?;
     let initial = net::tree_of(::net::NetNamespace::initial().state())?;
     vfs::register_filesystem(Arc::new(Sysfs(PseudoFs::new(NAME, MAGIC, initial))))?;
     ::block::observe(block::Blocks::new())

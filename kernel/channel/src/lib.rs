@@ -7,6 +7,8 @@
 //! An exchange owns its memory and the channel holds the exchange until the server has answered or the device is reset, whatever becomes of whoever
 //! waits: who gives up just lets go of its own reference.
 //!
+//! What carries bytes instead of messages, and has a terminal at its end, is a [`line`].
+//!
 //! Neighbours: `drivers/virtio-9p` below the users as a device, `fs/9p` above; `machine` for memory. Locks: the list of channels, a leaf usable in
 //! any context.
 
@@ -16,6 +18,8 @@
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
+
+pub mod line;
 
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;

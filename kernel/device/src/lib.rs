@@ -3,6 +3,7 @@
 //! Key types: [`Device`] (a thing in the tree of things, whatever its bus), [`Driver`] and [`Instance`] (one driver, and its service of one
 //! device), [`View`] (who shows the tree: `fs/sysfs`). Buses: [`pci`], [`virtio`] (whose devices hang on PCI functions or on
 //! [`platform`] devices). A driver of a virtio device implements [`virtio::Driver`] and needs nothing else of this crate but the queues.
+//! What a driver has that programs open is a device of a [`class`].
 //!
 //! Neighbours: `machine` gives windows of registers, DMA memory and interrupts; drivers are above, and `image` starts everything:
 //! drivers are registered, then buses are looked through. Nothing here runs by itself but [`work::run`], a thread that `image` makes.
@@ -17,6 +18,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod class;
 mod model;
 pub mod pci;
 pub mod platform;

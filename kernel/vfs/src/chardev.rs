@@ -49,6 +49,22 @@ pub fn register(
     Ok(())
 }
 
+/// Majors that are given to who asks for any, in this order, as on Linux (`Documentation/admin-guide/devices.txt`).
+fn dynamic_majors() -> impl Iterator<Item = u32> {
+    (234..=254).rev().chain((384..=511).rev())
+}
+
+/// Registers a driver of character devices for all minors of a major that nobody has; gives the major. `EBUSY`: there is none.
+pub fn register_dynamic(device: Arc<dyn Device>) -> Result<u32> {
+    const LAST_MINOR: u32 = (1 << 20) - 1;
+    let mut devices = DEVICES.write();
+    let is_free =
+        |major: &u32| devices.range((false, *major, 0)..=(false, *major, u32::MAX)).next().is_none();
+    let major = dynamic_majors().find(is_free).ok_or(Errno::EBUSY)?;
+    devices.insert((false, major, 0), Range { last_minor: LAST_MINOR, device });
+    Ok(major)
+}
+
 /// Takes back the registration that begins at this minor.
 pub fn unregister(kind: FileKind, major: u32, first_minor: u32) {
     DEVICES.write().remove(&(kind == FileKind::BlockDevice, major, first_minor));

@@ -5,7 +5,7 @@
 //! `--long` adds the cases that take hours, `--seed` is what the random ones begin with.
 //! `--here` runs them in this very process, for a debugger or a kernel that cannot fork yet. A case counts only
 //! if the same binary has passed it on Linux: `linux-passed.txt` beside the sources. `--transcripts` is another family,
-//! see `transcript`; `--disk-calls`, `--disk-device`, `--disk-direct`, `--disk-loop`, `--disk-tree`, `--disk-writer` and `--swap` are tools for tests that the host drives, see there.
+//! see `transcript`; `--disk-calls`, `--disk-device`, `--disk-direct`, `--disk-loop`, `--disk-tree`, `--disk-writer`, `--port` and `--swap` are tools for tests that the host drives, see there.
 
 mod calls;
 mod case;
@@ -28,6 +28,7 @@ mod netlink;
 mod netns;
 mod pipes;
 mod pointers;
+mod port;
 mod process;
 mod signals;
 mod swap;
@@ -54,6 +55,7 @@ fn main() {
         Some("--disk-loop") => std::process::exit(disk_loop::command(&arguments[1..])),
         Some("--disk-tree") => std::process::exit(disk_tree::command(&arguments[1..])),
         Some("--disk-writer") => std::process::exit(disk_writer::command(&arguments[1..])),
+        Some("--port") => std::process::exit(port::command(&arguments[1..])),
         Some("--swap") => std::process::exit(swap::command(&arguments[1..])),
         _ => {}
     }

@@ -1,8 +1,9 @@
-//! Boots of Linnet: machines of different shape, kernel parameters, damaged initramfs, bugs of the kernel's own.
+//! Boots of Linnet: machines of different shape, kernel parameters, another console, damaged initramfs, bugs of the kernel's own.
 //!
 //! A boot either runs a command whose output and status are compared, or is expected to end in a panic that says why.
 //! What must never come is a kernel that dies in another way: `Oops`, or a machine that vanishes or hangs.
 
+mod console;
 mod damage;
 mod parameters;
 mod processors;
@@ -38,6 +39,7 @@ pub fn run(vm: &Vm, filter: &[String]) -> Result<Counts> {
     }
     parameters::run(&mut boots)?;
     processors::run(&mut boots)?;
+    console::run(&mut boots)?;
     damage::run(&mut boots)?;
     provoked::run(&mut boots)?;
     println!("boots: {}", boots.counts);

@@ -2,11 +2,12 @@
 //! `fsck.ext4 -fn` judges what it left, and Linux reads it.
 //!
 //! `scripts` are the shell scripts of `tests/disks`, many in one boot; `round_trips` have two kernels read each other's trees; `changes`
-//! are disks that fail, grow or go away under way; `power` kills the machine under a writer. A case counts only if it has passed with Linux
+//! are disks that fail, grow or go away under way; `ports` are those of virtio-console, which need the same machinery; `power` kills the machine under a writer. A case counts only if it has passed with Linux
 //! in Linnet's place: `tests/disks/linux-passed.txt`.
 
 mod changes;
 mod debian;
+mod ports;
 mod power;
 mod round_trips;
 mod scripts;
@@ -53,10 +54,11 @@ pub fn run(vm: &Vm, arguments: &TestArguments, kernel: &Kernel) -> Result<Counts
         on_linux: read(RECORD).lines().map(str::to_owned).collect(),
         record,
     };
-    let scenes: [(&str, Scene); 5] = [
+    let scenes: [(&str, Scene); 6] = [
         ("scripts", scripts::run),
         ("machine's end", debian::run),
         ("changes", changes::run),
+        ("ports", ports::run),
         ("power", power::run),
         ("round trips", round_trips::run),
     ];

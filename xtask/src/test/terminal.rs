@@ -12,12 +12,17 @@
 //! wait TEXT       until TEXT (same escapes) has come, counted from the last thing waited for
 //! prompt          until the shell's prompt has come
 //! pause MS        for a program to be at work; for what the transcript must not depend on
+//! # console hvc0  on the first line: the console is virtio-console's (and Linux is Debian's ordinary kernel)
 //! hide, show      what comes between does not go into the transcript
 //! mask digits     from here on numbers are written as N and blanks are squeezed; `mask off` ends it
 //! ```
 
 use super::Counts;
-use crate::qemu::{Console, Vm};
+use crate::kernel::Profile;
+use crate::linux::Flavour;
+use crate::qemu::{Console, ConsoleLine, Vm};
+use crate::root::Root;
+use crate::run::{Kernel, machine_with};
 use crate::util::{say, target_sub, workspace};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write;
@@ -48,7 +53,7 @@ enum Shown {
 
 /// Runs the scenes whose name contains one of `filter` (all if there is none); `record` makes their transcripts the
 /// expected ones.
-pub fn run(vm: &Vm, filter: &[String], record: bool) -> Result<Counts> {
+pub fn run(vm: &Vm, kernel: &Kernel, filter: &[String], record: bool) -> Result<Counts> {
     say("scenes at the terminal");
     let gaps = super::gaps::Gaps::read(record)?;
     let mut counts = Counts::default();
@@ -57,8 +62,10 @@ pub fn run(vm: &Vm, filter: &[String], record: bool) -> Result<Counts> {
         if !filter.is_empty() && !filter.iter().any(|part| name.contains(part.as_str())) {
             continue;
         }
-        let steps = parse(&std::fs::read_to_string(&path)?).with_context(|| format!("{}", path.display()))?;
-        let (transcript, missing) = play(vm, &steps)?;
+        let text = std::fs::read_to_string(&path)?;
+        let steps = parse(&text).with_context(|| format!("{}", path.display()))?;
+        let vm = if text.starts_with("# console hvc0\n") { with_virtio(vm, kernel)? } else { vm.clone() };
+        let (transcript, missing) = play(&vm, &steps)?;
         std::fs::write(target_sub("terminal")?.join(format!("{name}.actual")), &transcript)?;
         let expected = path.with_extension("expected");
         match judge(&expected, &transcript, missing, record)? {
@@ -78,6 +85,16 @@ pub fn run(vm: &Vm, filter: &[String], record: bool) -> Result<Counts> {
     }
     println!("terminal: {counts}");
     Ok(counts)
+}
+
+/// The same machine with the other console.
+fn with_virtio(vm: &Vm, kernel: &Kernel) -> Result<Vm> {
+    let mut vm = Vm { console: ConsoleLine::Virtio, ..vm.clone() };
+    if *kernel == Kernel::Linux {
+        let linux = machine_with(kernel, Profile::Release, &Root::Busybox, Flavour::Generic)?;
+        (vm.kernel, vm.initrd) = (linux.kernel, linux.initrd);
+    }
+    Ok(vm)
 }
 
 fn scenes() -> Result<Vec<PathBuf>> {

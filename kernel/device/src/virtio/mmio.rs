@@ -204,6 +204,13 @@ impl Transport for Mmio {
         }
     }
 
+    fn set_config(&self, offset: usize, value: u32) {
+        let at = register::CONFIG + offset;
+        if self.window().contains(at, 4) && at.is_multiple_of(4) {
+            self.window().write(at, value);
+        }
+    }
+
     fn config_generation(&self) -> u32 {
         if self.legacy { 0 } else { self.window().read(register::GENERATION) }
     }

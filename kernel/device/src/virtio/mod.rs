@@ -118,6 +118,10 @@ pub trait Transport: Send + Sync {
     fn config(&self, offset: usize, width: usize) -> u32;
     /// A number that changes with the configuration.
     fn config_generation(&self) -> u32;
+    /// Writes 32 bits of the kind's own configuration; does nothing beyond its end. Any context.
+    fn set_config(&self, offset: usize, value: u32) {
+        let _ = (offset, value);
+    }
 }
 
 /// A virtio device.
@@ -257,6 +261,11 @@ impl Virtio {
     /// A 32-bit number of the configuration.
     pub fn config_u32(&self, offset: usize) -> u32 {
         self.transport.config(offset, 4)
+    }
+
+    /// Writes a 32-bit number of the configuration. Any context.
+    pub fn set_config_u32(&self, offset: usize, value: u32) {
+        self.transport.set_config(offset, value);
     }
 
     /// A 64-bit number of the configuration, both halves of one moment. It is read in halves, as the standard demands.

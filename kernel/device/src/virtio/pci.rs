@@ -211,6 +211,15 @@ impl Transport for PciTransport {
         }
     }
 
+    fn set_config(&self, offset: usize, value: u32) {
+        if let Some(window) = &self.windows.device
+            && window.contains(offset, 4)
+            && offset.is_multiple_of(4)
+        {
+            window.write(offset, value);
+        }
+    }
+
     fn config_generation(&self) -> u32 {
         u32::from(self.common().read::<u8>(common::GENERATION))
     }

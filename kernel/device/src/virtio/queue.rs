@@ -346,6 +346,25 @@ impl<T: Send> Queue<T> {
         }
     }
 
+    /// Hands one buffer to the device and tells it, unless somebody has the lock just now: then, and if there is no room, the token comes back.
+    /// Any context, also one that has interrupted the holder of the lock.
+    pub fn try_give(&self, parts: &[Part], token: T) -> core::result::Result<(), T> {
+        let Some(ring) = self.ring.try_lock() else { return Err(token) };
+        let mut guard = QueueGuard { ring };
+        guard.add(parts, token)?;
+        let wanted = guard.ring.wants_kick();
+        drop(guard);
+        if wanted && !self.device.is_broken() {
+            self.device.transport().notify(self.index);
+        }
+        Ok(())
+    }
+
+    /// [`Queue::take_used`] for a kernel that panics: without asking for interrupts, and nothing if somebody has the lock.
+    pub fn try_take_used(&self) -> Option<(T, u32)> {
+        self.ring.try_lock()?.take_used().ok()?
+    }
+
     /// Takes all buffers back that the device has. Only after it was reset: it may use them until then. What is added later stays
     /// out.
     pub fn drain(&self) -> Vec<T> {

@@ -64,7 +64,7 @@ pub(crate) fn interrupt_count(cpu: u32) -> u64 {
     cpu::area_of(cpu).map_or(0, |area| area.interrupts.load(core::sync::atomic::Ordering::Relaxed))
 }
 
-/// Prints to the console from any context.
+/// Prints to the console from any context; in a panic to all of them.
 pub(crate) fn console_print(arguments: core::fmt::Arguments<'_>) {
     struct Console;
     impl core::fmt::Write for Console {
@@ -72,13 +72,19 @@ pub(crate) fn console_print(arguments: core::fmt::Arguments<'_>) {
             for part in text.split_inclusive('\n') {
                 match part.strip_suffix('\n') {
                     Some(line) => {
-                        console_write(line.as_bytes());
-                        console_write(b"\r\n");
+                        put(line.as_bytes());
+                        put(b"\r\n");
                     }
-                    None => console_write(part.as_bytes()),
+                    None => put(part.as_bytes()),
                 }
             }
             Ok(())
+        }
+    }
+    fn put(bytes: &[u8]) {
+        console_write(bytes);
+        if panic::is_panicking() {
+            crate::console::last_words(bytes);
         }
     }
     let _ = core::fmt::write(&mut Console, arguments);

@@ -20,7 +20,7 @@ const MOST_FRAMES: usize = 48;
 const ALERT: u8 = 1;
 
 /// Whether some CPU is in its panic.
-fn is_panicking() -> bool {
+pub(super) fn is_panicking() -> bool {
     PANICKING_CPU.load(Ordering::Relaxed) != NOBODY
 }
 

@@ -286,7 +286,7 @@ fn with_commands(family: &Family, disk: Disk, script: &str, commands: &[&[&str]]
 
 /// Gives QEMU one command over its socket. What was pulled out is there for QEMU until the guest has switched its power off: then it is
 /// tried again.
-fn qmp(socket: &Path, command: &str) -> Result<()> {
+pub(super) fn qmp(socket: &Path, command: &str) -> Result<()> {
     let mut stream = UnixStream::connect(socket).context("reaching QEMU")?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut answers = BufReader::new(stream.try_clone()?).lines();
