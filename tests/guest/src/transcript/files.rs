@@ -14,6 +14,7 @@ pub const SECTIONS: &[Section] = &[
     ("files_renameat2", renameat2),
     ("files_copy", copy),
     ("files_splice", splice),
+    ("files_splice_full_pipe", splice_full_pipe),
     ("files_xattr", xattr),
     ("files_fallocate", fallocate),
     ("files_vectors", vectors),
@@ -281,6 +282,47 @@ fn splice(t: &mut Transcript) -> Outcome {
     crate::sys::close(w1);
     t.call("to the end", sys!(SYS_splice, r1, null, w2, null, 1000usize, 0));
     t.call("at the end", sys!(SYS_splice, r1, null, w2, null, 1000usize, 0));
+    Ok(())
+}
+
+/// What does not fit into a pipe is not waited for: who reads it may be the caller.
+fn splice_full_pipe(t: &mut Transcript) -> Outcome {
+    let root = folder("splice-full")?;
+    let path = format!("{root}/f");
+    std::fs::write(&path, vec![7u8; 200_000]).map_err(|e| e.to_string())?;
+    let file = open(&path, libc::O_RDONLY);
+    let (reading, writing) = pipe(0)?;
+    let (source, filling) = pipe(0)?;
+    let null = NULL;
+    t.call("more than fits", sys!(SYS_splice, file, null, writing, null, 200_000usize, 0));
+    t.call("offset", sys!(SYS_lseek, file, 0, 1));
+    t.call(
+        "into the full pipe",
+        sys!(SYS_splice, file, null, writing, null, 10usize, libc::SPLICE_F_NONBLOCK),
+    );
+    t.call("offset", sys!(SYS_lseek, file, 0, 1));
+    t.call("nothing into the full pipe", sys!(SYS_splice, file, null, writing, null, 0usize, 0));
+    t.call(
+        "from an empty pipe",
+        sys!(SYS_splice, source, null, writing, null, 10usize, libc::SPLICE_F_NONBLOCK),
+    );
+    t.call("fill", crate::sys::write(filling, &[1; 10_000])? as i64);
+    t.call(
+        "pipe to full pipe",
+        sys!(SYS_splice, source, null, writing, null, 10usize, libc::SPLICE_F_NONBLOCK),
+    );
+    t.call("drain", crate::sys::read(reading, 8192)?.len() as i64);
+    t.call("two pages fit", sys!(SYS_splice, file, null, writing, null, 200_000usize, 0));
+    t.call("drain", crate::sys::read(reading, 100_000)?.len() as i64);
+    t.call("sendfile, more than fits", sys!(SYS_sendfile, writing, file, null, 200_000usize));
+    t.call("offset", sys!(SYS_lseek, file, 0, 1));
+    crate::sys::close(filling);
+    t.call("drain", crate::sys::read(source, 100_000)?.len() as i64);
+    t.call("drain", crate::sys::read(reading, 100_000)?.len() as i64);
+    t.call(
+        "from an ended pipe",
+        sys!(SYS_splice, source, null, writing, null, 10usize, libc::SPLICE_F_NONBLOCK),
+    );
     Ok(())
 }
 
