@@ -91,6 +91,7 @@ impl DevPts {
             magic: DEVPTS_SUPER_MAGIC,
             block_size: machine::PAGE_SIZE as u32,
             max_file_size: i64::MAX as u64,
+            time_limits: vfs::TimeLimits::NONE,
             flags,
             device: None,
         };

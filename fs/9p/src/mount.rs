@@ -114,6 +114,7 @@ impl FileSystemType for NineP {
             magic: V9FS_MAGIC,
             block_size: u32::try_from(found.block_size).unwrap_or(u32::MAX).max(1),
             max_file_size: i64::MAX as u64,
+            time_limits: vfs::TimeLimits::NONE,
             flags: request.flags,
             // Its end, and that of each file, is told to the server.
             device: Some(vfs::superblock::anonymous_device()),

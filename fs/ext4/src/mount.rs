@@ -8,7 +8,7 @@
 use crate::body::{Body, State};
 use crate::buffer::Buffers;
 use crate::filesystem::{FileSystem, Parts, now_seconds};
-use crate::format::inode::{InodeRef, ROOT};
+use crate::format::inode::{InodeRef, ROOT, time_limits};
 use crate::format::superblock::{self, OFFSET, RawSuperBlock, SIZE};
 use crate::format::{BAD_CHECKSUM, CORRUPTED, Compatible, Geometry, Incompatible, ReadOnlyCompatible};
 use crate::journal::{Journal, JournalMap, JournalOptions};
@@ -348,6 +348,7 @@ pub fn mount_device(
         magic: MAGIC,
         block_size,
         max_file_size,
+        time_limits: time_limits(fs.geometry.inode_size),
         flags: flags | lists,
         device: Some(device.number()),
     };

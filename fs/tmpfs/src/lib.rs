@@ -68,6 +68,7 @@ impl TmpFs {
             magic: if self.flavour == Flavour::Ramfs { RAMFS_MAGIC } else { TMPFS_MAGIC },
             block_size: PAGE_SIZE as u32,
             max_file_size: i64::MAX as u64,
+            time_limits: vfs::TimeLimits::NONE,
             flags: if has_lists { flags | MountFlags::POSIXACL } else { flags },
             device: None,
         };

@@ -255,6 +255,42 @@ impl Pipe {
         }
     }
 
+    /// Waits until something can be read, or nothing will come any more: splice(2).
+    ///
+    /// # Errors
+    /// `EAGAIN`: `nonblocking`; `ERESTARTSYS`.
+    pub fn wait_for_data(&self, nonblocking: bool) -> Result<()> {
+        let ready = || (!self.is_empty() || !self.has_writers()).then_some(());
+        match ready() {
+            None if nonblocking => Err(Errno::EAGAIN),
+            None => {
+                self.readable.wait_until(WaitKind::Interruptible, None, ready).map_err(|_| Errno::ERESTARTSYS)
+            }
+            Some(()) => Ok(()),
+        }
+    }
+
+    /// Waits until something can be written; gives the bytes that fit just now: splice(2).
+    ///
+    /// # Errors
+    /// `EAGAIN`: `nonblocking`; `EPIPE`: nobody reads it; `ERESTARTSYS`.
+    pub fn wait_for_room(&self, nonblocking: bool) -> Result<usize> {
+        loop {
+            if !self.has_readers() {
+                return Err(Errno::EPIPE);
+            }
+            let room = self.ring.lock().room();
+            if room > 0 {
+                return Ok(room);
+            }
+            if nonblocking {
+                return Err(Errno::EAGAIN);
+            }
+            let ready = || (!self.is_full() || !self.has_readers()).then_some(());
+            self.writable.wait_until(WaitKind::Interruptible, None, ready).map_err(|_| Errno::ERESTARTSYS)?;
+        }
+    }
+
     /// tee(2): puts up to `count` bytes of what is here into `other` as well, sharing the pages; waits for something to be here
     /// and for room there unless `nonblocking`. Gives the bytes, 0 when nothing will come any more.
     ///

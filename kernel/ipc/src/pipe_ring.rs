@@ -71,6 +71,11 @@ impl Ring {
         self.used >= self.slots.len()
     }
 
+    /// How many bytes the free slots hold.
+    pub fn room(&self) -> usize {
+        (self.slots.len() - self.used) * PAGE_SIZE
+    }
+
     /// Changes the number of slots (`F_SETPIPE_SZ`).
     ///
     /// # Errors

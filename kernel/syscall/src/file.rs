@@ -351,6 +351,28 @@ fn transfer(source: &File, target: &File, mut from: Offset, mut to: Offset, coun
     Ok(copied)
 }
 
+/// How many of `count` bytes may be moved at once: into a pipe what fits after there is some room, and not all of it, because who is to read it may be the
+/// caller. Another writer may take the room away; then the copy waits as write(2) does.
+///
+/// Errors: `EAGAIN` (`nonblocking`, or the pipe is), `EBADF`, `EPIPE`, `ERESTARTSYS`.
+fn limit_to_pipes(source: &File, target: &File, count: usize, nonblocking: bool) -> Result<usize> {
+    source.check_readable()?;
+    target.check_writable()?;
+    if count == 0 {
+        return Ok(0);
+    }
+    if let Some(end) = source.operations_as::<PipeEnd>() {
+        end.pipe().wait_for_data(nonblocking || source.is_nonblocking())?;
+    }
+    match target.operations_as::<PipeEnd>() {
+        Some(end) => {
+            let room = end.pipe().wait_for_room(nonblocking || target.is_nonblocking())?;
+            Ok(count.min(room))
+        }
+        None => Ok(count),
+    }
+}
+
 /// What is moved goes to an offset, which a description that appends does not have. Errors: `EINVAL`.
 fn refuse_appending(target: &File) -> Result<()> {
     if target.flags().contains(OpenFlags::APPEND) { Err(Errno::EINVAL) } else { Ok(()) }
@@ -370,7 +392,9 @@ pub fn sendfile(
         return Err(Errno::EINVAL);
     }
     refuse_appending(&target)?;
-    let result = transfer(&source, &target, from, Offset { place: UserPtr::NULL, value: None }, count);
+    let to = Offset { place: UserPtr::NULL, value: None };
+    let result = limit_to_pipes(&source, &target, count, false)
+        .and_then(|count| transfer(&source, &target, from, to, count));
     signal_broken_pipe(context, &target, result)
 }
 
@@ -396,7 +420,8 @@ pub fn splice(
     if !is_pipe(&target) {
         refuse_appending(&target)?;
     }
-    let result = transfer(&source, &target, from, to, count);
+    let result = limit_to_pipes(&source, &target, count, flags & SPLICE_F_NONBLOCK != 0)
+        .and_then(|count| transfer(&source, &target, from, to, count));
     signal_broken_pipe(context, &target, result)
 }
 

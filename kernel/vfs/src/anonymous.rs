@@ -21,7 +21,7 @@ use crate::inode::{Inode, InodeAttributes, InodeOperations, NewContent, NewInode
 use crate::mount::Mount;
 use crate::path::Path;
 use crate::superblock::{SuperBlock, SuperBlockAttributes, SuperBlockOperations};
-use crate::types::FileKind;
+use crate::types::{FileKind, TimeLimits};
 
 struct Plain;
 impl SuperBlockOperations for Plain {}
@@ -44,6 +44,7 @@ fn make_internal(type_name: &'static str, magic: u32) -> Result<Internal> {
         magic,
         block_size: machine::PAGE_SIZE as u32,
         max_file_size: i64::MAX as u64,
+        time_limits: TimeLimits::NONE,
         flags: MountFlags::empty(),
         device: None,
     };

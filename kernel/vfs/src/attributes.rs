@@ -284,7 +284,7 @@ pub fn touch_accessed(place: &Path) {
     if never || place.mount.is_read_only() || inode.superblock().is_frozen() {
         return;
     }
-    let now = Timestamp::now();
+    let now = inode.superblock().time_limits().fit(Timestamp::now());
     let times = inode.times();
     const DAY_SECONDS: i64 = 24 * 60 * 60;
     let recent = flags.contains(MountFlags::RELATIME)

@@ -100,7 +100,9 @@ fn make_locked(
     Ok(Created { dentry: dentry::insert(dentry), is_new: true })
 }
 
-/// The mode of what someone makes in a directory: its default list takes the place of the umask. Errors: `ENOMEM`.
+/// The mode of what someone makes in a directory: its default list takes the place of the umask. In a set-group-ID directory the set-group-ID bit is kept
+/// only by those in its group; that is asked of the mode as it was wanted, or else a umask or a list without the group's execute bit would let it pass.
+/// Errors: `ENOMEM`.
 fn new_mode(
     context: &LookupContext<'_>,
     directory: &Inode,
@@ -110,8 +112,19 @@ fn new_mode(
     if kind == FileKind::Symlink {
         return Ok((Inherited::default(), 0o777));
     }
-    let inherited = acl::inherit(directory, kind, mode & 0o7777)?;
-    Ok(inherited.unwrap_or_else(|| (Inherited::default(), mode & 0o7777 & !context.fs.umask())))
+    let mut mode = mode & 0o7777;
+    let group_executable = mode & (SET_GROUP_ID | 0o010) == SET_GROUP_ID | 0o010;
+    let credentials = context.credentials;
+    if group_executable
+        && kind != FileKind::Directory
+        && directory.permissions() & SET_GROUP_ID != 0
+        && !credentials.in_group(directory.gid())
+        && !permission::capable_for(directory, credentials, Capability::Fsetid)
+    {
+        mode &= !SET_GROUP_ID;
+    }
+    let inherited = acl::inherit(directory, kind, mode)?;
+    Ok(inherited.unwrap_or_else(|| (Inherited::default(), mode & !context.fs.umask())))
 }
 
 /// What the file system has stored is in memory as well.
@@ -121,7 +134,7 @@ fn give_lists(inode: &Inode, inherited: &Inherited) {
 }
 
 /// Owner, group and mode of what someone makes in a directory: a set-group-ID directory gives its group, and the bit to
-/// directories; others get the bit only if the group is theirs.
+/// directories.
 fn new_inode<'a>(
     context: &LookupContext<'_>,
     directory: &Inode,
@@ -134,10 +147,6 @@ fn new_inode<'a>(
     let gid = if inherits { directory.gid() } else { credentials.fsgid };
     if inherits && content.kind() == FileKind::Directory {
         mode |= SET_GROUP_ID;
-    } else if inherits && mode & (SET_GROUP_ID | 0o010) == SET_GROUP_ID | 0o010 {
-        let keeps =
-            credentials.in_group(gid) || permission::capable_for(directory, credentials, Capability::Fsetid);
-        mode &= if keeps { !0 } else { !SET_GROUP_ID };
     }
     let new = NewInode::new(content, mode, credentials.fsuid, gid);
     NewInode { access_list: inherited.access.as_ref(), default_list: inherited.default.as_ref(), ..new }

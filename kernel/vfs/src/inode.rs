@@ -143,7 +143,7 @@ impl Inode {
             link_count: AtomicU32::new(attributes.link_count),
             size: AtomicU64::new(attributes.size),
             blocks: AtomicU64::new(0),
-            times: SeqLock::new(Times::now()),
+            times: SeqLock::new(Times::now().fit(superblock.time_limits())),
             state: AtomicU32::new(attributes.state),
             holds: AtomicU32::new(0),
             reaping: reaper::Link::new(),
@@ -267,9 +267,13 @@ impl Inode {
     pub fn times(&self) -> Times {
         self.times.read()
     }
-    /// Changes times.
+    /// Changes times; they become what the file system can keep of them.
     pub fn update_times(&self, change: impl FnOnce(&mut Times)) {
-        self.times.write(change);
+        let limits = self.superblock.time_limits();
+        self.times.write(|times| {
+            change(times);
+            *times = times.fit(limits);
+        });
     }
     /// The contents changed now (a directory's by an entry made or removed).
     pub fn touch_modified(&self) {

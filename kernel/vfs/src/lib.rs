@@ -77,4 +77,6 @@ pub use seals::Seals;
 pub use superblock::{
     FileSystemType, MountRequest, SuperBlock, SuperBlockAttributes, SuperBlockOperations, register_filesystem,
 };
-pub use types::{AccessMask, DeviceId, FileKind, FileStatus, NAME_MAX, PATH_MAX, Times, Timestamp};
+pub use types::{
+    AccessMask, DeviceId, FileKind, FileStatus, NAME_MAX, PATH_MAX, TimeLimits, Times, Timestamp,
+};

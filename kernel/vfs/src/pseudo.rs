@@ -29,7 +29,7 @@ use crate::readdir::{DirectoryEntry, DirectorySink, SinkState, emit_dots};
 use crate::superblock::{
     FileSystemType, MountRequest, SuperBlock, SuperBlockAttributes, SuperBlockOperations,
 };
-use crate::types::{AccessMask, DeviceId, FileKind};
+use crate::types::{AccessMask, DeviceId, FileKind, TimeLimits};
 
 /// The text of a file while it is computed. It may become as large as a program makes what it describes, so that writing fails
 /// when there is no memory, instead of the thread.
@@ -472,6 +472,7 @@ pub fn instance(
         magic,
         block_size: machine::PAGE_SIZE as u32,
         max_file_size: i64::MAX as u64,
+        time_limits: TimeLimits::NONE,
         flags: abi::mount::MountFlags::empty(),
         device: None,
     };

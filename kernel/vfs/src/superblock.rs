@@ -25,7 +25,7 @@ use crate::inode::Inode;
 use crate::mount::{ActiveSuperBlock, Mount};
 use crate::notify::WatchSet;
 use crate::reaper;
-use crate::types::{DeviceId, NAME_MAX};
+use crate::types::{DeviceId, NAME_MAX, TimeLimits};
 
 /// One instance of a file system.
 pub struct SuperBlock {
@@ -34,6 +34,7 @@ pub struct SuperBlock {
     magic: u32,
     block_size: u32,
     max_file_size: u64,
+    time_limits: TimeLimits,
     /// `MountFlags` that concern the whole instance (`RDONLY`, `SYNCHRONOUS`, `LAZYTIME`).
     flags: AtomicU32,
     operations: Box<dyn SuperBlockOperations>,
@@ -74,6 +75,8 @@ pub struct SuperBlockAttributes {
     pub block_size: u32,
     /// No file can be longer than this, bytes.
     pub max_file_size: u64,
+    /// The times that it keeps.
+    pub time_limits: TimeLimits,
     /// Flags of the whole instance.
     pub flags: MountFlags,
     /// The device it is on; `None` for one that is on none (a number is made up, and nothing of it sleeps at its end). One that must send
@@ -201,6 +204,7 @@ impl SuperBlock {
             magic: attributes.magic,
             block_size: attributes.block_size,
             max_file_size: attributes.max_file_size,
+            time_limits: attributes.time_limits,
             flags: AtomicU32::new(attributes.flags.bits()),
             operations,
             root: Mutex::new(Weak::new()),
@@ -350,6 +354,11 @@ impl SuperBlock {
     /// No file can be longer than this, bytes (`EFBIG`).
     pub fn max_file_size(&self) -> u64 {
         self.max_file_size
+    }
+    /// The times that it keeps.
+    #[inline]
+    pub fn time_limits(&self) -> &TimeLimits {
+        &self.time_limits
     }
     /// The user namespace that it was mounted in: identifiers and capabilities count there.
     pub fn user_namespace(&self) -> &Arc<UserNamespace> {

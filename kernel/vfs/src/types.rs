@@ -112,6 +112,31 @@ impl Timestamp {
     }
 }
 
+/// Which times a file system can keep. What it is given beyond that is cut at once, so that what stat(2) tells does not change
+/// when the inode has left the memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimeLimits {
+    /// It keeps no nanoseconds.
+    pub whole_seconds: bool,
+    /// The first second.
+    pub first: i64,
+    /// The last second.
+    pub last: i64,
+}
+
+impl TimeLimits {
+    /// Every time there is.
+    pub const NONE: TimeLimits = TimeLimits { whole_seconds: false, first: i64::MIN, last: i64::MAX };
+
+    /// The nearest time that is kept and not later, or the first one; as Linux's, the first and the last second have no nanoseconds.
+    #[inline]
+    pub fn fit(&self, time: Timestamp) -> Timestamp {
+        let seconds = time.seconds.clamp(self.first, self.last);
+        let whole = self.whole_seconds || seconds == self.first || seconds == self.last;
+        Timestamp { seconds, nanoseconds: if whole { 0 } else { time.nanoseconds } }
+    }
+}
+
 /// The four times of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Times {
@@ -130,6 +155,17 @@ impl Times {
     pub fn now() -> Times {
         let now = Timestamp::now();
         Times { accessed: now, modified: now, changed: now, created: now }
+    }
+
+    /// All of them within limits.
+    #[inline]
+    pub fn fit(&self, limits: &TimeLimits) -> Times {
+        Times {
+            accessed: limits.fit(self.accessed),
+            modified: limits.fit(self.modified),
+            changed: limits.fit(self.changed),
+            created: limits.fit(self.created),
+        }
     }
 }
 

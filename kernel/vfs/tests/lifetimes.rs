@@ -199,6 +199,7 @@ impl FileSystemType for Kind {
             magic: 0,
             block_size: 4096,
             max_file_size: 1 << 40,
+            time_limits: vfs::TimeLimits::NONE,
             flags: request.flags,
             device: Some(DeviceId::new(8, 1)),
         };

@@ -7,7 +7,7 @@ use super::checksum::crc32c;
 use super::superblock::{Geometry, OLD_INODE_SIZE, ReadOnlyCompatible};
 use super::{BAD_CHECKSUM, CORRUPTED, at, at_mut, join};
 use abi::errno::Result;
-use vfs::{Times, Timestamp};
+use vfs::{TimeLimits, Times, Timestamp};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -233,10 +233,20 @@ impl<'a> InodeRef<'a> {
     }
 }
 
+/// The times that inodes of this many bytes keep: those of 128 have no room for more than 32 bits of seconds.
+pub fn time_limits(inode_size: u16) -> TimeLimits {
+    let whole_seconds = usize::from(inode_size) <= HEAD;
+    let last = if whole_seconds { i64::from(i32::MAX) } else { LAST_SECOND };
+    TimeLimits { whole_seconds, first: i64::from(i32::MIN), last }
+}
+
 /// What the checksums of an inode and of its metadata blocks begin with.
 pub fn checksum_seed(geometry: &Geometry, number: u32, generation: u32) -> u32 {
     crc32c(crc32c(geometry.checksum_seed, &number.to_le_bytes()), &generation.to_le_bytes())
 }
+
+/// The last second that the two words of a time can say.
+const LAST_SECOND: i64 = (3 << 32) + i32::MAX as i64;
 
 fn decode_time(seconds: u32, extra: u32) -> Timestamp {
     let epoch = i64::from(extra & 3) << 32;
@@ -248,8 +258,7 @@ fn encode_time(time: Timestamp, has_extra: bool) -> (u32, u32) {
     if !has_extra {
         return (time.seconds.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as u32, 0);
     }
-    const LAST: i64 = (3 << 32) + i32::MAX as i64;
-    let seconds = time.seconds.clamp(i64::from(i32::MIN), LAST);
+    let seconds = time.seconds.clamp(i64::from(i32::MIN), LAST_SECOND);
     let epoch = ((seconds - i64::from(seconds as i32)) >> 32) as u32 & 3;
     (seconds as u32, epoch | time.nanoseconds << 2)
 }

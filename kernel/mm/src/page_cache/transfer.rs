@@ -104,6 +104,9 @@ impl PageCache {
     /// all only if nothing was written.
     pub fn write(&self, offset: u64, from: &mut dyn IoReader) -> Result<usize> {
         let mut done = 0;
+        if from.remaining() > 0 {
+            self.clear_tail(offset)?;
+        }
         while from.remaining() > 0 {
             let Some(at) = offset.checked_add(done as u64).filter(|at| *at < i64::MAX as u64) else {
                 return progress_or(done, Errno::EFBIG);
@@ -225,7 +228,7 @@ impl PageCache {
         Some(Extending(state))
     }
 
-    /// Makes the file at least `size` bytes long.
+    /// Makes the file at least `size` bytes long. What is behind the end in its last page must be zeros.
     pub fn extend_size(&self, size: u64) {
         if self.size() < size {
             let _pages = self.pages.write();

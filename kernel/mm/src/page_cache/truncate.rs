@@ -61,6 +61,7 @@ impl PageCache {
             let end = (size - size % PAGE_SIZE as u64).saturating_add(PAGE_SIZE as u64);
             self.zero_part(size..end)?;
         }
+        self.clear_tail(size)?;
         {
             let _pages = self.pages.write();
             self.size.store(size, Ordering::Release);
@@ -93,6 +94,19 @@ impl PageCache {
             super::note_written(&frame);
         }
         Ok(())
+    }
+
+    /// The file is about to grow, and what was behind its end, up to `until`, to be seen: a program may have stored there through a mapping. It
+    /// becomes zeros. The caller holds the inode's write lock.
+    ///
+    /// Errors: `EIO` and the like if a page in swap space must be read.
+    pub(super) fn clear_tail(&self, until: u64) -> Result<()> {
+        let size = self.size();
+        let end = until.min(size.next_multiple_of(PAGE_SIZE as u64));
+        // What is not in memory was zeroed when it was written, or is when it is read.
+        let index = size / PAGE_SIZE as u64;
+        let in_memory = self.lookup(index).is_some() || self.swapped_at(index).is_some();
+        if size < end && in_memory { self.zero_part(size..end) } else { Ok(()) }
     }
 
     /// Zeroes bytes within one page, if the page is more than a hole. Nothing becomes dirty that holds zeros already: a hole stays one.

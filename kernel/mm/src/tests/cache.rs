@@ -16,6 +16,8 @@ enum Action {
     Truncate(u64),
     Punch(u64, u64),
     Read(u64, usize),
+    /// A program stores behind the end through a mapping.
+    StoreBehind(u8),
     Sync,
     Invalidate,
 }
@@ -28,6 +30,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => place.clone().prop_map(Action::Truncate),
         2 => (place.clone(), place.clone()).prop_map(|(from, to)| Action::Punch(from, to)),
         2 => (place, len).prop_map(|(at, len)| Action::Read(at, len)),
+        2 => any::<u8>().prop_map(Action::StoreBehind),
         1 => Just(Action::Sync),
         1 => Just(Action::Invalidate),
     ]
@@ -75,6 +78,19 @@ fn apply(cache: &PageCache, disk: Option<&Disk>, model: &mut Vec<u8>, action: &A
             let expect = &model[start..(start + len).min(model.len())];
             assert!(writer.into_bytes() == expect, "read {at}+{len}");
             assert_eq!(count, expect.len());
+        }
+        Action::StoreBehind(value) => {
+            let (index, offset) =
+                (cache.size() / PAGE_SIZE as u64, (cache.size() % PAGE_SIZE as u64) as usize);
+            if offset != 0 {
+                let frame = loop {
+                    let frame = cache.get_page(index, Access::Create).unwrap();
+                    if cache.make_dirty(index, &frame).unwrap() {
+                        break frame;
+                    }
+                };
+                frame.write(offset, &[value; PAGE_SIZE][offset..]);
+            }
         }
         Action::Sync => cache.sync(0..u64::MAX).unwrap(),
         Action::Invalidate => {

@@ -14,6 +14,7 @@ pub const SECTIONS: &[Section] = &[
     ("files_renameat2", renameat2),
     ("files_copy", copy),
     ("files_splice", splice),
+    ("files_splice_full_pipe", splice_full_pipe),
     ("files_xattr", xattr),
     ("files_fallocate", fallocate),
     ("files_vectors", vectors),
@@ -22,6 +23,7 @@ pub const SECTIONS: &[Section] = &[
     ("files_paths", paths),
     ("files_times", times),
     ("files_modes_and_owners", modes),
+    ("files_set_group_id_folder", set_group_id_folder),
     ("files_poll", poll),
     ("files_terminal_after_its_session", terminal_after_its_session),
     ("files_directories", directories),
@@ -281,6 +283,92 @@ fn splice(t: &mut Transcript) -> Outcome {
     crate::sys::close(w1);
     t.call("to the end", sys!(SYS_splice, r1, null, w2, null, 1000usize, 0));
     t.call("at the end", sys!(SYS_splice, r1, null, w2, null, 1000usize, 0));
+    Ok(())
+}
+
+/// Who is not in a folder's group cannot make set-group-ID files of it, whatever the umask takes away afterwards.
+fn set_group_id_folder(t: &mut Transcript) -> Outcome {
+    let root = folder("set-group-id")?;
+    sys!(SYS_chown, c(&root).as_ptr(), 0, 500);
+    sys!(SYS_chmod, c(&root).as_ptr(), 0o2777);
+    for (who, uid, gid) in [("root", 0, 0), ("a stranger", 1000, 1000), ("a member", 1000, 500)] {
+        for mask in [0, 0o10, 0o22] {
+            let names = [0, 1, 2].map(|number| format!("{root}/{uid}-{gid}-{mask}-{number}"));
+            in_child(|| {
+                sys!(SYS_setgroups, 0, NULL);
+                sys!(SYS_setresgid, gid, gid, gid);
+                sys!(SYS_setresuid, uid, uid, uid);
+                sys!(SYS_umask, mask);
+                for (name, mode) in names.iter().zip([0o2775, 0o2765, 0o2710]) {
+                    sys!(SYS_open, c(name).as_ptr(), libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY, mode);
+                }
+                let fd = sys!(SYS_open, c(&root).as_ptr(), libc::O_TMPFILE | libc::O_WRONLY, 0o2775);
+                let link = c(&format!("/proc/self/fd/{fd}"));
+                let linked = c(&format!("{root}/{uid}-{gid}-{mask}-linked"));
+                sys!(
+                    SYS_linkat,
+                    libc::AT_FDCWD,
+                    link.as_ptr(),
+                    libc::AT_FDCWD,
+                    linked.as_ptr(),
+                    libc::AT_SYMLINK_FOLLOW
+                );
+                sys!(SYS_mknod, c(&format!("{root}/{uid}-{gid}-{mask}-pipe")).as_ptr(), 0o12775, 0);
+                sys!(SYS_mkdir, c(&format!("{root}/{uid}-{gid}-{mask}-folder")).as_ptr(), 0o2775);
+                0
+            })?;
+            let modes = ["0", "1", "2", "linked", "pipe", "folder"].map(|name| {
+                use std::os::unix::fs::MetadataExt;
+                let status = std::fs::symlink_metadata(format!("{root}/{uid}-{gid}-{mask}-{name}"));
+                status.map_or_else(
+                    |error| error.to_string(),
+                    |status| format!("{:o} {}", status.mode(), status.gid()),
+                )
+            });
+            t.note(&format!("{who}, umask {mask:o}"), modes);
+        }
+    }
+    Ok(())
+}
+
+/// What does not fit into a pipe is not waited for: who reads it may be the caller.
+fn splice_full_pipe(t: &mut Transcript) -> Outcome {
+    let root = folder("splice-full")?;
+    let path = format!("{root}/f");
+    std::fs::write(&path, vec![7u8; 200_000]).map_err(|e| e.to_string())?;
+    let file = open(&path, libc::O_RDONLY);
+    let (reading, writing) = pipe(0)?;
+    let (source, filling) = pipe(0)?;
+    let null = NULL;
+    t.call("more than fits", sys!(SYS_splice, file, null, writing, null, 200_000usize, 0));
+    t.call("offset", sys!(SYS_lseek, file, 0, 1));
+    t.call(
+        "into the full pipe",
+        sys!(SYS_splice, file, null, writing, null, 10usize, libc::SPLICE_F_NONBLOCK),
+    );
+    t.call("offset", sys!(SYS_lseek, file, 0, 1));
+    t.call("nothing into the full pipe", sys!(SYS_splice, file, null, writing, null, 0usize, 0));
+    t.call(
+        "from an empty pipe",
+        sys!(SYS_splice, source, null, writing, null, 10usize, libc::SPLICE_F_NONBLOCK),
+    );
+    t.call("fill", crate::sys::write(filling, &[1; 10_000])? as i64);
+    t.call(
+        "pipe to full pipe",
+        sys!(SYS_splice, source, null, writing, null, 10usize, libc::SPLICE_F_NONBLOCK),
+    );
+    t.call("drain", crate::sys::read(reading, 8192)?.len() as i64);
+    t.call("two pages fit", sys!(SYS_splice, file, null, writing, null, 200_000usize, 0));
+    t.call("drain", crate::sys::read(reading, 100_000)?.len() as i64);
+    t.call("sendfile, more than fits", sys!(SYS_sendfile, writing, file, null, 200_000usize));
+    t.call("offset", sys!(SYS_lseek, file, 0, 1));
+    crate::sys::close(filling);
+    t.call("drain", crate::sys::read(source, 100_000)?.len() as i64);
+    t.call("drain", crate::sys::read(reading, 100_000)?.len() as i64);
+    t.call(
+        "from an ended pipe",
+        sys!(SYS_splice, source, null, writing, null, 10usize, libc::SPLICE_F_NONBLOCK),
+    );
     Ok(())
 }
 
