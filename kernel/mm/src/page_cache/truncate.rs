@@ -103,10 +103,13 @@ impl PageCache {
     pub(super) fn clear_tail(&self, until: u64) -> Result<()> {
         let size = self.size();
         let end = until.min(size.next_multiple_of(PAGE_SIZE as u64));
+        if size >= end {
+            return Ok(());
+        }
         // What is not in memory was zeroed when it was written, or is when it is read.
         let index = size / PAGE_SIZE as u64;
         let in_memory = self.lookup(index).is_some() || self.swapped_at(index).is_some();
-        if size < end && in_memory { self.zero_part(size..end) } else { Ok(()) }
+        if in_memory { self.zero_part(size..end) } else { Ok(()) }
     }
 
     /// Zeroes bytes within one page, if the page is more than a hole. Nothing becomes dirty that holds zeros already: a hole stays one.
