@@ -107,6 +107,8 @@ pub struct Body {
 pub struct Reserved {
     runs: BTreeMap<u32, u32>,
     count: u64,
+    /// Of a block map: blocks of pointers that some of the blocks need, with how many have to be made for each.
+    nodes: BTreeMap<u32, u32>,
 }
 
 impl Reserved {
@@ -299,23 +301,50 @@ impl Body {
         self.fs.geometry.group_start(group) + u64::from(spread)
     }
 
-    /// Reserves room for blocks that have none. Errors: `ENOSPC`: for some there is none; the others keep theirs.
-    pub fn reserve_blocks(&self, block: u32, length: u32) -> Result<()> {
+    /// Reserves room for a block that has none, and for the blocks of pointers that it needs; says whether it had no room reserved before.
+    ///
+    /// Errors: `ENOSPC`, `EUCLEAN`, `EIO`.
+    pub fn reserve_block(&self, block: u32) -> Result<bool> {
+        let node = if self.has_extents() { None } else { indirect::node_of(self, block) };
+        let missing = match node {
+            Some(_) => indirect::missing_nodes(self, &self.map.read(), block)?,
+            None => 0,
+        };
         let mut reserved = self.reserved.lock();
-        for block in block..block + length {
-            if reserved.insert(block, 1) > 0
-                && let Err(error) = self.fs.reserve(1)
-            {
-                reserved.remove(block, 1);
-                return Err(error);
-            }
+        if reserved.insert(block, 1) == 0 {
+            return Ok(false);
         }
-        Ok(())
+        let node = node.filter(|node| missing > 0 && !reserved.nodes.contains_key(node));
+        if let Err(error) = self.fs.reserve(1 + node.map_or(0, |_| missing)) {
+            reserved.remove(block, 1);
+            return Err(error);
+        }
+        if let Some(node) = node {
+            reserved.nodes.insert(node, missing);
+        }
+        Ok(true)
     }
 
     /// Takes the reservation of blocks back, as far as there is one.
     pub fn unreserve_blocks(&self, block: u32, length: u32) {
-        let removed = self.reserved.lock().remove(block, length);
+        let mut reserved = self.reserved.lock();
+        let mut removed = reserved.remove(block, length);
+        let end = block.saturating_add(length);
+        if let Some(last) = end.checked_sub(1).and_then(|last| indirect::node_of(self, last)) {
+            let mut from = indirect::node_of(self, block).unwrap_or(0);
+            while from <= last
+                && let Some((&node, &count)) = reserved.nodes.range(from..=last).next()
+            {
+                let blocks = indirect::blocks_of_node(self, node);
+                let first = u32::try_from(blocks.start).unwrap_or(u32::MAX);
+                if reserved.next(first).is_none_or(|(next, _)| u64::from(next) >= blocks.end) {
+                    reserved.nodes.remove(&node);
+                    removed += count;
+                }
+                from = node.saturating_add(1);
+            }
+        }
+        drop(reserved);
         self.fs.unreserve(removed);
     }
 

@@ -1,7 +1,7 @@
 //! Extent trees: finding, adding and cutting runs of blocks.
 //!
-//! Key functions: [`find`], [`insert`], [`cut`], [`shift`]. What changes a file's map is made of two of them: an extent is converted by
-//! cutting it out and putting it in again, a hole is punched by cutting and freeing. Only where many extents move together ([`shift`]) they are changed in
+//! Key functions: [`find`], [`insert`], [`cut`], [`convert_last`], [`shift`]. A hole is punched by cutting and freeing. Where nodes may have to be
+//! split, room for all new ones is claimed first: `ENOSPC` has changed nothing. Only where many extents move together ([`shift`]) they are changed in
 //! their places, leaf by leaf: that needs no room.
 //!
 //! The root is in the inode, nodes are blocks. A node's key in its parent is always the first block below it, as fsck wants it. Depth and
@@ -13,7 +13,7 @@ use crate::body::{Body, Map, Mapping, State};
 use crate::buffer::Buffer;
 use crate::format::extent::{Extent, Header, Index, MAX_DEPTH, NodeMut, NodeRef};
 use crate::format::{CORRUPTED, inode::MAP_SIZE};
-use crate::groups::Contents;
+use crate::groups::{Claim, Contents};
 use crate::journal::Handle;
 use abi::errno::{Errno, Result};
 use alloc::sync::Arc;
@@ -131,6 +131,15 @@ struct Grown {
     sibling: Option<Index>,
 }
 
+/// An entry of a leaf.
+struct Found {
+    leaf: Node,
+    at: usize,
+    extent: Extent,
+    before: Option<Extent>,
+    after: Option<Extent>,
+}
+
 /// A change of one tree.
 struct Tree<'a> {
     body: &'a Body,
@@ -138,6 +147,8 @@ struct Tree<'a> {
     handle: &'a mut Handle,
     /// Whether what is put in becomes one with what is next to it.
     joins: bool,
+    /// Room for nodes, claimed before anything is changed: what there is no room for has changed nothing.
+    nodes: Vec<Claim>,
 }
 
 /// Which extents are still to be moved, and where to; see [`shift`].
@@ -169,6 +180,12 @@ impl Shift {
     }
 }
 
+impl<'a> Tree<'a> {
+    fn new(body: &'a Body, map: &'a mut Map, handle: &'a mut Handle) -> Tree<'a> {
+        Tree { body, map, handle, joins: true, nodes: Vec::new() }
+    }
+}
+
 impl Tree<'_> {
     fn change<R>(&mut self, node: &Node, change: impl FnOnce(&mut NodeMut<'_>) -> Result<R>) -> Result<R> {
         match node {
@@ -193,8 +210,13 @@ impl Tree<'_> {
 
     /// A new, empty node near the file's others.
     fn new_node(&mut self, depth: u16) -> Result<(u64, Node)> {
-        let goal = self.body.goal_for(self.map, 0);
-        let block = self.body.fs.allot_block(self.handle, goal)?;
+        let Some(mut claim) = self.nodes.pop() else { return Err(Errno::ENOSPC) };
+        let rest = claim.split_off(1);
+        if rest.length() > 0 {
+            self.nodes.push(rest);
+        }
+        let block = claim.start();
+        claim.take(self.handle)?;
         let buffer = self.handle.create(block)?;
         buffer.set_verified();
         self.map.sectors += self.body.sectors_of(1);
@@ -203,8 +225,109 @@ impl Tree<'_> {
         Ok((block, node))
     }
 
+    /// Claims room for all nodes that may be made when `added` extents are put in around `block`. Errors: `ENOSPC`: nothing has changed.
+    fn claim_nodes(&mut self, block: u32, added: usize) -> Result<()> {
+        let mut header = self.header(&Node::Root)?;
+        let mut node = Node::Root;
+        // How many nodes, from the leaf up, may have to be split, and how many levels there are.
+        let (mut full, mut levels) = (0, 0);
+        loop {
+            levels += 1;
+            full = if header.entries + added > header.max { full + 1 } else { 0 };
+            if header.depth == 0 {
+                break;
+            }
+            let at = with_node(self.map, &node, |bytes| bytes.find(header.entries, block))?.unwrap_or(0);
+            if at >= header.entries {
+                return Err(CORRUPTED);
+            }
+            let entry = with_node(self.map, &node, |bytes| bytes.index(at))?;
+            let child = read_node(self.body, entry.child, header.depth - 1)?;
+            header = NodeRef(&child.read()).header(Some(header.depth - 1))?;
+            node = Node::Block(child);
+        }
+        // If the root is split, its two halves are nodes.
+        let needed = if full == levels { full + 1 } else { full };
+        let mut needed = needed * added as u32;
+        let goal = self.body.goal_for(self.map, 0);
+        while needed > 0 {
+            self.nodes.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            let claim = self.body.fs.claim(goal, needed)?;
+            needed -= claim.length();
+            self.nodes.push(claim);
+        }
+        Ok(())
+    }
+
+    /// The leaf that has `block`, or would have it.
+    fn leaf_of(&self, block: u32) -> Result<(Node, Header)> {
+        let mut header = self.header(&Node::Root)?;
+        let mut node = Node::Root;
+        while header.depth > 0 {
+            let at = with_node(self.map, &node, |bytes| bytes.find(header.entries, block))?.unwrap_or(0);
+            if at >= header.entries {
+                return Err(CORRUPTED);
+            }
+            let entry = with_node(self.map, &node, |bytes| bytes.index(at))?;
+            let child = read_node(self.body, entry.child, header.depth - 1)?;
+            header = NodeRef(&child.read()).header(Some(header.depth - 1))?;
+            node = Node::Block(child);
+        }
+        Ok((node, header))
+    }
+
+    /// The last extent that begins at `block` or before it in the leaf that would have that, with its neighbours there.
+    fn entry_at(&self, block: u32) -> Result<Option<Found>> {
+        let (leaf, header) = self.leaf_of(block)?;
+        let found = with_node(self.map, &leaf, |bytes| {
+            let Some(at) = bytes.find(header.entries, block)? else { return Ok(None) };
+            let before = at.checked_sub(1).map(|before| bytes.extent(before)).transpose()?;
+            let after = if at + 1 < header.entries { Some(bytes.extent(at + 1)?) } else { None };
+            Ok(Some((at, bytes.extent(at)?, before, after)))
+        })?;
+        Ok(found.map(|(at, extent, before, after)| Found { leaf, at, extent, before, after }))
+    }
+
+    /// Puts an extent in the place of one that has the same blocks, joined with its neighbours in the leaf.
+    fn replace(&mut self, found: &Found, extent: Extent) -> Result<()> {
+        let (mut at, mut joined) = (found.at, extent);
+        let before = found.before.filter(|before| before.joins(&joined));
+        joined = before.map_or(joined, |before| Extent { length: before.length + joined.length, ..before });
+        let after = found.after.filter(|after| joined.joins(after));
+        joined.length += after.map_or(0, |after| after.length);
+        self.change(&found.leaf, |bytes| {
+            if after.is_some() {
+                bytes.remove(at + 1)?;
+            }
+            if before.is_some() {
+                bytes.remove(at)?;
+                at -= 1;
+            }
+            bytes.set_extent(at, joined)
+        })
+    }
+
+    /// Whether an extent becomes one with what is next to it in its leaf, so that no entry is added.
+    fn joins_there(&self, extent: &Extent) -> Result<bool> {
+        if !self.joins {
+            return Ok(false);
+        }
+        let (leaf, header) = self.leaf_of(extent.block)?;
+        with_node(self.map, &leaf, |bytes| {
+            let found = bytes.find(header.entries, extent.block)?;
+            let after = found.map_or(0, |found| found + 1);
+            let before = found.map(|found| bytes.extent(found)).transpose()?;
+            let after = if after < header.entries { Some(bytes.extent(after)?) } else { None };
+            Ok(before.is_some_and(|before| before.joins(extent))
+                || after.is_some_and(|after| extent.joins(&after)))
+        })
+    }
+
     /// Puts an extent in where there is a hole, joined with its neighbours where that can be.
     fn insert(&mut self, extent: Extent) -> Result<()> {
+        if self.nodes.is_empty() && !self.joins_there(&extent)? {
+            self.claim_nodes(extent.block, 1)?;
+        }
         let grown = self.insert_below(&Node::Root, extent)?;
         let Some(sibling) = grown.sibling else { return Ok(()) };
         // The root was split: its first half moves into a node of its own.
@@ -483,7 +606,7 @@ pub struct Cut {
 ///
 /// Errors: `ENOSPC`: there is no room for a node; `EUCLEAN`, `EIO`.
 pub fn insert(body: &Body, map: &mut Map, handle: &mut Handle, extent: Extent) -> Result<()> {
-    Tree { body, map, handle, joins: true }.insert(extent)
+    Tree::new(body, map, handle).insert(extent)
 }
 
 /// Takes up to `limit` extents out of the blocks `from..to`, from the end on, within one leaf; their blocks are the caller's. Nothing is
@@ -509,7 +632,12 @@ pub fn cut_some(
     if root_header(body, map)?.entries == 0 || u64::from(from) >= to {
         return Ok(out);
     }
-    let mut tree = Tree { body, map, handle, joins: true };
+    let longest_from = to.saturating_sub(u64::from(longest)).min(u64::from(u32::MAX)) as u32;
+    let cuts_middle = goes_on(body, map, from.max(longest_from), to)?;
+    let mut tree = Tree::new(body, map, handle);
+    if cuts_middle {
+        tree.claim_nodes(to as u32, 1)?;
+    }
     if tree.cut_below(&Node::Root, from, to, limit.max(1), &mut out)?.is_none() {
         tree.change(&Node::Root, |root| root.set_depth(0))?;
     }
@@ -519,13 +647,77 @@ pub fn cut_some(
     Ok(out)
 }
 
+/// Whether one extent has blocks before `from` and at `to`: cutting out what is between makes two of it.
+fn goes_on(body: &Body, map: &Map, from: u32, to: u64) -> Result<bool> {
+    let Some(before) = from.checked_sub(1).filter(|_| to <= u64::from(u32::MAX)) else { return Ok(false) };
+    let mapping = find(body, map, before)?;
+    Ok(mapping.state != State::Hole && u64::from(before) + u64::from(mapping.length) > to)
+}
+
+/// Lets the last extent that has some of the blocks `from..to` be written as far as it lies there; gives that part, `None`: there is none. Changes at most
+/// twice [`INSERT_CREDITS`] blocks. The caller writes the map afterwards.
+///
+/// Errors: as [`insert`]; nothing has changed then.
+pub fn convert_last(
+    body: &Body,
+    map: &mut Map,
+    handle: &mut Handle,
+    from: u32,
+    to: u64,
+) -> Result<Option<Extent>> {
+    if root_header(body, map)?.entries == 0 || u64::from(from) >= to {
+        return Ok(None);
+    }
+    let last = (to - 1).min(u64::from(u32::MAX)) as u32;
+    let mut tree = Tree::new(body, map, handle);
+    let Some(found) = tree.entry_at(last)? else { return Ok(None) };
+    let extent = found.extent;
+    let (start, end) = (extent.block.max(from), extent.end().min(to));
+    if u64::from(start) >= end {
+        return Ok(None);
+    }
+    let part = Extent { unwritten: false, ..extent.part(start, (end - u64::from(start)) as u32) };
+    let front = (extent.block < start).then(|| extent.part(extent.block, start - extent.block));
+    let rest = (extent.end() > end).then(|| extent.part(end as u32, (extent.end() - end) as u32));
+    match (front, rest, found.before, found.after) {
+        // What is written one after the other takes no more entries.
+        (None, Some(rest), Some(before), _) if before.joins(&part) => {
+            let joined = Extent { length: before.length + part.length, ..before };
+            tree.change(&found.leaf, |bytes| {
+                bytes.set_extent(found.at - 1, joined)?;
+                bytes.set_extent(found.at, rest)
+            })?;
+            return Ok(Some(part));
+        }
+        (Some(_), None, _, Some(after)) if part.joins(&after) => {}
+        _ => tree.claim_nodes(start, usize::from(front.is_some()) + usize::from(rest.is_some()))?,
+    }
+    // The first block of the leaf stays the same, so that everything goes into this one or what comes of it.
+    if let Some(rest) = rest {
+        let kept = Extent { length: extent.length - rest.length, ..extent };
+        tree.change(&found.leaf, |bytes| bytes.set_extent(found.at, kept))?;
+        tree.joins = false;
+        tree.insert(rest)?;
+        tree.joins = true;
+    }
+    let Some(found) = tree.entry_at(start)? else { return Err(CORRUPTED) };
+    match front {
+        Some(front) => {
+            tree.change(&found.leaf, |bytes| bytes.set_extent(found.at, front))?;
+            tree.insert(part)?;
+        }
+        None => tree.replace(&found, part)?,
+    }
+    Ok(Some(part))
+}
+
 /// Takes one step of moving extents; false: all have been. The map is right after each. Changes as many blocks as the tree has levels. The caller
 /// writes the map afterwards, and knows that they have somewhere to go: [`end`] tells.
 ///
 /// Errors: `EUCLEAN`, `EIO`; those of the handle.
 pub fn shift(body: &Body, map: &mut Map, handle: &mut Handle, shift: &mut Shift) -> Result<bool> {
     root_header(body, map)?;
-    Tree { body, map, handle, joins: true }.shift_below(&Node::Root, shift)
+    Tree::new(body, map, handle).shift_below(&Node::Root, shift)
 }
 
 /// Divides the extent that goes on over `block`, so that one begins there. Changes at most twice [`INSERT_CREDITS`] blocks. The caller writes the map
@@ -540,7 +732,8 @@ pub fn split(body: &Body, map: &mut Map, handle: &mut Handle, block: u32) -> Res
     }
     let end = u64::from(before) + u64::from(mapping.length);
     for extent in cut(body, map, handle, block, end, 1)?.extents {
-        if let Err(error) = (Tree { body, map, handle, joins: false }).insert(extent) {
+        let mut tree = Tree { joins: false, ..Tree::new(body, map, handle) };
+        if let Err(error) = tree.insert(extent) {
             // Joined again it needs no room.
             insert(body, map, handle, extent)?;
             return Err(error);

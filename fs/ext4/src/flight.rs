@@ -126,17 +126,31 @@ impl Body {
         let mut handle = self.fs.start(MAPPED_CREDITS * length + 4)?;
         let mut map = self.map.write();
         claim.take(&mut handle)?;
+        self.put_mapped(&mut map, &mut handle, block, start, length)?;
+        self.goal.store(start + u64::from(length), Ordering::Relaxed);
+        self.write_map(&mut handle, &map)
+    }
+
+    /// Puts blocks that have been taken into a block map. What found no room there is freed; the caller writes the map only if all did.
+    pub fn put_mapped(
+        &self,
+        map: &mut Map,
+        handle: &mut Handle,
+        block: u32,
+        start: u64,
+        length: u32,
+    ) -> Result<()> {
+        map.sectors += self.sectors_of(u64::from(length));
         for index in 0..length {
             let place = start + u64::from(index);
-            map.sectors += self.sectors_of(1);
-            if let Err(error) = indirect::insert(self, &mut map, &mut handle, block + index, place) {
-                self.give_back(&mut map, &mut handle, place, length - index);
-                self.write_map(&mut handle, &map)?;
+            if let Err(error) = indirect::insert(self, map, handle, block + index, place) {
+                self.give_back(map, handle, place, length - index);
+                // Some blocks, and blocks of pointers, have been put in.
+                self.write_map(handle, map)?;
                 return Err(error);
             }
         }
-        self.goal.store(start + u64::from(length), Ordering::Relaxed);
-        self.write_map(&mut handle, &map)
+        Ok(())
     }
 
     /// Frees blocks that found no place in the map.
@@ -153,11 +167,7 @@ impl Body {
         loop {
             let mut handle = self.fs.start(CREDITS)?;
             let mut map = self.map.write();
-            let cut = extents::cut(self, &mut map, &mut handle, block, stop, 1)?;
-            let first = cut.extents.first().map(|extent| Extent { unwritten: false, ..*extent });
-            if let Some(extent) = first {
-                extents::insert(self, &mut map, &mut handle, extent)?;
-            }
+            let first = extents::convert_last(self, &mut map, &mut handle, block, stop)?;
             match first.filter(|extent| extent.block > block) {
                 Some(extent) => stop = u64::from(extent.block),
                 None => return self.write_map_and_size(&mut handle, &map, end),

@@ -30,6 +30,32 @@ fn per_block(body: &Body) -> u64 {
     u64::from(body.fs.geometry.block_size / 4)
 }
 
+/// Which block of pointers has that of `block`; `None`: the inode has it. It is the same for all blocks of one such.
+pub fn node_of(body: &Body, block: u32) -> Option<u32> {
+    let index = u64::from(block.checked_sub(DIRECT)?) / per_block(body);
+    u32::try_from(index).ok()
+}
+
+/// The blocks of the file whose pointers the block of pointers `node` has.
+pub fn blocks_of_node(body: &Body, node: u32) -> core::ops::Range<u64> {
+    let start = u64::from(DIRECT) + u64::from(node) * per_block(body);
+    start..start + per_block(body)
+}
+
+/// How many blocks of pointers would have to be made for `block`. Errors: `EUCLEAN`, `EIO`.
+pub fn missing_nodes(body: &Body, map: &Map, block: u32) -> Result<u32> {
+    let Ok(way) = way(body, block) else { return Ok(0) };
+    let mut value = pointer(&map.root, way.root)?;
+    for level in 0..way.levels {
+        if value == 0 {
+            return Ok((way.levels - level) as u32);
+        }
+        let index = way.steps.get(level).copied().unwrap_or(0) as usize;
+        value = pointer(&body.fs.read_block(checked(body, value)?)?.read(), index)?;
+    }
+    Ok(0)
+}
+
 /// How many blocks a file can have.
 pub fn max_blocks(block_size: u32) -> u64 {
     let per_block = u64::from(block_size / 4);

@@ -15,7 +15,6 @@ use crate::format::Compatible;
 use crate::format::extent::Extent;
 use crate::format::inode::flag;
 use crate::groups::Contents;
-use crate::indirect;
 use crate::journal::Handle;
 use crate::options::DataMode;
 use abi::errno::{Errno, Result};
@@ -130,10 +129,8 @@ fn give_place(
         State::Written(place) => (place, mapping.length),
         State::Unwritten(_) => {
             let stop = u64::from(at) + u64::from(mapping.length);
-            let cut = extents::cut(body, &mut map, handle, at, stop, 1)?;
-            let extent = cut.extents.first().map(|extent| Extent { unwritten: false, ..*extent });
+            let extent = extents::convert_last(body, &mut map, handle, at, stop)?;
             let extent = extent.filter(|extent| extent.block == at).ok_or(Errno::EUCLEAN)?;
-            extents::insert(body, &mut map, handle, extent)?;
             (extent.start, extent.length)
         }
         State::Hole => {
@@ -141,20 +138,15 @@ fn give_place(
             let claim = body.fs.claim(body.goal_for(&map, at), most)?;
             let (start, length) = (claim.start(), claim.length());
             claim.take(handle)?;
-            map.sectors += body.sectors_of(u64::from(length));
-            let put = if body.has_extents() {
-                extents::insert(body, &mut map, handle, Extent { block: at, length, start, unwritten: false })
-            } else {
-                (0..length).try_for_each(|index| {
-                    indirect::insert(body, &mut map, handle, at + index, start + u64::from(index))
-                })
-            };
-            if let Err(error) = put {
-                // Of a block map some may have been put in: fsck finds the others.
-                if body.has_extents() {
+            if body.has_extents() {
+                map.sectors += body.sectors_of(u64::from(length));
+                let extent = Extent { block: at, length, start, unwritten: false };
+                if let Err(error) = extents::insert(body, &mut map, handle, extent) {
                     body.give_back(&mut map, handle, start, length);
+                    return Err(error);
                 }
-                return Err(error);
+            } else {
+                body.put_mapped(&mut map, handle, at, start, length)?;
             }
             body.goal.store(start + u64::from(length), Ordering::Relaxed);
             (start, length)

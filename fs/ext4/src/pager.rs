@@ -337,6 +337,29 @@ impl FilePager {
         Ok(true)
     }
 
+    /// Reserves room for what a page has no place for. Errors: `ENOSPC`, `EFBIG`, `EUCLEAN`, `EIO`.
+    fn find_room(&self, index: u64) -> Result<()> {
+        let body = &self.body;
+        if body.is_inline() {
+            crate::regular::move_out(body)?;
+        }
+        let units = Units::of(body);
+        let missing = self.missing(units.first_block(index)?, units.per_page)?;
+        let mut added = Vec::new();
+        for block in missing.into_iter().flatten() {
+            match body.reserve_block(block) {
+                Ok(true) => added.push(block),
+                Ok(false) => {}
+                Err(error) => {
+                    // The page does not become dirty: nobody would give back what some of its blocks have.
+                    added.into_iter().for_each(|block| body.unreserve_blocks(block, 1));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The blocks of a page that have no place and are not about to get one. Errors: `EUCLEAN`, `EIO`.
     fn missing(&self, first: u32, count: u32) -> Result<Vec<Range<u32>>> {
         let mut missing = Vec::new();
@@ -416,26 +439,20 @@ impl Pager for FilePager {
         }
     }
 
-    /// Errors: `ENOSPC`, `EROFS`, `EFBIG`.
+    /// Errors: `ENOSPC`, `EROFS`, `EFBIG`, `EUCLEAN`, `EIO`.
     fn reserve(&self, index: u64) -> Result<()> {
         let body = &self.body;
         if body.fs.is_read_only() {
             return Err(Errno::EROFS);
         }
-        if body.is_inline() {
-            crate::regular::move_out(body)?;
-        }
-        let units = Units::of(body);
-        let first = units.first_block(index)?;
-        // What was freed comes back when the transaction commits that freed it.
-        for last_try in [false, true] {
-            let missing = self.missing(first, units.per_page)?;
-            match missing.iter().try_for_each(|run| body.reserve_blocks(run.start, run.end - run.start)) {
-                Err(Errno::ENOSPC) if !last_try => body.fs.journal()?.force_commit()?,
-                result => return result,
+        match self.find_room(index) {
+            // What was freed comes back when the transaction commits that freed it.
+            Err(Errno::ENOSPC) => {
+                body.fs.journal()?.force_commit()?;
+                self.find_room(index)
             }
+            result => result,
         }
-        Err(Errno::ENOSPC)
     }
 
     fn unreserve(&self, index: u64) {

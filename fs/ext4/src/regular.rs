@@ -269,7 +269,7 @@ pub fn move_out(body: &Arc<Body>) -> Result<()> {
     let frame = Frame::alloc(AllocFlags::ZEROED).map_err(Errno::from)?;
     frame.write(0, &contents);
     let goal = body.goal_for(&body.map.read(), 0);
-    let claim = fs.claim(goal, 1)?;
+    let claim = fs.claim_spare(goal, 1)?;
     let place = claim.start();
     let segment = Segment { frame, offset: 0, length: block_size as u32 };
     let sector = place << (fs.geometry.block_bits - 9);
@@ -282,7 +282,7 @@ pub fn move_out(body: &Arc<Body>) -> Result<()> {
 /// The same in one transaction.
 fn move_out_journaled(body: &Arc<Body>, contents: &[u8]) -> Result<()> {
     let goal = body.goal_for(&body.map.read(), 0);
-    let claim = body.fs.claim(goal, 1)?;
+    let claim = body.fs.claim_spare(goal, 1)?;
     let place = claim.start();
     let mut handle = body.fs.start(extents::INSERT_CREDITS + 5)?;
     claim.take(&mut handle)?;

@@ -267,6 +267,9 @@ fn append_claimed(
         if let Err(error) = put {
             map.sectors = map.sectors.saturating_sub(body.sectors_of(1));
             fs.free_run(handle, place, 1, Contents::Data)?;
+            // Blocks of pointers may have been put in.
+            body.write_map(handle, &map)?;
+            directory.set_blocks(map.sectors);
             return Err(error);
         }
         body.write_map(handle, &map)?;

@@ -4,6 +4,7 @@ mod attributes;
 mod cuts;
 mod data;
 mod faults;
+mod full;
 mod journaled;
 mod mutated;
 mod names;
