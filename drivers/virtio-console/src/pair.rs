@@ -285,14 +285,20 @@ impl Pair {
         let Some(mut buffer) = output.spare.pop() else { return false };
         let count = buffer.put(bytes);
         self.unsent.fetch_add(count, Ordering::AcqRel);
-        let given = self.transmit.try_give(&[buffer.to_send()], buffer);
-        let is_given = given.is_ok();
-        if let Err(buffer) = given {
-            self.unsent.fetch_sub(count, Ordering::AcqRel);
-            output.spare.push(buffer);
-        }
+        let given = match self.transmit.try_add(&[buffer.to_send()], buffer) {
+            Ok(is_to_be_told) => Some(is_to_be_told),
+            Err(buffer) => {
+                self.unsent.fetch_sub(count, Ordering::AcqRel);
+                output.spare.push(buffer);
+                None
+            }
+        };
         self.spare.store(output.spare.len(), Ordering::Release);
-        is_given
+        drop(output);
+        if given == Some(true) {
+            self.transmit.tell();
+        }
+        given.is_some()
     }
 
     /// Takes back what the device has taken, without interrupts and locks that are held.

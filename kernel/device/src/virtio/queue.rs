@@ -279,9 +279,8 @@ impl<T: Send> Queue<T> {
 
     /// Tells the device of what was added, if it wants to know. Any context.
     pub fn kick(&self) {
-        let wanted = self.ring.lock().wants_kick();
-        if wanted && !self.device.is_broken() {
-            self.device.transport().notify(self.index);
+        if { self.ring.lock().wants_kick() } {
+            self.tell();
         }
     }
 
@@ -346,18 +345,20 @@ impl<T: Send> Queue<T> {
         }
     }
 
-    /// Hands one buffer to the device and tells it, unless somebody has the lock just now: then, and if there is no room, the token comes back.
-    /// Any context, also one that has interrupted the holder of the lock.
-    pub fn try_give(&self, parts: &[Part], token: T) -> core::result::Result<(), T> {
+    /// Hands one buffer to the device, unless somebody has the lock just now: then, and if there is no room, the token comes back. Says whether the
+    /// device wants to be [told](Queue::tell). Any context, also one that has interrupted the holder of the lock.
+    pub fn try_add(&self, parts: &[Part], token: T) -> core::result::Result<bool, T> {
         let Some(ring) = self.ring.try_lock() else { return Err(token) };
         let mut guard = QueueGuard { ring };
         guard.add(parts, token)?;
-        let wanted = guard.ring.wants_kick();
-        drop(guard);
-        if wanted && !self.device.is_broken() {
+        Ok(guard.ring.wants_kick())
+    }
+
+    /// Tells the device that there is something new. Any context; takes no lock.
+    pub fn tell(&self) {
+        if !self.device.is_broken() {
             self.device.transport().notify(self.index);
         }
-        Ok(())
     }
 
     /// [`Queue::take_used`] for a kernel that panics: without asking for interrupts, and nothing if somebody has the lock.
