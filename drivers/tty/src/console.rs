@@ -85,9 +85,12 @@ pub(crate) fn show_messages() {
             IS_DUE.store(true, Ordering::SeqCst);
             return;
         };
-        let all = printers.iter_mut().flatten().fold(true, |all, printer| printer.advance() && all);
+        // Each has its turn, however far another has come.
+        let unfinished =
+            printers.iter_mut().flatten().filter_map(|printer| (!printer.advance()).then_some(()));
+        let unfinished = unfinished.count();
         drop(printers);
-        if !all {
+        if unfinished > 0 {
             IS_DUE.store(true, Ordering::SeqCst);
         }
     }

@@ -279,7 +279,7 @@ impl<T: Send> Queue<T> {
 
     /// Tells the device of what was added, if it wants to know. Any context.
     pub fn kick(&self) {
-        if { self.ring.lock().wants_kick() } {
+        if self.ring.lock().wants_kick() {
             self.tell();
         }
     }

@@ -8,10 +8,10 @@ use anyhow::Result;
 /// Written before any device was looked for, and when the console came.
 const MESSAGES: [&str; 2] = ["CPUs online", "printk: console [hvc0] enabled"];
 /// Which terminal it is: the node leads to the line, and the terminal is a terminal.
-const SCRIPT: &str = "cat /sys/class/tty/console/active; stty -F /dev/console >/dev/null && echo tty
-ls /dev/hvc0 /dev/hvc7; echo to the console >/dev/hvc0; echo from a program >/dev/kmsg
+const SCRIPT: &str = "cat /sys/class/tty/console/active; tty </dev/console
+ls -1 /dev/hvc0 /dev/hvc7; echo to the console >/dev/hvc0; echo from a program >/dev/kmsg
 dmesg -n 1; cat /sys/class/tty/hvc0/dev; (: </dev/hvc1) 2>&1 | grep -c 'No such device'; exit 42";
-const OUTPUT: &str = "hvc0\ntty\n/dev/hvc0\n/dev/hvc7\n229:0\n1\n";
+const OUTPUT: &str = "hvc0\n/dev/console\n/dev/hvc0\n/dev/hvc7\n229:0\n1\n";
 
 /// Runs them all.
 pub(super) fn run(boots: &mut Boots<'_>) -> Result<()> {
