@@ -68,6 +68,11 @@ pub fn next_sequence() -> u64 {
     RING.lock().next
 }
 
+/// A record's level without its facility, as consoles go by it: what programs write has one (`LOG_USER`).
+fn severity(level: u8) -> u8 {
+    level & 7
+}
+
 /// Bytes of a record as a console shows it: the time and the end of the line besides.
 const CONSOLE_LINE_BYTES: usize = TEXT_BYTES + 64;
 
@@ -108,7 +113,8 @@ pub fn console_line(next: u64) -> Option<(ConsoleLine, u64)> {
             return Some((ConsoleLine::of_lost(oldest - next), oldest));
         }
         // At most as many as the ring has.
-        let number = (next..ring.next).find(|number| ring.slots[*number as usize % RECORDS].level < level)?;
+        let number = (next..ring.next)
+            .find(|number| severity(ring.slots[*number as usize % RECORDS].level) < level)?;
         (number, ring.slots[number as usize % RECORDS])
     };
     Some((ConsoleLine::of(slot.time_ns, &slot.text[..usize::from(slot.length)]), number + 1))
@@ -130,7 +136,7 @@ pub(crate) fn write_record(level: u8, arguments: core::fmt::Arguments<'_>) {
         ring.slots[place] = Slot { time_ns, level, length: line.length as u16, text: line.bytes };
         ring.next += 1;
     }
-    if level < CONSOLE_LEVEL.load(Ordering::Relaxed) && SERIAL_IS_CONSOLE.load(Ordering::Relaxed) {
+    if severity(level) < CONSOLE_LEVEL.load(Ordering::Relaxed) && SERIAL_IS_CONSOLE.load(Ordering::Relaxed) {
         crate::console::write_bytes(ConsoleLine::of(time_ns, &line.bytes[..line.length]).bytes());
     }
     if let Some(notify) = NOTIFY.get() {
@@ -219,7 +225,8 @@ mod tests {
         let start = next_sequence();
         write(6, "first");
         write(7, "for nobody's console");
-        write(3, "second");
+        write(1 << 3 | 7, "nor this, a program's");
+        write(1 << 3 | 3, "second");
         let (line, next) = console_line(start).unwrap();
         assert!(line.bytes().ends_with(b"] first\r\n") && line.bytes().starts_with(b"["));
         let (line, next) = console_line(next).unwrap();
