@@ -83,9 +83,8 @@ impl Side {
 
 impl Fake {
     fn new(offered: u64) -> Arc<Fake> {
-        let mut state = State::default();
         // 100 columns, 30 rows, 4 ports.
-        state.config = [100, 0, 30, 0, 4, 0, 0, 0, 0, 0, 0, 0];
+        let state = State { config: [100, 0, 30, 0, 4, 0, 0, 0, 0, 0, 0, 0], ..State::default() };
         Arc::new(Fake {
             offered: offered | VERSION_1,
             state: IrqSpinLock::new(state),

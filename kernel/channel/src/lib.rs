@@ -7,7 +7,7 @@
 //! An exchange owns its memory and the channel holds the exchange until the server has answered or the device is reset, whatever becomes of whoever
 //! waits: who gives up just lets go of its own reference.
 //!
-//! What carries bytes instead of messages, and has a terminal at its end, is a [`line`].
+//! What carries bytes instead of messages, and has a terminal at its end, is a [`mod@line`].
 //!
 //! Neighbours: `drivers/virtio-9p` below the users as a device, `fs/9p` above; `machine` for memory. Locks: the list of channels, a leaf usable in
 //! any context.
