@@ -227,25 +227,12 @@ impl Tree<'_> {
 
     /// Claims room for all nodes that may be made when `added` extents are put in around `block`. Errors: `ENOSPC`: nothing has changed.
     fn claim_nodes(&mut self, block: u32, added: usize) -> Result<()> {
-        let mut header = self.header(&Node::Root)?;
-        let mut node = Node::Root;
         // How many nodes, from the leaf up, may have to be split, and how many levels there are.
         let (mut full, mut levels) = (0, 0);
-        loop {
+        self.descend(block, |header| {
             levels += 1;
             full = if header.entries + added > header.max { full + 1 } else { 0 };
-            if header.depth == 0 {
-                break;
-            }
-            let at = with_node(self.map, &node, |bytes| bytes.find(header.entries, block))?.unwrap_or(0);
-            if at >= header.entries {
-                return Err(CORRUPTED);
-            }
-            let entry = with_node(self.map, &node, |bytes| bytes.index(at))?;
-            let child = read_node(self.body, entry.child, header.depth - 1)?;
-            header = NodeRef(&child.read()).header(Some(header.depth - 1))?;
-            node = Node::Block(child);
-        }
+        })?;
         // If the root is split, its two halves are nodes.
         let needed = if full == levels { full + 1 } else { full };
         let mut needed = needed * added as u32;
@@ -259,10 +246,11 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// The leaf that has `block`, or would have it.
-    fn leaf_of(&self, block: u32) -> Result<(Node, Header)> {
+    /// The leaf that has `block`, or would have it; `seen` is told of each node on the way, the leaf last. Errors: `EUCLEAN`, `EIO`.
+    fn descend(&self, block: u32, mut seen: impl FnMut(&Header)) -> Result<(Node, Header)> {
         let mut header = self.header(&Node::Root)?;
         let mut node = Node::Root;
+        seen(&header);
         while header.depth > 0 {
             let at = with_node(self.map, &node, |bytes| bytes.find(header.entries, block))?.unwrap_or(0);
             if at >= header.entries {
@@ -272,13 +260,14 @@ impl Tree<'_> {
             let child = read_node(self.body, entry.child, header.depth - 1)?;
             header = NodeRef(&child.read()).header(Some(header.depth - 1))?;
             node = Node::Block(child);
+            seen(&header);
         }
         Ok((node, header))
     }
 
     /// The last extent that begins at `block` or before it in the leaf that would have that, with its neighbours there.
     fn entry_at(&self, block: u32) -> Result<Option<Found>> {
-        let (leaf, header) = self.leaf_of(block)?;
+        let (leaf, header) = self.descend(block, |_| ())?;
         let found = with_node(self.map, &leaf, |bytes| {
             let Some(at) = bytes.find(header.entries, block)? else { return Ok(None) };
             let before = at.checked_sub(1).map(|before| bytes.extent(before)).transpose()?;
@@ -312,7 +301,7 @@ impl Tree<'_> {
         if !self.joins {
             return Ok(false);
         }
-        let (leaf, header) = self.leaf_of(extent.block)?;
+        let (leaf, header) = self.descend(extent.block, |_| ())?;
         with_node(self.map, &leaf, |bytes| {
             let found = bytes.find(header.entries, extent.block)?;
             let after = found.map_or(0, |found| found + 1);

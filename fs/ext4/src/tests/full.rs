@@ -1,7 +1,8 @@
 //! The disk is full at every point: work of all kinds with so many blocks, or inodes, free at its beginning, one more each time.
 //!
 //! What is said to have worked is there afterwards, the rest says `ENOSPC` and has changed nothing. What write(2) accepted finds room when it is written, so
-//! nothing but an operation of its own ever says so: fsync(2) does not. Whatever happens the journal goes on, nothing is lost, and fsck finds nothing.
+//! nothing but an operation of its own says so, and fsync(2) does not, but for one thing: writes scattered over what fallocate(2) gave, with less than ten blocks
+//! left (`sync_split`), whose contents are not looked at then. Whatever happens the journal goes on, nothing else is lost, and fsck finds nothing.
 //!
 //! What is to be full is claimed and never used: it comes back at the end.
 
